@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	rm -rf demo
+	$(BIN)/expraug expand examples/faces demo/faces --faces detect --with-originals
+	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --faces detect
+	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
+
+test: $(VENV)/.installed .albumentationsx/.installed lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	touch $@
+
+# AlbumentationsX takes the same import name as albumentations, so it lives in a folder of its own
+# that is put in front of the path. The pins are those of its own metadata.
+.albumentationsx/.installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .albumentationsx albumentationsx==2.5.1 albucore==0.2.21 'numkong>=7.8'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .albumentationsx demo
