@@ -1,0 +1,458 @@
+"""The road: image and label in, the same person with another expression and its label out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.errors import CacheMissError, UnsupportedExpressionError
+from expraug.expressions import Expression
+from expraug.faces.alignment import align
+from expraug.faces.frame import FramedFace, frame, stack_landmarks
+from expraug.faces.locate import Location, Locator, create_locator
+from expraug.faces.paste import face_mask, paste_back
+from expraug.gate import Gate, IdentityGate
+from expraug.policy import Policy, Uniform
+from expraug.synthesizer import Synthesizer, create_synthesizer
+
+if TYPE_CHECKING:
+    from expraug.expressions import LabelScheme
+    from expraug.warm import WarmReport
+
+PASTE_VERSION = 1
+"""Raised when alignment or paste-back gives other pixels; part of every cache key."""
+
+OnMiss = Literal["synthesize", "keep", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What is asked for one face.
+
+    Args:
+        target: the expression.
+        level: intensity in whole percent, 1 to 100; quantised, so that the set of possible
+            synthetics is finite and can be cached.
+        variant: number of the variant, from 0.
+    """
+
+    target: Expression
+    level: int = 100
+    variant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one face.
+
+    Args:
+        image: uint8, shape as the source; the very source array where nothing was changed.
+        target: the expression it shows now; None where nothing was changed.
+        reason: why it was left alone ("not_drawn", "no_face", "identity_lost", ...); else "".
+        scores: gate scores by name.
+        cached: whether it came from the cache.
+    """
+
+    image: np.ndarray
+    target: Expression | None = None
+    reason: str = "not_drawn"
+    scores: Mapping[str, float] = field(default_factory=dict)
+    cached: bool = False
+
+
+class ExpressionAugmenter:
+    """Walks the road: policy, cache, alignment, synthesizer, paste-back, gate.
+
+    Every front door calls it, and nothing else calls a synthesizer in production. It pickles
+    small: a synthesizer given by name is loaded again where it is needed.
+
+    Args:
+        synthesizer: a name, folder or hub id, as `create_synthesizer` takes it, or a `Synthesizer`.
+        policy: decides on targets; `Uniform()` if None.
+        intensity: (low, high) in (0, 1].
+        intensity_levels: number of evenly spaced intensities from low to high that are drawn.
+        faces: "crop" (the images are face crops, as FER2013), "detect" (photographs), or a
+            `Locator`. A synthesizer that needs landmarks gets them from a `LandmarkLocator` in
+            either case.
+        gate: None, "identity" (an `IdentityGate` on the default encoder), or a `Gate`.
+        cache: folder of a `SynthesisCache`, or one; None keeps nothing.
+        on_miss: what a face that is not cached means: "synthesize" it now, "keep" the source, or
+            raise an "error".
+        device: where the synthesizer runs.
+        batch_size: faces a pass.
+
+    Attributes:
+        stats: counts of outcomes in this process: "made", "cached", and each reason.
+
+    Raises:
+        MissingWeightsError: no such synthesizer.
+        ValueError: an argument out of range, or a locator without the landmarks that the
+            synthesizer needs.
+    """
+
+    def __init__(
+        self,
+        synthesizer: str | Synthesizer = "pixel",
+        *,
+        policy: Policy | None = None,
+        intensity: tuple[float, float] = (0.6, 1.0),
+        intensity_levels: int = 3,
+        faces: str | Locator = "crop",
+        gate: Gate | Literal["identity"] | None = None,
+        cache: SynthesisCache | str | Path | None = None,
+        on_miss: OnMiss = "synthesize",
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+    ) -> None:
+        low, high = intensity
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"intensity must be 0 < low <= high <= 1, not {intensity}")
+        if on_miss not in ("synthesize", "keep", "error"):
+            raise ValueError(f"on_miss must be 'synthesize', 'keep' or 'error', not {on_miss!r}")
+        if isinstance(gate, str) and gate != "identity":
+            raise ValueError(f"gate must be 'identity', None or a Gate, not {gate!r}")
+        self._name = synthesizer if isinstance(synthesizer, str) else None
+        self._synthesizer: Synthesizer | None = (
+            create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
+        )
+        self.device = torch.device(device)
+        self.policy: Policy = policy or Uniform()
+        percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)
+        self.levels = [int(level) for level in np.unique(percents)]
+        landmarks = self.synthesizer.needs_landmarks
+        self.locator = (
+            create_locator(faces, device, landmarks=landmarks) if isinstance(faces, str) else faces
+        )
+        if landmarks and not getattr(self.locator, "landmarks", False):
+            raise ValueError(
+                f"{self.synthesizer.name!r} needs landmarks, which {type(self.locator).__name__} "
+                f"does not find: use faces='crop', faces='detect' or a LandmarkLocator"
+            )
+        self.gate = IdentityGate() if isinstance(gate, str) else gate
+        self.cache = SynthesisCache(cache) if isinstance(cache, (str, Path)) else cache
+        self.on_miss = on_miss
+        self.batch_size = batch_size
+        self.stats: Counter[str] = Counter()
+        self._targets: dict[Expression | None, list[tuple[Expression, float]]] = {}
+        synthesizer_fingerprint = self.synthesizer.fingerprint
+        gate_fingerprint = self.gate.fingerprint if self.gate else "no-gate"
+        self.fingerprint = "|".join(
+            (
+                synthesizer_fingerprint,
+                self.locator.fingerprint,
+                gate_fingerprint,
+                f"paste-{PASTE_VERSION}",
+            )
+        )
+        if self.cache is not None and not self.cache.readonly:
+            self.cache.register(self.fingerprint)
+            if not self.locator.constant:
+                self.cache.register(self.locator.fingerprint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | ({"_synthesizer": None} if self._name is not None else {})
+
+    @property
+    def synthesizer(self) -> Synthesizer:
+        """The synthesizer, loaded if this process does not have it yet."""
+        if self._synthesizer is None:
+            assert self._name is not None
+            self._synthesizer = create_synthesizer(self._name)
+        return self._synthesizer
+
+    def available(self, source: Expression | None) -> list[Expression]:
+        """Return the targets that the synthesizer can make of a face that shows `source`."""
+        return [t for t in self.synthesizer.expressions if self.synthesizer.accepts(source, t)]
+
+    def draw(
+        self, sources: Sequence[Expression | None], uniforms: np.ndarray, p: float = 1.0
+    ) -> list[Draw | None]:
+        """Decide what to ask for each face; None leaves it as it is.
+
+        Args:
+            sources: what the faces show; None for those whose class shows none of the expressions,
+                which are left alone.
+            uniforms: (B, 3) numbers in [0, 1) from the caller's own random generator: they alone
+                decide, for whether and what, for the intensity, and for the variant.
+            p: probability that a face is worked on at all.
+        """
+        return [self._draw(s, u, p) for s, u in zip(sources, uniforms.tolist(), strict=True)]
+
+    def _draw(self, source: Expression | None, uniform: list[float], p: float) -> Draw | None:
+        threshold = uniform[0]
+        if threshold >= p or source is None:
+            return None
+        level = self.levels[int(uniform[1] * len(self.levels))]
+        for target, probability in self._probabilities(source):
+            threshold -= p * probability
+            if threshold < 0:
+                return Draw(target, level, int(uniform[2] * self.synthesizer.variants))
+        return None
+
+    def _probabilities(self, source: Expression | None) -> list[tuple[Expression, float]]:
+        if source not in self._targets:
+            drawn = self.policy.probabilities(source, self.available(source))
+            self._targets[source] = sorted(drawn.items())
+        return self._targets[source]
+
+    def possible(self, source: Expression | None) -> list[Draw]:
+        """Return every draw that can happen to a face that shows `source`."""
+        if source is None:
+            return []
+        return [
+            Draw(target, level, variant)
+            for target, probability in self._probabilities(source)
+            if probability > 0
+            for level in self.levels
+            for variant in range(self.synthesizer.variants)
+        ]
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        draws: Sequence[Draw | None],
+        *,
+        on_miss: OnMiss | None = None,
+    ) -> list[Outcome]:
+        """Carry draws out.
+
+        Args:
+            images: (H, W) grey or (H, W, 3) RGB uint8; sizes may differ.
+            draws: what to ask for each; None leaves the image alone.
+            on_miss: instead of the augmenter's own.
+
+        Returns:
+            One outcome an image. Whatever goes wrong with a face leaves it as it is, with the
+            reason.
+
+        Raises:
+            UnsupportedExpressionError: a target that the synthesizer does not have.
+            CacheMissError: a miss with `on_miss="error"`, or with a CUDA synthesizer in a worker.
+        """
+        outcomes = [Outcome(image) for image in images]
+        drawn = [(i, draw) for i, draw in enumerate(draws) if draw is not None]
+        digests: dict[int, bytes] = {}
+        entries: dict[int, CacheEntry] = {}
+        if self.cache is not None:
+            for i, draw in drawn:
+                digests[i] = image_digest(images[i])
+                found = self.cache.get(self._key(digests[i], draw))
+                if found is not None:
+                    entries[i] = found
+        missing = [(i, draw) for i, draw in drawn if i not in entries]
+        if missing and self._may_synthesize(len(missing), on_miss or self.on_miss):
+            made = self._synthesize(
+                [images[i] for i, _ in missing],
+                [draw for _, draw in missing],
+                [digests.get(i) for i, _ in missing],
+            )
+            if self.cache is not None:
+                keys = [self._key(digests[i], draw) for i, draw in missing]
+                if not self.cache.readonly:
+                    self.cache.put_many(zip(keys, made, strict=True))
+                made = [self.cache.as_stored(k, e) for k, e in zip(keys, made, strict=True)]
+            made_now = dict(zip((i for i, _ in missing), made, strict=True))
+        else:
+            made_now = {}
+        for i, draw in drawn:
+            entry = entries.get(i) or made_now.get(i)
+            outcomes[i] = self._judge(images[i], draw, entry, cached=i in entries)
+            self.stats[outcomes[i].reason or ("cached" if i in entries else "made")] += 1
+        return outcomes
+
+    def _judge(
+        self, image: np.ndarray, draw: Draw, entry: CacheEntry | None, cached: bool
+    ) -> Outcome:
+        if entry is None:
+            return Outcome(image, reason="not_cached")
+        if entry.patch is None:
+            return Outcome(image, reason=entry.reason, cached=cached)
+        reason = self.gate.verdict(entry.scores) if self.gate else ""
+        if reason:
+            return Outcome(image, reason=reason, scores=entry.scores, cached=cached)
+        (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
+        if (height, width) == image.shape[:2]:
+            changed = entry.patch
+        else:
+            changed = image.copy()
+            changed[top : top + height, left : left + width] = entry.patch
+        return Outcome(changed, draw.target, "", entry.scores, cached)
+
+    def _key(self, digest: bytes, draw: Draw) -> bytes:
+        return entry_key(digest, self.fingerprint, int(draw.target), draw.level, draw.variant)
+
+    def _may_synthesize(self, count: int, on_miss: OnMiss) -> bool:
+        in_worker = get_worker_info() is not None
+        if on_miss == "synthesize" and in_worker and self.device.type == "cuda":
+            raise CacheMissError(
+                "a DataLoader worker met a face that is not cached, and CUDA cannot run in a "
+                "worker. Either warm the cache before training (augmenter.warm(dataset)), or apply "
+                "RandomExpression to whole batches in the training process"
+            )
+        if on_miss == "error":
+            raise CacheMissError(
+                f"{count} synthetic face(s) not in the cache, and on_miss='error': run "
+                f"augmenter.warm(dataset) with these settings first"
+            )
+        return on_miss == "synthesize"
+
+    def _locate(
+        self, images: Sequence[np.ndarray], digests: Sequence[bytes | None]
+    ) -> list[Location | None]:
+        """Find faces; what a detector found is kept in the cache, also that it found none."""
+        if self.locator.constant or self.cache is None:
+            return self.locator(images)
+        keys = [entry_key(d, self.locator.fingerprint) for d in digests if d is not None]
+        found = [self.cache.get(key) for key in keys]
+        missing = [i for i, entry in enumerate(found) if entry is None]
+        new = self.locator([images[i] for i in missing]) if missing else []
+        locations = [
+            Location.unpack(entry.points, int(entry.scores["faces"]))
+            if entry is not None and entry.points is not None
+            else None
+            for entry in found
+        ]
+        for i, location in zip(missing, new, strict=True):
+            locations[i] = location
+        if missing and not self.cache.readonly:
+            self.cache.put_many((keys[i], _location_entry(locations[i])) for i in missing)
+        return locations
+
+    def locate(self, images: Sequence[np.ndarray]) -> list[Location | None]:
+        """Return where the faces are, from the cache where it knows: (5, 2) points, and counts."""
+        digests = [None if self.cache is None else image_digest(image) for image in images]
+        return self._locate(images, digests)
+
+    @torch.inference_mode()
+    def _synthesize(
+        self,
+        images: Sequence[np.ndarray],
+        draws: Sequence[Draw],
+        digests: Sequence[bytes | None],
+    ) -> list[CacheEntry]:
+        # one image may be asked for several expressions: it is looked at once
+        first = {id(image): i for i, image in reversed(list(enumerate(images)))}
+        seen = sorted(first.values())
+        located = self._locate([images[i] for i in seen], [digests[i] for i in seen])
+        known = dict(zip((id(images[i]) for i in seen), located, strict=True))
+        locations = [known[id(image)] for image in images]
+        entries = [CacheEntry(None, reason="no_face") for _ in images]
+        groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
+        size = self.synthesizer.image_size
+        for i, (image, location) in enumerate(zip(images, locations, strict=True)):
+            if location is not None:
+                framed = frame(image, location, size)
+                groups[framed.group].append((i, framed))
+        ordered = [member for members in groups.values() for member in members]
+        for start in range(0, len(ordered), self.batch_size):
+            part = ordered[start : start + self.batch_size]
+            made = self._synthesize_batch([f for _, f in part], [draws[i] for i, _ in part])
+            for (i, _), entry in zip(part, made, strict=True):
+                entries[i] = entry
+        return entries
+
+    def _synthesize_batch(
+        self, framed: Sequence[FramedFace], draws: Sequence[Draw]
+    ) -> list[CacheEntry]:
+        """Synthesize faces of any sizes, those of one group beside each other."""
+        synthesizer = self.synthesizer.to(self.device)
+        groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
+        pixels = [self._pixels(group) for group in groups]
+        matrices = [np.stack([face.matrix for face in group]) for group in groups]
+        aligned = [
+            align(p.float().div_(255), m, synthesizer.image_size).expand(-1, 3, -1, -1)
+            for p, m in zip(pixels, matrices, strict=True)
+        ]
+        faces = torch.cat(aligned)
+        target = torch.tensor([int(d.target) for d in draws], device=self.device)
+        intensity = torch.tensor([d.level / 100 for d in draws], device=self.device)
+        extra = self._extra_inputs(framed, draws)
+        change = synthesizer(faces, target, intensity, **extra) - faces
+        scores: dict[str, torch.Tensor] = {}
+        if self.gate is not None:
+            seen = (faces + change * face_mask(synthesizer.image_size).to(change)).clamp(0, 1)
+            scores = self.gate.score(faces, seen, target)
+        values = {name: score.float().cpu().tolist() for name, score in scores.items()}
+        changes = change.split([len(group) for group in groups])
+        patches: list[np.ndarray] = []
+        for group, p, c, m in zip(groups, pixels, changes, matrices, strict=True):
+            pasted = paste_back(p, c, m, group[0].box)
+            arrays = pasted.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            patches += list(arrays[..., 0] if arrays.shape[-1] == 1 else arrays)
+        return [
+            CacheEntry(
+                patch,
+                (f.origin[0] + f.box[0], f.origin[1] + f.box[1]),
+                {name: v[i] for name, v in values.items()},
+            )
+            for i, (f, patch) in enumerate(zip(framed, patches, strict=True))
+        ]
+
+    def _pixels(self, group: Sequence[FramedFace]) -> torch.Tensor:
+        """Return the pixels of a group, (B, C, h, w) uint8."""
+        pixels = torch.from_numpy(np.stack([face.pixels for face in group])).to(self.device)
+        return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+    def _extra_inputs(
+        self, framed: Sequence[FramedFace], draws: Sequence[Draw]
+    ) -> dict[str, torch.Tensor]:
+        """Return the keyword arguments that this synthesizer's forward takes."""
+        extra: dict[str, torch.Tensor] = {}
+        if self.synthesizer.variants > 1:
+            extra["variant"] = torch.tensor([d.variant for d in draws], device=self.device)
+        if self.synthesizer.needs_landmarks:
+            for name, arrays in stack_landmarks(framed).items():
+                extra[name] = torch.from_numpy(arrays).to(self.device)
+        return extra
+
+    def warm(
+        self,
+        dataset: Any,
+        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
+        *,
+        num_workers: int = 0,
+        progress: bool = True,
+    ) -> WarmReport:
+        """Synthesize ahead, into the cache, everything that can be drawn for a data set.
+
+        Args:
+            dataset: map-style, of `(image, label)` or `{"image": ..., "label": ...}`, with no
+                random transform; images as `as_array` takes them.
+            scheme: what the labels mean.
+            num_workers: processes that read the data set.
+            progress: show a progress bar.
+
+        Returns:
+            Counts, and each sample that was skipped with its reason. A damaged sample is skipped,
+            never an error.
+
+        Raises:
+            ValueError: the augmenter has no cache.
+        """
+        from expraug.warm import warm
+
+        return warm(self, dataset, scheme, num_workers=num_workers, progress=progress)
+
+    def require(self, targets: Sequence[Expression]) -> None:
+        """Raise UnsupportedExpressionError unless the synthesizer has all these targets."""
+        lacking = [t for t in targets if t not in self.synthesizer.expressions]
+        if lacking:
+            raise UnsupportedExpressionError(
+                f"{self.synthesizer.name!r} cannot make {', '.join(map(str, lacking))}; "
+                f"it can make {', '.join(map(str, self.synthesizer.expressions))}"
+            )
+
+
+def _location_entry(location: Location | None) -> CacheEntry:
+    if location is None:
+        return CacheEntry(None, reason="no_face")
+    return CacheEntry(None, scores={"faces": float(location.faces)}, points=location.pack())

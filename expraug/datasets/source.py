@@ -1,0 +1,176 @@
+"""Folders and parquet files of labelled faces, read item by item so that damage stays local."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from torchvision.datasets import ImageFolder
+
+from expraug.faces.image import MAX_PIXELS, read_image
+
+IMAGE_COLUMNS = ("image", "img", "face")
+LABEL_COLUMNS = ("expression", "label", "labels", "emotion", "class")
+PERSON_COLUMNS = ("identity", "person", "subject", "subject_id")
+
+
+@dataclass(frozen=True)
+class FaceItem:
+    """One labelled image of a source set, not decoded yet.
+
+    Args:
+        stem: name for derived files: the file's own, without suffix.
+        class_name: the set's own class name.
+        origin: where it came from, for people: a path relative to the set, or "row 17".
+        file: the image file, or its bytes.
+        identity: who it shows, if the set says.
+    """
+
+    stem: str
+    class_name: str
+    origin: str
+    file: Path | bytes
+    identity: str | None = None
+
+    def read(self, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Decode the image: (H, W) or (H, W, 3) uint8. Raises as `read_image` does."""
+        return read_image(self.file, max_pixels=max_pixels)
+
+
+class Listed(NamedTuple):
+    """Class, origin and stem of an item, as in `FaceItem`."""
+
+    class_name: str
+    origin: str
+    stem: str
+
+
+class FaceSource(Protocol):
+    """A source set: its class names in index order, and its items."""
+
+    classes: list[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> FaceItem: ...
+
+    def listing(self) -> list[Listed]:
+        """Return every item without its file, in order: what a plan needs to know of the set."""
+        ...
+
+
+class FolderSource:
+    """A folder with one sub-folder a class, as torchvision's `ImageFolder` reads it.
+
+    Raises:
+        FileNotFoundError: no such folder, or no class folders in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        listed = ImageFolder(str(self.root), allow_empty=True)
+        self.classes: list[str] = listed.classes
+        paths = [Path(path) for path, _ in listed.samples]
+        self._paths = paths
+        self._labels = [label for _, label in listed.samples]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> FaceItem:
+        path = self._paths[index]
+        origin = path.relative_to(self.root).as_posix()
+        return FaceItem(path.stem, self.classes[self._labels[index]], origin, path)
+
+    def listing(self) -> list[Listed]:
+        items = (self[i] for i in range(len(self)))
+        return [Listed(item.class_name, item.origin, item.stem) for item in items]
+
+
+class ParquetSource:
+    """A parquet file in the `datasets` image format: a struct of bytes and path, and a label.
+
+    Columns are found by their usual names: image (or img, face), expression (or label, emotion,
+    class), identity (or person, subject) where there is one.
+
+    Raises:
+        ValueError: no image or label column; the message lists the columns there are.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        schema = pq.read_schema(self.path)
+        image = _column(schema.names, IMAGE_COLUMNS, self.path)
+        label = _column(schema.names, LABEL_COLUMNS, self.path)
+        person = next((c for c in PERSON_COLUMNS if c in schema.names), None)
+        columns = [c for c in (image, label, person) if c is not None]
+        table = pq.read_table(self.path, columns=columns, memory_map=True)
+        self._images = table[image]
+        names = _class_names(schema.metadata or {}, label)
+        values = table[label].to_pylist()
+        self._labels = [
+            # -1 marks a row without label
+            names[v] if names and isinstance(v, int) and 0 <= v < len(names) else str(v)
+            for v in values
+        ]
+        self.classes = names or sorted(set(self._labels))
+        self._persons = table[person].to_pylist() if person else None
+        paths = pc.struct_field(table[image], "path").to_pylist()
+        self._stems = [Path(p).stem if p else f"row{i:06d}" for i, p in enumerate(paths)]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> FaceItem:
+        person = None if self._persons is None else self._persons[index]
+        identity = None if person is None else str(person)
+        file = (self._images[index].as_py() or {}).get("bytes") or b""
+        label = self._labels[index]
+        return FaceItem(self._stems[index], label, f"row {index}", file, identity)
+
+    def listing(self) -> list[Listed]:
+        rows = enumerate(zip(self._labels, self._stems, strict=True))
+        return [Listed(label, f"row {i}", stem) for i, (label, stem) in rows]
+
+
+def open_source(path: str | Path) -> FolderSource | ParquetSource:
+    """Open a source set: a folder with one sub-folder a class, or a parquet file.
+
+    Raises:
+        FileNotFoundError: nothing there, or no class folders in it.
+        ValueError: a parquet file without image or label column.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file():
+        return ParquetSource(path)
+    raise FileNotFoundError(f"{path}: no such folder or parquet file")
+
+
+def iterate(source: FaceSource) -> Iterator[FaceItem]:
+    """Yield every item of a source, in order."""
+    return (source[i] for i in range(len(source)))
+
+
+def _column(names: list[str], wanted: tuple[str, ...], path: Path) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    raise ValueError(f"{path}: no column {' or '.join(wanted)}; it has {', '.join(names)}")
+
+
+def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
+    """Return the names of a `datasets.ClassLabel` column, which parquet keeps as metadata."""
+    import json
+
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return list(features[label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,59 @@
+"""Every failure that expraug reports has a class of its own, under `ExpraugError`.
+
+In bulk work (`warm`, `expand`) these are caught, counted by `reason` and listed; the work goes on.
+"""
+
+
+class ExpraugError(Exception):
+    """Base of all errors raised on purpose by expraug."""
+
+    reason = "error"
+    """Short code under which bulk work counts this failure."""
+
+
+class LabelError(ExpraugError, ValueError):
+    """A label that the label scheme does not hold, or a class that has no expression."""
+
+    reason = "label_outside_scheme"
+
+
+class UnsupportedExpressionError(ExpraugError, ValueError):
+    """The synthesizer cannot make this expression, or not from this source."""
+
+    reason = "unsupported_expression"
+
+
+class UnreadableImageError(ExpraugError, OSError):
+    """A file or array that is no image, or a damaged one."""
+
+    reason = "unreadable_image"
+
+
+class ImageTooLargeError(UnreadableImageError):
+    """More pixels than the limit allows."""
+
+    reason = "image_too_large"
+
+
+class NoFaceError(ExpraugError, ValueError):
+    """The detector found no face."""
+
+    reason = "no_face"
+
+
+class MissingWeightsError(ExpraugError, FileNotFoundError):
+    """Model weights that are neither embedded nor at the given place, or fail their digest."""
+
+    reason = "missing_weights"
+
+
+class MissingDependencyError(ExpraugError, ImportError):
+    """An optional package that this feature needs is not installed."""
+
+    reason = "missing_dependency"
+
+
+class CacheMissError(ExpraugError, LookupError):
+    """A synthetic face that is not cached, where `on_miss="error"` or a worker may not make it."""
+
+    reason = "cache_miss"

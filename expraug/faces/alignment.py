@@ -1,0 +1,116 @@
+"""Five-point similarity alignment into the one canonical frame that every synthesizer shares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TEMPLATE = np.array(
+    [[0.35, 0.38], [0.65, 0.38], [0.50, 0.551], [0.376, 0.726], [0.624, 0.726]], np.float64
+)
+"""The canonical frame: (x, y), as fractions of its side, of the eye centres (first the one on the
+left of the image), the nose tip and the mouth corners. Forehead, chin and cheeks are inside."""
+
+POINT_WEIGHTS = np.array([1.0, 1.0, 1.0, 0.5, 0.5])
+"""Mouth corners move with the expression, so they pull on the frame less than the eyes do."""
+
+
+def similarity(points: np.ndarray) -> np.ndarray:
+    """Return the transforms from the canonical frame to the image, by weighted least squares.
+
+    Args:
+        points: (B, 5, 2) pixel coordinates (x, y), pixel centres at whole numbers, in the order of
+            `TEMPLATE`.
+
+    Returns:
+        (B, 2, 3) float64: `image_xy = matrix @ (canonical_x, canonical_y, 1)`, with canonical
+        coordinates in [0, 1] and image coordinates counted from the image's corner.
+    """
+    weights = POINT_WEIGHTS / POINT_WEIGHTS.sum()
+    # as complex numbers a similarity is z -> a z + b, and its least squares a single quotient
+    z = TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]
+    p = (points[..., 0] + 0.5) + 1j * (points[..., 1] + 0.5)
+    z_mean, p_mean = weights @ z, p @ weights
+    dz = z - z_mean
+    a = (weights * dz.conj() * (p - p_mean[:, None])).sum(axis=1) / (weights * abs(dz) ** 2).sum()
+    b = p_mean - a * z_mean
+    return np.stack(
+        [np.stack([a.real, -a.imag, b.real], -1), np.stack([a.imag, a.real, b.imag], -1)], axis=1
+    )
+
+
+def invert(matrices: np.ndarray) -> np.ndarray:
+    """Return the inverses of (B, 2, 3) similarity transforms, same shape."""
+    linear = np.linalg.inv(matrices[:, :, :2])
+    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
+
+
+MAX_SUPERSAMPLING = 16
+"""Beyond it a face is so large that skipping some of its pixels does not show."""
+
+
+def scale(matrix: np.ndarray, size: int) -> float:
+    """Return how many image pixels one pixel of a canonical frame of side `size` covers."""
+    return math.hypot(matrix[0, 0], matrix[1, 0]) / size
+
+
+def supersampling(ratio: float) -> int:
+    """Return how many samples a side an output pixel needs that covers `ratio` input pixels."""
+    return min(max(1, math.ceil(ratio - 0.25)), MAX_SUPERSAMPLING)
+
+
+def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int = 1) -> Tensor:
+    """Sample images on affine grids, bilinearly, with box filtering against aliasing.
+
+    Args:
+        images: (B, C, H, W) float.
+        matrices: (B, 2, 3): from output coordinates in [0, 1]² to input pixels, counted from the
+            input's corner.
+        size: (height, width) of the output.
+        per_pixel: samples a side in each output pixel, averaged.
+
+    Returns:
+        (B, C, *size) float; outside the input its border is repeated.
+    """
+    height, width = images.shape[-2:]
+    dtype, device = images.dtype, images.device
+    theta = matrices.to(device=device, dtype=dtype)
+    rows = (torch.arange(size[0] * per_pixel, dtype=dtype, device=device) + 0.5) / (
+        size[0] * per_pixel
+    )
+    columns = (torch.arange(size[1] * per_pixel, dtype=dtype, device=device) + 0.5) / (
+        size[1] * per_pixel
+    )
+    # to grid_sample's [-1, 1], which spans the input corner to corner (align_corners=False)
+    to_unit = torch.tensor([2 / width, 2 / height], dtype=dtype, device=device)
+    along_x = theta[:, :, 0] * to_unit
+    along_y = theta[:, :, 1] * to_unit
+    start = theta[:, :, 2] * to_unit - 1
+    grid = (
+        columns.view(1, 1, -1, 1) * along_x.view(-1, 1, 1, 2)
+        + rows.view(1, -1, 1, 1) * along_y.view(-1, 1, 1, 2)
+        + start.view(-1, 1, 1, 2)
+    )
+    sampled = F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return F.avg_pool2d(sampled, per_pixel) if per_pixel > 1 else sampled
+
+
+def align(images: Tensor, matrices: np.ndarray, size: int) -> Tensor:
+    """Return the aligned faces of a batch of images of one size.
+
+    Args:
+        images: (B, C, H, W) float.
+        matrices: (B, 2, 3) from `similarity`; they must need the same supersampling.
+        size: side S of the canonical frame, in pixels.
+
+    Returns:
+        (B, C, S, S) float.
+    """
+    per_pixel = supersampling(scale(matrices[0], size))
+    return sample(images, torch.from_numpy(matrices), (size, size), per_pixel)

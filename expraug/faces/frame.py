@@ -1,0 +1,78 @@
+"""A face cut out of its image, as the road works on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from expraug.faces.alignment import invert, scale, similarity, supersampling
+from expraug.faces.locate import Location
+from expraug.faces.paste import mask_box
+
+
+@dataclass(frozen=True, slots=True)
+class FramedFace:
+    """A face cut out of its image.
+
+    Args:
+        pixels: (h, w) or (h, w, 3) uint8, of the image.
+        matrix: (2, 3) float64, from the canonical frame to these pixels (`alignment.similarity`).
+        origin: (top, left) of the pixels in the image.
+        box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
+        group: decides which others it can be batched with.
+        location: in the image.
+    """
+
+    pixels: np.ndarray
+    matrix: np.ndarray
+    origin: tuple[int, int]
+    box: tuple[int, int, int, int]
+    group: tuple[Any, ...]
+    location: Location
+
+
+def frame(image: np.ndarray, location: Location, size: int) -> FramedFace:
+    """Cut a face out of its image.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        location: of the face.
+        size: side of the synthesizer's aligned faces, in pixels.
+    """
+    matrix = similarity(location.points[None].astype(np.float64))[0]
+    # only the canonical frame's surroundings are worked on, however large the photograph
+    corners = np.array([[x, y, 1.0] for x in (0, 1) for y in (0, 1)]) @ matrix.T
+    left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 2, 0)
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
+    pixels = image[top:bottom, left:right]
+    matrix[:, 2] -= (left, top)
+    box = mask_box(matrix, *pixels.shape[:2])
+    ratio = scale(matrix, size)
+    group = (pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))
+    return FramedFace(pixels, matrix, (int(top), int(left)), box, group, location)
+
+
+def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:
+    """Return landmarks, blendshapes and pose of B faces, as `Synthesizer.needs_landmarks` says.
+
+    Raises:
+        ValueError: a location without them.
+    """
+    landmarks, blendshapes, poses = [], [], []
+    for face in framed:
+        found = face.location
+        if found.mesh is None or found.blendshapes is None or found.pose is None:
+            raise ValueError("the locator found a face but no landmarks, which are needed here")
+        inverse = invert(face.matrix[None])[0]
+        inside = found.mesh.astype(np.float64) + 0.5 - face.origin[::-1]
+        landmarks.append(inside @ inverse[:, :2].T + inverse[:, 2])
+        blendshapes.append(found.blendshapes)
+        poses.append(found.pose)
+    return {
+        "landmarks": np.stack(landmarks).astype(np.float32),
+        "blendshapes": np.stack(blendshapes).astype(np.float32),
+        "pose": np.stack(poses).astype(np.float32),
+    }

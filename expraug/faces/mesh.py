@@ -1,0 +1,126 @@
+"""Dense flow between two shapes of one triangle mesh, by splatting points of its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_HIDDEN_LOSS = 0.98
+"""By how much less a point in the mouth counts for the flow: it does not say how lips move."""
+_COARSE = ((2, 0.05), (8, 1e-4))
+"""Cell sizes and weights of the coarser levels that fill pixels which no point reached."""
+_TINY = 1e-7
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Points spread over the triangles of a mesh.
+
+    Args:
+        triangles: (T, 3) long, vertices; at rest they turn clockwise on the screen.
+        triangle: (P,) long, the triangle of each point.
+        barycentric: (P, 3) float, its place in the triangle.
+        texture: (P, 2) float in [-1, 1], its place (x, y) in the texture frame.
+        hole: (P,) float, 1 inside the mouth, which the surface only spans.
+        area: (P,) float, the share of the texture that it stands for.
+    """
+
+    triangles: Tensor
+    triangle: Tensor
+    barycentric: Tensor
+    texture: Tensor
+    hole: Tensor
+    area: Tensor
+
+
+@dataclass(frozen=True)
+class Splat:
+    """What each pixel of the moved mesh shows.
+
+    Args:
+        flow: (B, 2, S, S), from the pixel to where its content is in the source, as fractions.
+        texture: (B, 2, S, S), from the pixel, in [-1, 1]² of the frame, to its place in texture.
+        hole: (B, 1, S, S) in [0, 1], 1 inside the mouth.
+        cover: (B, 1, S, S) in [0, 1], 0 beside the mesh.
+    """
+
+    flow: Tensor
+    texture: Tensor
+    hole: Tensor
+    cover: Tensor
+
+
+def splat(
+    points: SurfacePoints, source: Tensor, target: Tensor, reference: Tensor, size: int
+) -> Splat:
+    """Splat the points of a moved mesh onto pixels, bilinearly.
+
+    Every step treats each face by itself, so that a face does not depend on its batch.
+
+    Args:
+        points: of the surface.
+        source, target: (B, V, 2) float, vertices before and after: (x, y), fractions of the frame.
+        reference: (V, 2) float, the mesh at rest: a triangle's area against its area here is the
+            weight of its points.
+        size: side S of the frame, in pixels.
+    """
+    batch = len(source)
+    moved = _on_surface(points, torch.cat([source, target], 2))
+    before, after = moved.split(2, dim=2)
+    # a folded triangle is hidden; a collapsed one vanishes
+    growth = _areas(target, points) / _areas(reference[None], points)
+    weight = growth.clamp(0, 4)[:, points.triangle] * points.area
+    position = after * size - 0.5
+    corner = position.floor()
+    fraction = position - corner
+    corner = corner.long()
+    flow = (before - after) * (1 - _HIDDEN_LOSS * points.hole)[:, None]
+    offset = points.texture - (after * 2 - 1)
+    # channels first: sums into whole planes are several times as fast as sums into short rows
+    hole, one = points.hole.expand_as(weight), torch.ones_like(weight)
+    values = torch.stack([*flow.unbind(2), *offset.unbind(2), hole, one]).flatten(1)
+    first = torch.arange(batch, device=source.device)[:, None] * size**2
+    total = values.new_zeros(len(values), batch * size**2)
+    for right in (0, 1):
+        for below in (0, 1):
+            x, y = corner[..., 0] + right, corner[..., 1] + below
+            share = fraction[..., 0] if right else 1 - fraction[..., 0]
+            share = share * (fraction[..., 1] if below else 1 - fraction[..., 1]) * weight
+            share = share * ((x >= 0) & (x < size) & (y >= 0) & (y < size))
+            pixel = first + y.clamp(0, size - 1) * size + x.clamp(0, size - 1)
+            total.index_add_(1, pixel.view(-1), values * share.view(-1))
+    # planes one by one: interpolation takes other digits where it sees three channels
+    total = total.view(-1, 1, size, size)
+    filled = total
+    for cell, amount in _COARSE:
+        coarse = F.avg_pool2d(total, cell) * amount
+        filled = filled + F.interpolate(
+            coarse, size=(size, size), mode="bilinear", align_corners=False
+        )
+    filled = filled.view(len(values), batch, size, size).transpose(0, 1)
+    flow, texture, hollow, covered = filled.split((2, 2, 1, 1), 1)
+    density = covered + _TINY
+    return Splat(
+        flow / (covered - _HIDDEN_LOSS * hollow + _TINY),
+        texture / density,
+        F.avg_pool2d(hollow / density, 3, 1, 1),
+        covered / density,
+    )
+
+
+def _on_surface(points: SurfacePoints, vertices: Tensor) -> Tensor:
+    """Return the points' (B, P, C) of the vertices' (B, V, C)."""
+    # term by term, not as a matrix product, whose last digits depend on the size of the batch
+    corners = points.triangles[points.triangle]
+    a, b, c = (vertices[:, corners[:, k]] * points.barycentric[:, k : k + 1] for k in range(3))
+    return a + b + c
+
+
+def _areas(vertices: Tensor, points: SurfacePoints) -> Tensor:
+    """Return twice the signed areas of the triangles, (B, T)."""
+    a, b, c = vertices[:, points.triangles].unbind(2)
+    (x1, y1), (x2, y2) = (b - a).unbind(2), (c - a).unbind(2)
+    return x1 * y2 - y1 * x2

@@ -1,0 +1,6 @@
+"""One file for each system. Importing this package registers them all."""
+
+from expraug.synthesizers.pixel import PixelSynthesizer
+from expraug.synthesizers.transfer import TransferSynthesizer
+
+__all__ = ["PixelSynthesizer", "TransferSynthesizer"]
