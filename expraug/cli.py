@@ -1,0 +1,385 @@
+"""The command `expraug`: parses and prints; what it calls, users can call as well."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from expraug.cache import SynthesisCache
+    from expraug.expand import Report
+
+# torch and rich are imported inside the commands, so that `--help` answers at once
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Facial-expression augmentation: the same person with another expression.",
+)
+cache_app = typer.Typer(no_args_is_help=True, help="Look after a cache of synthetic faces.")
+app.add_typer(cache_app, name="cache")
+
+
+class Faces(str, Enum):
+    detect = "detect"
+    crop = "crop"
+
+
+class Format(str, Enum):
+    png = "png"
+    jpeg = "jpeg"
+    webp = "webp"
+
+
+SynthesizerOption = Annotated[
+    str, typer.Option(help="Name (see `expraug list`), folder, or owner/name@commit on the hub.")
+]
+FacesOption = Annotated[
+    Faces, typer.Option(help="Photographs, or images that are face crops already.")
+]
+SchemeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What the classes mean, where their names are no expression words: fer2013, raf-db, "
+        "affectnet-7, affectnet-8, ck+, kdef, jaffe, or pairs like 0=angry,1=happy,2=none."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")]
+MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Larger images are skipped.")]
+CacheFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the cache.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from expraug import __version__
+
+        typer.echo(f"expraug {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("expand")
+def expand_command(
+    source: Annotated[
+        Path, typer.Argument(help="Folder with one sub-folder a class, or parquet file.")
+    ],
+    dest: Annotated[Path, typer.Argument(help="Folder of the expanded set.")],
+    synthesizer: SynthesizerOption = "pixel",
+    targets: Annotated[
+        str, typer.Option(help="Expressions to make, as happy,sad; all: what can be made.")
+    ] = "all",
+    intensity: Annotated[str, typer.Option(help="In (0, 1]; several as 0.5,1.0.")] = "1.0",
+    variants: Annotated[int, typer.Option(min=1, help="For each target and intensity.")] = 1,
+    seed: Annotated[int, typer.Option(help="Decides which variants are taken.")] = 0,
+    device: DeviceOption = "cpu",
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep synthetic faces here for next time.")
+    ] = None,
+    gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Reject faces that are no longer the same person. Default: if the weights for "
+            "it can be had.",
+        ),
+    ] = None,
+    faces: FacesOption = Faces.detect,
+    image_format: Annotated[
+        Format, typer.Option("--format", help="Of the synthetic faces; png and webp lose nothing.")
+    ] = Format.png,
+    scheme: SchemeOption = None,
+    with_originals: Annotated[
+        bool, typer.Option("--with-originals", help="Copy the originals along.")
+    ] = False,
+    max_pixels: MaxPixelsOption = 64_000_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 64,
+    num_workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode. Default: one a core, at most 8.")
+    ] = None,
+) -> None:
+    """Make the synthetic faces of a whole set: images by class, and a manifest."""
+    with _reported():
+        from expraug.expand import expand
+
+        report = expand(
+            source,
+            dest,
+            synthesizer=synthesizer,
+            targets=None if targets == "all" else targets.split(","),
+            intensity=[float(value) for value in intensity.split(",")],
+            variants=variants,
+            seed=seed,
+            scheme=scheme,
+            faces=faces.value,
+            gate="auto" if gate is None else "identity" if gate else None,
+            cache=cache,
+            device=device,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            image_format=image_format.value,
+            max_pixels=max_pixels,
+            with_originals=with_originals,
+            progress=True,
+        )
+        _print_report(report)
+
+
+@app.command("preview")
+def preview_command(
+    source: Annotated[
+        Path, typer.Argument(help="Folder with one sub-folder a class, or parquet file.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Picture to write, as sheet.png.")],
+    synthesizer: SynthesizerOption = "pixel",
+    faces_shown: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 8,
+    intensity: Annotated[float, typer.Option(help="In (0, 1].")] = 1.0,
+    faces: FacesOption = Faces.detect,
+    scheme: SchemeOption = None,
+    device: DeviceOption = "cpu",
+    max_pixels: MaxPixelsOption = 64_000_000,
+) -> None:
+    """Write a contact sheet: sources, and what the synthesizer makes of them."""
+    with _reported():
+        from expraug.expand import preview
+
+        count = preview(
+            source,
+            out,
+            synthesizer=synthesizer,
+            faces_shown=faces_shown,
+            intensity=intensity,
+            scheme=scheme,
+            faces=faces.value,
+            device=device,
+            max_pixels=max_pixels,
+        )
+        typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[
+        list[Path], typer.Option(help="Labelled set, a folder of classes or a parquet file; again.")
+    ],
+    synthesizer: SynthesizerOption = "pixel",
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Real faces for classes of which the data has fewer than 10."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="test, validation or train people, where named; or all.")
+    ] = "test",
+    identity: Annotated[str | None, typer.Option(help="facenet, or dlib:PATH.")] = None,
+    judge: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a judge; else the embedded one.")
+    ] = None,
+    faces: FacesOption = Faces.detect,
+    reference_faces: FacesOption = Faces.crop,
+    scheme: SchemeOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Faces of each expression at most.")] = 300,
+    device: DeviceOption = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 32,
+    json: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write the figures here.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the report here.")] = None,
+) -> None:
+    """Measure a synthesizer on people that nothing was trained on."""
+    with _reported():
+        from rich.console import Console
+
+        from expraug.evaluate import evaluate
+
+        with Console(stderr=True).status("") as status:
+            evaluation = evaluate(
+                synthesizer,
+                data,
+                reference=reference,
+                split=split,
+                faces=faces.value,
+                reference_faces=reference_faces.value,
+                scheme=scheme,
+                judge=judge,
+                identity=identity,
+                limit=limit,
+                batch_size=batch_size,
+                device=device,
+                progress=lambda step: status.update(step),
+            )
+        if json is not None:
+            evaluation.to_json(json)
+        if html is not None:
+            evaluation.to_html(html)
+        console = Console()
+        # a file or a pipe has no width of its own
+        Console(width=None if console.is_terminal else 120).print(evaluation.table())
+
+
+@app.command("list")
+def list_command() -> None:
+    """List the synthesizers."""
+    with _reported():
+        from expraug.synthesizer import create_synthesizer, list_synthesizers
+
+        embedded = list_synthesizers(pretrained=True)
+        rows = []
+        for name in list_synthesizers():
+            if name not in embedded:
+                rows.append((name, "", "", "", "", "no"))
+                continue
+            model = create_synthesizer(name)
+            tensors = list(model.state_dict().values())
+            made = ", ".join(map(str, model.expressions))
+            parameters = sum(t.numel() for t in tensors)
+            size = sum(t.numel() * t.element_size() for t in tensors)
+            rows.append(
+                (name, made, f"{model.image_size} px", f"{parameters:,}", _bytes(size), "yes")
+            )
+        columns = ("synthesizer", "makes", "faces", "parameters", "in memory", "embedded")
+        _print_table(columns, rows)
+
+
+@cache_app.command("info")
+def cache_info(folder: CacheFolder) -> None:
+    """Show what a cache holds."""
+    with _reported():
+        info = _open_cache(folder, readonly=True).info()
+        rows = [
+            (f.name or f"unknown ({prefix})", f"{f.entries:,}", _bytes(f.bytes))
+            for prefix, f in info.fingerprints.items()
+        ]
+        rows.append(("all", f"{info.entries:,}", _bytes(info.bytes)))
+        _print_table(("made by", "entries", "values"), rows)
+        typer.echo(f"{_bytes(info.file_bytes)} on disk; format {info.format}, {info.engine}")
+
+
+@cache_app.command("verify")
+def cache_verify(
+    folder: CacheFolder,
+    repair: Annotated[bool, typer.Option("--repair", help="Delete damaged entries.")] = False,
+) -> None:
+    """Check every entry; the exit code is 1 if damage is left."""
+    with _reported():
+        report = _open_cache(folder, readonly=not repair).verify(repair=repair)
+        row = (f"{report.good:,}", f"{report.damaged:,}", f"{report.deleted:,}")
+        _print_table(("intact", "damaged", "deleted"), [row])
+        if report.damaged > report.deleted:
+            raise typer.Exit(1)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    folder: CacheFolder,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Delete the oldest entries down to this, as 500M or 2G.")
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Delete all entries made by this, as `info` shows it.")
+    ] = None,
+) -> None:
+    """Delete entries."""
+    with _reported():
+        if max_bytes is None and fingerprint is None:
+            raise ValueError("say what to delete: --max-bytes, --fingerprint, or both")
+        limit = None if max_bytes is None else _parse_bytes(max_bytes)
+        cache = _open_cache(folder)
+        typer.echo(f"{cache.prune(max_bytes=limit, fingerprint=fingerprint):,} entries deleted")
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn expected failures into one line on stderr and exit code 1, warnings into lines."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from expraug.errors import ExpraugError
+
+    console = Console(stderr=True, soft_wrap=True)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"[yellow]warning:[/] {escape(str(message))}")
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    except KeyboardInterrupt:
+        console.print("[red]interrupted[/]; what was made until now is kept and listed")
+        raise typer.Exit(130) from None
+    except (ExpraugError, OSError, ValueError) as error:
+        console.print(f"[red]error:[/] {escape(' '.join(str(error).split()))}")
+        raise typer.Exit(1) from None
+
+
+def _open_cache(folder: Path, *, readonly: bool = False) -> SynthesisCache:
+    from expraug.cache import STAMP, CacheFormatError, SynthesisCache
+
+    if not (folder / STAMP).is_file():  # opening it would make one
+        raise CacheFormatError(f"{folder} is no cache: it holds no {STAMP}")
+    return SynthesisCache(folder, readonly=readonly)
+
+
+def _print_report(report: Report) -> None:
+    rows = [("made", report.made), ("from cache", report.cached)]
+    rows += [(f"skipped: {reason}", count) for reason, count in sorted(report.skipped.items())]
+    _print_table(("faces", "number"), [(name, f"{n:,}") for name, n in rows])
+    names = sorted(report.sources.keys() | report.synthetic.keys())
+    columns: list[Mapping[str, int]] = [report.sources, report.originals, report.synthetic]
+    counts = [[column.get(name, 0) for column in columns] for name in names]
+    table = [
+        (name, *(f"{n:,}" for n in (before, original, synthetic, original + synthetic)))
+        for name, (before, original, synthetic) in zip(names, counts, strict=True)
+    ]
+    titles = ("class", "source", "copied", "synthetic", "in the expanded set")
+    _print_table(titles, table)
+    typer.echo(f"identity gate: {report.gate}")
+    typer.echo(f"manifest: {report.manifest}")
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for i, column in enumerate(columns):
+        numeric = all(row[i][:1].isdigit() or not row[i] for row in rows)
+        table.add_column(column, justify="right" if i and numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _bytes(count: int) -> str:
+    unit = next((u for u in ("T", "G", "M", "K") if count >= _UNITS[u]), "")
+    return f"{count / _UNITS[unit]:.1f} {unit}B" if unit else f"{count} B"
+
+
+def _parse_bytes(text: str) -> int:
+    number = text.upper().removesuffix("B").strip()
+    unit = number[-1:] if number[-1:] in _UNITS else ""
+    try:
+        return int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except ValueError:
+        raise ValueError(f"{text!r} is no size; use a number of bytes, or 500M, 2G") from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,81 @@
+"""Bootstrap intervals over people (Efron 1979): photographs of one person are not independent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its bootstrap 95 % interval.
+
+    Args:
+        value: the figure on all people; nan where it cannot be had.
+        low, high: bounds of the interval.
+        n: number of images, or of pairs, behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, rounds: np.ndarray, n: int) -> Estimate:
+        """Read an estimate off what `Bootstrap` returns: the figure itself, then the rounds."""
+        drawn = rounds[1:][np.isfinite(rounds[1:])]
+        low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
+        return cls(float(rounds[0]), float(low), float(high), n)
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "–"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Bootstrap:
+    """Draws people with replacement, once, so that figures can be combined round by round.
+
+    Args:
+        people: everyone in the evaluation; repeats do not matter.
+        rounds: number of draws.
+        seed: of the draws.
+    """
+
+    def __init__(self, people: Sequence[str], rounds: int = 1000, seed: int = 0) -> None:
+        names = sorted(set(people))
+        self._index = {name: i for i, name in enumerate(names)}
+        count = max(len(names), 1)
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), rounds)
+        # the first row is everyone once: the figure itself
+        self._weights = np.concatenate([np.ones((1, count)), drawn]).astype(np.float32)
+
+    def mean(self, values: np.ndarray, people: Sequence[str]) -> np.ndarray:
+        """Return the mean on everyone, then on the people of each round: (1 + rounds,) float.
+
+        Args:
+            values: (N,) figures or booleans, one an image.
+            people: the N people they belong to. A round that draws none of them gives nan.
+        """
+        place = np.array([self._index[p] for p in people], int)
+        size = self._weights.shape[1]
+        sums = np.bincount(place, np.asarray(values, float), size)
+        counts = np.bincount(place, minlength=size).astype(float)
+        weights = self._weights.astype(float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (weights @ sums) / (weights @ counts)
+
+    def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
+        """Return the mean with its interval."""
+        return Estimate.of(self.mean(values, people), len(values))
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Return above / below, round by round; nan where below is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        quotient = above / below
+    return np.where(np.isfinite(quotient), quotient, np.nan)

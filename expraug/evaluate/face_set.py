@@ -1,0 +1,162 @@
+"""The real faces that an evaluation works on: found, aligned and kept in memory, once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from expraug.datasets import FaceItem, FolderSource, ParquetSource, person_split
+from expraug.errors import ExpraugError, NoFaceError
+from expraug.expand.expansion import open_face_set
+from expraug.expand.plan import SchemeLike, class_expressions
+from expraug.expressions import Expression
+from expraug.faces import align, similarity
+from expraug.faces.locate import Locator
+
+SPLITS = ("train", "validation", "test", "all")
+
+
+class TooFewFacesError(ExpraugError, ValueError):
+    """Not enough faces for a figure to mean anything; the message says of what."""
+
+    reason = "too_few_faces"
+
+
+@dataclass
+class FaceSet:
+    """Aligned real faces.
+
+    Args:
+        name: of the set, for people.
+        faces: (N, 3, S, S) uint8.
+        labels: (N,) long, values of `Expression`.
+        people: the N people they show: their names in the set, or else the stems of the files.
+        items: the N images they came from.
+        lost: images left out, by reason.
+        named: whether the set says who is who.
+    """
+
+    name: str
+    faces: Tensor
+    labels: Tensor
+    people: list[str]
+    items: list[FaceItem]
+    lost: Counter[str] = field(default_factory=Counter)
+    named: bool = False
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def of(self, expression: Expression) -> Tensor:
+        """Return the indices of the faces that show an expression."""
+        return (self.labels == int(expression)).nonzero().flatten()
+
+    def who(self, indices: Tensor) -> list[str]:
+        """Return the people at these indices."""
+        return [self.people[i] for i in indices.tolist()]
+
+
+def collect(
+    paths: Sequence[str | Path],
+    locator: Locator,
+    size: int,
+    *,
+    split: str = "test",
+    limit: int = 300,
+    scheme: SchemeLike | None = None,
+) -> FaceSet:
+    """Read, find and align the faces of labelled sets, each image once.
+
+    People come in an order that their names' hashes give, each with all photographs, so that a
+    limited set still holds several photographs of one person.
+
+    Args:
+        paths: folders with one sub-folder a class, or parquet files.
+        locator: finds the faces.
+        size: side S of the aligned faces, in pixels.
+        split: "train", "validation", "test" or "all": whose faces are kept, by
+            `expraug.datasets.person_split`. A set that does not say who is who is kept whole.
+        limit: faces of each expression at most.
+        scheme: what the classes mean, as `expand` takes it.
+
+    Raises:
+        NoFaceError: no face is left.
+        SourceError, LabelError: as `expand` does.
+        ValueError: an unknown split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    sources = [open_face_set(path) for path in paths]
+    faces: list[Tensor] = []
+    found = FaceSet(", ".join(_name(p) for p in paths), torch.empty(0), torch.empty(0), [], [])
+    labels: list[int] = []
+    counts: Counter[Expression] = Counter()
+    for _, person, expression, source, index in sorted(
+        _candidates(sources, split, scheme), key=lambda c: c[0]
+    ):
+        if counts[expression] >= limit:
+            continue
+        item = source[index]
+        try:
+            image = item.read()
+            (location,) = locator([image])
+            if location is None:
+                raise NoFaceError(item.origin)
+        except ExpraugError as error:
+            found.lost[error.reason] += 1
+            continue
+        counts[expression] += 1
+        faces.append(aligned(image, location.points, size))
+        labels.append(int(expression))
+        found.people.append(person)
+        found.items.append(item)
+        found.named |= item.identity is not None
+    if not faces:
+        raise NoFaceError(
+            f"{found.name}: no face of split {split!r} is left ({dict(found.lost)}); --split all "
+            f"takes everyone, --faces crop is for images that are face crops already"
+        )
+    found.faces, found.labels = torch.stack(faces), torch.tensor(labels)
+    return found
+
+
+def aligned(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
+    """Return the face of an image, (H, W) or (H, W, 3) uint8, aligned: (3, size, size) uint8."""
+    pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
+    face = align(pixels, similarity(points[None, :5].astype("float64")), size)
+    return face[0].round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
+
+
+_Candidate = tuple[tuple[int, str, int], str, Expression, FolderSource | ParquetSource, int]
+
+
+def _candidates(
+    sources: Sequence[FolderSource | ParquetSource], split: str, scheme: SchemeLike | None
+) -> list[_Candidate]:
+    found: list[_Candidate] = []
+    for source in sources:
+        means = class_expressions(source.classes, scheme)
+        for index in range(len(source)):
+            item = source[index]
+            expression = means.get(item.class_name)
+            known = item.identity is not None
+            if expression is None:
+                continue
+            if known and split != "all" and person_split(str(item.identity)) != split:
+                continue
+            person = str(item.identity) if known else item.stem
+            order = (xxhash.xxh32_intdigest(person.encode()), person, index)
+            found.append((order, person, expression, source, index))
+    return found
+
+
+def _name(path: str | Path) -> str:
+    path = Path(path)
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name

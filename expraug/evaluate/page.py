@@ -1,0 +1,86 @@
+"""The HTML report: one file, pictures inside, no script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expraug.evaluate.examples import Example, Face
+
+if TYPE_CHECKING:
+    from expraug.evaluate.report import Evaluation
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
+  color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0 2rem }
+th, td { text-align: left; padding: .2rem .7rem; vertical-align: top;
+  border-bottom: 1px solid #ddd }
+td:last-child, th:last-child { text-align: right }
+.sheet td, .sheet th { border: 0; padding: .15rem; text-align: center; font-size: 12px }
+.sheet img { display: block; border-radius: 4px }
+.pairs { display: flex; flex-wrap: wrap; gap: .8rem; margin-bottom: 1.5rem }
+.pair { display: flex; gap: 2px; font-size: 12px; text-align: center }
+figure { margin: 0; max-width: 112px; overflow-wrap: anywhere }
+"""
+
+
+def write_page(evaluation: Evaluation, path: Path) -> None:
+    """Write the report of an evaluation."""
+    from expraug.evaluate.report import COLUMNS
+
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<title>{escape(evaluation.synthesizer)}</title><style>{_STYLE}</style>",
+        f"<h1>{escape(evaluation.synthesizer)}</h1><p>{escape(evaluation.title())}</p>",
+        _table(COLUMNS, evaluation.lines()),
+        f"<p>{escape(evaluation.caption())}</p>",
+        *_sheets(evaluation.examples),
+        "<h2>All figures</h2><details><summary>JSON</summary><pre>",
+        escape(json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False)),
+        "</pre></details></html>\n",
+    ]
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>\n{body}</table>"
+
+
+def _sheets(examples: Sequence[Example]) -> Iterable[str]:
+    for name, group in groupby(examples, key=lambda example: example.sheet):
+        rows = list(group)
+        if name == "people":
+            yield "<h2>People</h2><p>Under each face: the judge's probability of the target.</p>"
+            yield _grid(rows)
+            continue
+        yield f"<h2>{escape(name)}, by the judge's probability</h2>"
+        pairs = ("".join(map(_figure, row.cells.values())) for row in rows)
+        yield "<div class=pairs>" + "".join(f"<div class=pair>{p}</div>" for p in pairs) + "</div>"
+
+
+def _grid(rows: Sequence[Example]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row.cells))
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "\n".join(
+        "<tr>"
+        + "".join(f"<td>{_figure(row.cells[c]) if c in row.cells else ''}</td>" for c in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table class=sheet><tr>{head}</tr>\n{body}</table>"
+
+
+def _figure(face: Face) -> str:
+    caption = escape(face.caption)
+    return (
+        f'<figure><img src="{face.uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    )

@@ -1,0 +1,35 @@
+"""Front doors for training pipelines: one `RandomExpression` for each library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expraug.expressions import Expression, LabelScheme
+from expraug.policy import Policy, Uniform, create_policy
+
+
+def policy_for(
+    scheme: LabelScheme,
+    targets: Sequence[Expression | str] | None,
+    policy: Policy | Mapping[str, Any] | None,
+) -> Policy:
+    """Return the policy that a door's `targets` and `policy` arguments ask for.
+
+    Without either, every expression that the data set has a class for is as likely as any other.
+
+    Raises:
+        LabelError: a target that is no expression, or that the scheme has no class for.
+        ValueError: both are given, or no target at all.
+    """
+    if targets is not None and policy is not None:
+        raise ValueError("give targets or a policy, not both")
+    if policy is not None:
+        return create_policy(policy)
+    if targets is None:
+        return Uniform(e for e in scheme.expressions.values() if e is not None)
+    if not targets:
+        raise ValueError("targets is empty; give None for all")
+    for target in targets:
+        scheme.index(Expression.parse(target))
+    return Uniform(targets)
