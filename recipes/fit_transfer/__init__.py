@@ -1,0 +1,1 @@
+"""The stages of `recipes/fit_transfer.py`, one file for each."""
