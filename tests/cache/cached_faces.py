@@ -1,0 +1,49 @@
+"""Faces to put into a cache, and short ways to put, find and count them."""
+
+import numpy as np
+
+from expraug.cache import CacheEntry, entry_key, image_digest
+
+
+def key_of(number, fingerprint="pixel"):
+    return entry_key(image_digest(np.array([[number // 256, number % 256]], np.uint8)), fingerprint)
+
+
+def pattern(number, side=24):
+    return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def fill(cache, numbers, side=24):
+    return cache.put_many((key_of(n), CacheEntry(pattern(n, side))) for n in numbers)
+
+
+def holds(cache, number, side=24):
+    entry = cache.get(key_of(number))
+    return entry is not None and np.array_equal(entry.patch, pattern(number, side))
+
+
+def raw_value(cache, key):
+    return cache.environment.run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
+
+
+def overwrite_raw(cache, key, value):
+    cache.environment.run(lambda txn, dbs: txn.put(key, value, db=dbs["values"]), write=True)
+
+
+def kept(cache, numbers):
+    return [n for n in numbers if raw_value(cache, key_of(n)) is not None]
+
+
+def count(cache, database="values"):
+    return cache.environment.run(lambda txn, dbs: txn.stat(dbs[database])["entries"])
+
+
+def same(left, right):
+    return (
+        np.array_equal(left.patch, right.patch)
+        and (left.patch is None) == (right.patch is None)
+        and np.array_equal(left.points, right.points, equal_nan=right.points is not None)
+        and tuple(left.origin) == tuple(right.origin)
+        and dict(left.scores) == dict(right.scores)
+        and left.reason == right.reason
+    )

@@ -1,0 +1,57 @@
+"""Real faces for every test: the bundled samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# tests run side by side in several processes; more threads would only get in each other's way
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parents[1]
+FACES = REPOSITORY / "examples" / "faces"
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def faces() -> Path:
+    """The folder of sample faces: neutral/ and happy/, 256 px, London people."""
+    return FACES
+
+
+@pytest.fixture(scope="session")
+def neutral_images() -> list[np.ndarray]:
+    """Neutral sample faces, (256, 256, 3) uint8."""
+    return [np.array(Image.open(path)) for path in sorted((FACES / "neutral").iterdir())]
+
+
+@pytest.fixture(scope="session")
+def happy_images() -> list[np.ndarray]:
+    """Smiling sample faces of the same people, in the same order."""
+    return [np.array(Image.open(path)) for path in sorted((FACES / "happy").iterdir())]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with full data sets and third-party models, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the data and model files in {SHARED.name}/ beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def landmarker(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The Face Landmarker's model file, which `EXPRAUG_LANDMARKER` names during the test."""
+    pytest.importorskip("mediapipe")
+    default = SHARED / "models" / "face_landmarker.task"
+    path = Path(os.environ.get("EXPRAUG_LANDMARKER") or default)
+    if not path.is_file():
+        pytest.skip(f"needs {path.name}: set EXPRAUG_LANDMARKER")
+    monkeypatch.setenv("EXPRAUG_LANDMARKER", str(path))
+    return path

@@ -1,0 +1,150 @@
+"""A set in which everything that can be wrong with a file is wrong, through `expand` and `warm`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from expraug.augmenter import ExpressionAugmenter
+from expraug.expand import expand
+from expraug.faces.locate import create_locator
+
+DAMAGED = {
+    "truncated.jpg": "unreadable_image",
+    "empty.png": "unreadable_image",
+    "text.png": "unreadable_image",
+    "one pixel.png": "unreadable_image",
+    "landscape.jpg": "no_face",
+    "huge.png": "image_too_large",
+}
+"""What the damaged set holds that cannot be expanded, and why."""
+
+SOUND = {
+    "two.jpg": ("RGB", 2),
+    "cmyk.jpg": ("RGB", 1),
+    "grey16.png": ("L", 1),
+    "Zoë Ångström (été).jpg": ("RGB", 1),
+}
+"""What it holds that can: mode of the expanded face, and how many faces there are."""
+
+
+@pytest.fixture
+def damaged_set(tmp_path: Path, neutral: list[Path]) -> Path:
+    folder = tmp_path / "damaged" / "neutral"
+    (tmp_path / "damaged" / "happy").mkdir(parents=True)
+    folder.mkdir()
+    face = Image.open(neutral[0]).convert("RGB")
+    whole = neutral[0].read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not an image\n")
+    Image.new("RGB", (1, 1)).save(folder / "one pixel.png")
+    landscape().save(folder / "landscape.jpg")
+    Image.new("P", (12_000, 12_000)).save(folder / "huge.png")
+    two_faces(neutral).save(folder / "two.jpg", quality=95)
+    face.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    grey = np.asarray(face.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(folder / "grey16.png")
+    face.save(folder / "Zoë Ångström (été).jpg", quality=95)
+    return folder.parent
+
+
+def landscape() -> Image.Image:
+    """A sky over hills."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:300, :400]
+    ground = y > 180 + 30 * np.sin(x / 60) + 12 * np.sin(x / 17)
+    sky = np.stack([90 + y / 3, 130 + y / 3, 230 - y / 6], axis=-1)
+    grass = np.array([60, 110, 40]) + generator.normal(0, 12, (300, 400, 1))
+    return Image.fromarray(np.where(ground[..., None], grass, sky).clip(0, 255).astype(np.uint8))
+
+
+def two_faces(people: list[Path]) -> Image.Image:
+    """A larger face on the right, a smaller one on the left."""
+    picture = Image.new("RGB", (448, 256), (180, 180, 180))
+    picture.paste(Image.open(people[1]).convert("RGB").resize((160, 160)), (16, 60))
+    picture.paste(Image.open(people[0]).convert("RGB").resize((256, 256)), (192, 0))
+    return picture
+
+
+def test_expand(damaged_set: Path, tmp_path: Path) -> None:
+    report = expand(damaged_set, tmp_path / "out", gate=None, with_originals=True)
+    rows = {Path(r["source"]).name: r for r in pq.read_table(report.manifest).to_pylist()}
+    assert rows.keys() == DAMAGED.keys() | SOUND.keys()
+    assert {name: rows[name]["reason"] for name in DAMAGED} == DAMAGED
+    for name in DAMAGED:
+        assert rows[name]["status"] == "skipped"
+        assert rows[name]["file"] is None
+        assert rows[name]["message"]
+        assert str(tmp_path) not in rows[name]["message"]
+        assert len(rows[name]["source_digest"]) == 64
+    for name, (mode, faces) in SOUND.items():
+        assert rows[name]["status"] == "made"
+        assert rows[name]["faces"] == faces
+        assert rows[name]["file"] == f"happy/{Path(name).stem}__pixel_1.00_0.png"
+        with Image.open(report.folder / rows[name]["file"]) as image:
+            assert image.mode == mode
+    assert report.made == len(SOUND)
+    assert sum(report.skipped.values()) == len(DAMAGED)
+    originals = {path.name for path in (report.folder / "neutral").iterdir()}
+    assert originals == {*SOUND, "landscape.jpg"}  # what can be read
+    assert not list(report.folder.rglob("*.tmp"))
+
+
+def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "neutral"
+    folder.mkdir(parents=True)
+    two_faces(neutral).save(folder / "two.png")
+    report = expand(tmp_path / "set", tmp_path / "out", gate=None)
+    (row,) = pq.read_table(report.manifest).to_pylist()
+    source = np.asarray(Image.open(folder / "two.png"))
+    made = np.asarray(Image.open(report.folder / row["file"]))
+    changed = (made != source).any(axis=(0, 2))
+    assert changed[192:].any()
+    assert not changed[:192].any()
+
+
+def test_limit_can_be_lowered(small_set: Path, tmp_path: Path) -> None:
+    report = expand(small_set, tmp_path / "out", gate=None, max_pixels=100 * 100)
+    assert report.skipped == {"image_too_large": 4}
+
+
+def test_parquet_of_rubbish(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    header = b"\x89PNG\r\n\x1a\n"
+    rows = [
+        {
+            "image": {"bytes": header[: i % 9] + generator.bytes(50 * i), "path": f"{i}.png"},
+            "label": "neutral",
+        }
+        for i in range(50)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set.parquet")
+    digests = set()
+    for run in "ab":
+        report = expand(tmp_path / "set.parquet", tmp_path / run, gate=None)
+        assert report.skipped == {"unreadable_image": 50}
+        digests.add(report.manifest.read_bytes())
+    assert len(digests) == 1  # messages hold no memory addresses
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_warm(damaged_set: Path, tmp_path: Path) -> None:
+    # torchvision's own loader makes 16-bit grey white
+    dataset = ImageFolder(str(damaged_set), loader=Image.open, allow_empty=True)
+    names = [Path(path).name for path, _ in dataset.samples]
+    augmenter = ExpressionAugmenter(
+        faces=create_locator("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
+    )
+    report = augmenter.warm(dataset, dataset.classes, progress=False)
+    assert {names[i]: reason for i, reason, _ in report.failures} == DAMAGED
+    assert all(message for _, _, message in report.failures)
+    assert report.made == len(SOUND)
+    again = augmenter.warm(dataset, dataset.classes, progress=False)
+    assert (again.made, again.cached) == (0, len(SOUND))

@@ -1,0 +1,215 @@
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug.cache import SynthesisCache
+from expraug.errors import UnsupportedExpressionError
+from expraug.expand.local import RecallingLocator
+from expraug.faces import CropLocator, LandmarkLocator, align, similarity
+
+HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
+
+
+@pytest.fixture(scope="module")
+def transfer():
+    return create_synthesizer("transfer")
+
+
+@pytest.fixture
+def aligned(neutral_images, landmarker):
+    """Four aligned faces, (4, 3, 128, 128) float in [0, 1]."""
+    faces = []
+    for image, location in zip(
+        neutral_images[:4], LandmarkLocator()(neutral_images[:4]), strict=True
+    ):
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        matrix = similarity(location.points[None].astype(np.float64))
+        faces.append((align(pixels, matrix, 128)[0] * 255).round() / 255)
+    return torch.stack(faces)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The images that landmarks were looked for in."""
+    images = []
+    locate = LandmarkLocator._locate
+
+    def counting(self, image):
+        images.append(image)
+        return locate(self, image)
+
+    monkeypatch.setattr(LandmarkLocator, "_locate", counting)
+    return images
+
+
+def full(count, target):
+    return torch.full((count,), int(target)), torch.ones(count)
+
+
+def test_accepts_any_source(transfer):
+    assert transfer.expressions == tuple(Expression)
+    assert transfer.accepts(None, HAPPY)
+    assert transfer.accepts(Expression.ANGRY, Expression.NEUTRAL)
+    assert not transfer.accepts(HAPPY, HAPPY)
+
+
+def test_every_expression_changes_the_face_in_its_own_way(transfer, aligned):
+    made = torch.stack([transfer(aligned, *full(4, e)) for e in Expression])
+    for i in range(len(Expression)):
+        least = 0.002 if Expression(i) is Expression.NEUTRAL else 0.01
+        assert (made[i] - aligned).abs().mean() > least
+        for j in range(i):
+            assert (made[i] - made[j]).abs().mean() > 0.01
+
+
+def test_surprise_opens_the_mouth_and_happy_smiles(transfer, aligned):
+    locate = LandmarkLocator("crop")
+
+    def scores(faces):
+        pixels = (faces.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+        return np.stack([location.blendshapes for location in locate(list(pixels))])
+
+    before = scores(aligned)
+    surprised, happy = (scores(transfer(aligned, *full(4, e))) for e in (SURPRISE, HAPPY))
+    assert (surprised[:, 25] > before[:, 25] + 0.3).all()  # jawOpen
+    assert (happy[:, 44:46] > before[:, 44:46] + 0.3).all()  # mouthSmile
+
+
+@pytest.mark.parametrize("target", list(Expression))
+def test_change_grows_with_intensity(transfer, aligned, target):
+    wanted, _ = full(4, target)
+    changes = [
+        (transfer(aligned, wanted, torch.full((4,), t)) - aligned).abs().mean((1, 2, 3))
+        for t in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert torch.equal(changes[0], torch.zeros(4))
+    assert all((more > less).all() for less, more in itertools.pairwise(changes))
+
+
+def test_a_face_does_not_depend_on_its_batch(transfer, aligned):
+    _, found = transfer.find_landmarks(aligned)
+    faces = aligned.repeat(10, 1, 1, 1)
+    found = {name: value.repeat(10, *[1] * (value.ndim - 1)) for name, value in found.items()}
+    target, intensity = torch.arange(40) % 8, torch.linspace(0.3, 1, 40)
+    variant = torch.arange(40) % transfer.variants
+    together = transfer(faces, target, intensity, variant=variant, **found)
+    for start, count in ((0, 1), (13, 1), (39, 1), (3, 2), (12, 3), (20, 5)):
+        part = slice(start, start + count)
+        apart = transfer(
+            faces[part],
+            target[part],
+            intensity[part],
+            variant=variant[part],
+            **{name: value[part] for name, value in found.items()},
+        )
+        assert torch.equal(apart, together[part])
+
+
+def test_faces_without_landmarks_stay(transfer, aligned):
+    faces = aligned.clone()
+    faces[1] = 0.5
+    made = transfer(faces, *full(4, HAPPY))
+    assert torch.equal(made[1], faces[1])
+    assert all(not torch.equal(made[i], faces[i]) for i in (0, 2, 3))
+    assert torch.equal(transfer(faces[1:2], *full(1, HAPPY)), faces[1:2])
+
+
+def test_clip_looks_for_landmarks_once(transfer, aligned, counted):
+    fresh = copy.deepcopy(transfer)
+    clip = fresh.clip(aligned[:2], torch.tensor([1, 3]), frames=3)
+    assert len(counted) == 2
+    assert clip.shape == (2, 3, 3, 128, 128)
+    assert torch.equal(clip[:, 0], aligned[:2])
+    half = fresh(aligned[:2], torch.tensor([1, 3]), torch.full((2,), 0.5))
+    assert torch.equal(clip[:, 1], half)
+    assert len(counted) == 2
+
+
+def test_variants_differ(transfer, aligned):
+    assert transfer.variants >= 2
+    for target in Expression:
+        first, second = (
+            transfer(aligned, *full(4, target), variant=torch.full((4,), v)) for v in (0, 1)
+        )
+        assert not torch.equal(first, second)
+
+
+def test_grey_stays_grey(transfer, aligned, neutral_images):
+    grey = aligned.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    made = transfer(grey, *full(4, SURPRISE))
+    assert torch.allclose(made[:, :1].expand_as(made), made, atol=1e-5)
+    image = neutral_images[0].mean(axis=2).astype(np.uint8)
+    small = np.array(Image.fromarray(image[40:216, 40:216]).resize((48, 48)))
+    for outcome in ExpressionAugmenter(transfer)([image, small], [Draw(SURPRISE)] * 2):
+        assert outcome.target is SURPRISE
+        assert outcome.image.ndim == 2
+
+
+def test_the_background_stays(neutral_images, landmarker):
+    augmenter = ExpressionAugmenter("transfer", faces="detect")
+    image = neutral_images[0]
+    for outcome in augmenter([image] * 8, [Draw(e) for e in Expression]):
+        changed = (outcome.image != image).any(axis=2)
+        assert changed[60:200, 80:180].any()
+        assert not changed[:20].any()
+        assert not changed[:, :20].any()
+        assert not changed[:, -20:].any()
+
+
+def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_path, counted):
+    crop = np.array(
+        Image.fromarray(neutral_images[4][30:226, 30:226]).convert("L").resize((48, 48))
+    )
+    images = [*neutral_images[:3], neutral_images[0], crop]
+    draws = [Draw(HAPPY), Draw(SURPRISE, 60, 1), Draw(Expression.SAD), Draw(SURPRISE), Draw(HAPPY)]
+    cached = ExpressionAugmenter("transfer", cache=tmp_path)
+    together = [o.image for o in cached(images, draws)]
+    assert len(counted) == 4  # an image that is asked for twice is looked at once
+    assert all(o.cached for o in cached(images, draws))
+    fresh = ExpressionAugmenter("transfer")
+    for image, draw, expected in zip(images, draws, together, strict=True):
+        assert np.array_equal(fresh([image], [draw])[0].image, expected)
+    del counted[:]
+    # other draws of the same images: the cache knows the landmarks, also in another process
+    other = [Draw(Expression.ANGRY)] * 5
+    again = pickle.loads(pickle.dumps(cached))(images, other)
+    assert not counted
+    for image, outcome in zip(images, again, strict=True):
+        assert np.array_equal(fresh([image], other[:1])[0].image, outcome.image)
+
+
+def test_locators_without_landmarks_are_refused(transfer, landmarker, neutral_images):
+    with pytest.raises(ValueError, match="needs landmarks, which CropLocator"):
+        ExpressionAugmenter(transfer, faces=CropLocator())
+    with pytest.raises(ValueError, match="needs landmarks, which RecallingLocator"):
+        ExpressionAugmenter(transfer, faces=RecallingLocator(CropLocator()))
+    augmenter = ExpressionAugmenter(transfer, faces=RecallingLocator(LandmarkLocator()))
+    assert augmenter(neutral_images[:1], [Draw(HAPPY)])[0].target is HAPPY
+
+
+def test_no_face_is_remembered(transfer, landmarker, tmp_path, counted):
+    nothing = np.full((90, 90, 3), 128, np.uint8)
+    augmenter = ExpressionAugmenter(transfer, cache=SynthesisCache(tmp_path))
+    for target in (HAPPY, SURPRISE):
+        assert augmenter([nothing], [Draw(target)])[0].reason == "no_face"
+    assert len(counted) == 1
+
+
+def test_pickles_and_goes_on(transfer, aligned):
+    expected = transfer(aligned, *full(4, HAPPY))
+    assert torch.equal(pickle.loads(pickle.dumps(transfer))(aligned, *full(4, HAPPY)), expected)
+
+
+def test_unknown_target(transfer):
+    few = create_synthesizer(
+        "transfer", pretrained=False, rows={"happy": 1}, triangles=1, samples=1, texels=1
+    )
+    assert few.variants == 1
+    with pytest.raises(UnsupportedExpressionError, match="cannot make sad; it can make happy"):
+        few(torch.zeros(1, 3, 128, 128), *full(1, Expression.SAD))

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from expraug import __version__
+from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.cli import app
+from expraug.expand.preview import CAPTION, CELL, GAP, spread
+
+FACES = Path(__file__).parents[1] / "examples" / "faces"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    for name in ("neutral", "happy"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i, path in enumerate(sorted((FACES / name).iterdir())[:2]):
+            shutil.copy(path, tmp_path / "set" / name / f"{name}{i}{path.suffix}")
+    return tmp_path / "set"
+
+
+def run(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def error(*arguments: str | Path) -> str:
+    result = run(*arguments, code=1)
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"expraug {__version__}\n"
+    for command in ("expand", "list", "preview", "cache"):
+        assert command in run("--help").stdout
+
+
+def test_list() -> None:
+    output = run("list").stdout
+    for word in ("pixel", "happy, neutral", "128 px", "yes"):
+        assert word in output
+
+
+def test_expand(faces: Path, tmp_path: Path) -> None:
+    arguments = ["expand", faces, tmp_path / "out", "--no-gate", "--targets", "happy"]
+    arguments += ["--intensity", "0.8,1", "--format", "webp", "--with-originals"]
+    arguments += ["--cache", tmp_path / "cache", "--seed", "3"]
+    output = run(*arguments).stdout
+    assert "skipped: already_target │      2" in output
+    assert "identity gate: off" in output
+    names = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
+    assert names == {
+        *(f"happy/neutral{i}__pixel_{level}_0.webp" for i in (0, 1) for level in ("0.80", "1.00")),
+        *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
+        "manifest.parquet",
+    }
+    assert "from cache              │      4" in run(*arguments).stdout
+    rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
+    assert {r["status"] for r in rows} == {"cached", "skipped"}
+    assert {r["seed"] for r in rows} == {3}
+
+
+def test_gate_choices(faces: Path, tmp_path: Path) -> None:
+    environment = {"EXPRAUG_DLIB_DESCRIPTOR": str(tmp_path / "nowhere"), "COLUMNS": "200"}
+    arguments = ["expand", str(faces), str(tmp_path / "out"), "--faces", "crop"]
+    result = CliRunner().invoke(app, arguments, env=environment)
+    assert result.exit_code == 0
+    assert result.stderr.count("warning: identity gate off, since its weights are missing") == 1
+    assert "identity gate: off, since its weights are missing" in result.stdout
+    result = CliRunner().invoke(app, [*arguments, "--gate"], env=environment)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+
+
+def test_classes_given_as_pairs(faces: Path, tmp_path: Path) -> None:
+    (faces / "neutral").rename(faces / "0")
+    (faces / "happy").rename(faces / "1")
+    out = tmp_path / "out"
+    common = ("expand", faces, out, "--no-gate", "--faces", "crop")
+    assert "--scheme" in error(*common)
+    run(*common, "--scheme", "0=neutral,1=happy")
+    assert {p.name for p in out.iterdir()} == {"0", "1", "manifest.parquet"}
+
+
+def test_errors_are_one_line(faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "no such folder" in error("expand", tmp_path / "nowhere", out)
+    assert "lies in the source" in error("expand", faces, faces / "out")
+    common = ("expand", faces, out, "--no-gate")
+    assert "cannot make sad" in error(*common, "--targets", "sad")
+    assert "no known expression" in error(*common, "--targets", "hapy")
+    assert "intensity" in error(*common, "--intensity", "0")
+    assert "could not convert" in error(*common, "--intensity", "much")
+    assert "no weights" in error(*common, "--synthesizer", "nothing")
+    assert "device" in error(*common, "--device", "nonsense")
+    assert "variants" in error(*common, "--variants", "2")
+    assert "picture format" in error("preview", faces, tmp_path / "sheet.doc")
+    assert not out.exists()
+    run(*common, "--format", "bmp", code=2)
+
+
+def test_preview(faces: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "new" / "sheet.png"
+    assert "2 faces" in run("preview", faces, sheet, "--faces-shown", "2").stdout
+    image = np.asarray(Image.open(sheet))
+    step = CELL + GAP
+    assert image.shape == (CAPTION + 2 * (CELL + CAPTION) + GAP, GAP + 3 * step, 3)
+
+    def cell(row: int, column: int) -> np.ndarray:
+        y, x = CAPTION + (CELL + CAPTION) * row, GAP + step * column
+        return image[y : y + CELL, x : x + CELL]
+
+    # rows: happy, neutral; columns: source, neutral, happy
+    assert (cell(0, 0) != cell(0, 1)).mean() > 0.2
+    assert (cell(1, 0) != cell(1, 2)).mean() > 0.2
+    for empty in (cell(0, 2), cell(1, 1)):
+        assert (empty[1:-1, 1:-1] == 255).all()
+        assert (empty[0] == 205).all()
+    before = sheet.read_bytes()
+    run("preview", faces, sheet, "--faces-shown", "2")
+    assert sheet.read_bytes() == before
+
+
+def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:
+    for path in faces.rglob("*.jpg"):
+        Image.open(path).convert("L").resize((48, 48)).save(path)
+    assert "4 faces" in run("preview", faces, tmp_path / "sheet.png", "--faces", "crop").stdout
+
+
+def test_preview_without_faces(tmp_path: Path) -> None:
+    (tmp_path / "set" / "neutral").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "set" / "neutral" / "black.png")
+    assert "--faces crop" in error("preview", tmp_path / "set", tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 100])
+def test_spread(count: int) -> None:
+    order = list(spread(count))
+    assert sorted(order) == list(range(count))
+    if count == 100:
+        assert max(np.diff(sorted(order[:8]))) <= 20
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache"
+    store = SynthesisCache(folder)
+    store.register("pixel-1-abc")
+    patch = np.zeros((20, 20, 3), np.uint8)
+    digests = [image_digest(patch + np.uint8(i)) for i in range(3)]
+    store.put_many((entry_key(d, "pixel-1-abc", 1, 100, 0), CacheEntry(patch)) for d in digests)
+    store.close()
+    return folder
+
+
+def test_cache_commands(cache: Path, tmp_path: Path) -> None:
+    output = run("cache", "info", cache).stdout
+    assert "pixel-1-abc" in output
+    assert "│       3 │" in output
+    assert "0 │" in run("cache", "verify", cache).stdout
+    assert "1 entries deleted" in run("cache", "prune", cache, "--max-bytes", "2.6K").stdout
+    assert (
+        "2 entries deleted" in run("cache", "prune", cache, "--fingerprint", "pixel-1-abc").stdout
+    )
+    assert "say what to delete" in error("cache", "prune", cache)
+    assert "no size" in error("cache", "prune", cache, "--max-bytes", "much")
+    for command in ("info", "verify", "prune"):
+        extra = ("--max-bytes", "1G") if command == "prune" else ()
+        assert "is no cache" in error("cache", command, tmp_path, *extra)
+
+
+def test_cache_verify_finds_damage(cache: Path) -> None:
+    with lmdb.open(str(cache), max_dbs=8) as environment:
+        values = environment.open_db(b"values")
+        with environment.begin(write=True, db=values) as transaction:
+            cursor = transaction.cursor()
+            cursor.first()
+            key, value = bytes(cursor.key()), bytes(cursor.value())
+            transaction.put(key, value[:-1] + b"\1")
+    run("cache", "verify", cache, code=1)
+    run("cache", "verify", cache, "--repair")
+    run("cache", "verify", cache)
+    assert "│       2 │" in run("cache", "info", cache).stdout

@@ -1,0 +1,59 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expraug import Expression, LabelScheme
+from expraug.errors import LabelError
+
+PUBLISHED = ("fer2013", "raf-db", "affectnet-7", "affectnet-8", "ck+", "kdef", "jaffe")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_schemes_map_both_ways(name):
+    scheme = LabelScheme.named(name)
+    assert len(scheme) in (7, 8)
+    for index in scheme.classes:
+        expression = scheme.expression(index)
+        assert scheme.index(expression) == index
+        assert scheme.expression(scheme.class_name(expression)) == expression
+
+
+def test_published_orders():
+    assert str(LabelScheme.named("fer2013").expression(0)) == "angry"
+    assert str(LabelScheme.named("fer2013").expression(6)) == "neutral"
+    assert LabelScheme.named("affectnet-8").expression(7) is Expression.CONTEMPT
+    assert LabelScheme.named("raf-db", first_index=1).expression(7) is Expression.NEUTRAL
+    assert LabelScheme.named("kdef").expression("AF") is Expression.FEAR
+    with pytest.raises(LabelError, match="no label scheme"):
+        LabelScheme.named("imagenet")
+
+
+@given(st.permutations([str(e) for e in Expression]))
+def test_class_names_in_any_order(names):
+    scheme = LabelScheme.from_classes(names)
+    assert [scheme.class_name(scheme.expression(i)) for i in range(8)] == names
+
+
+def test_a_class_without_expression_is_named():
+    with pytest.raises(LabelError, match=r"'bored' \(index 1\) has no expression"):
+        LabelScheme.from_classes(["happy", "bored"])
+    scheme = LabelScheme.from_mapping({"joy": "happy", "bored": None})
+    assert scheme.expression(1) is None
+    assert scheme.expression("joy") is Expression.HAPPY
+    assert Expression.SAD not in scheme
+    with pytest.raises(LabelError, match="no class for sad; it has happy"):
+        scheme.index(Expression.SAD)
+
+
+def test_errors_name_what_there_is():
+    with pytest.raises(LabelError, match="label 9 is outside label scheme 'fer2013'"):
+        LabelScheme.named("fer2013").expression(9)
+    with pytest.raises(LabelError, match="both mean happy"):
+        LabelScheme.from_classes(["happy", "joy"])
+    with pytest.raises(LabelError):
+        Expression.parse(8)
+
+
+def test_resolve_takes_every_form():
+    for form in ("fer2013", ["sad", "happy"], {"x": "sad", "y": None}, LabelScheme.named("ck+")):
+        assert isinstance(LabelScheme.resolve(form), LabelScheme)

@@ -1,0 +1,91 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from expraug import IdentityGate
+from expraug.errors import MissingWeightsError
+from expraug.faces import DetectLocator, align, similarity
+from expraug.faces.identity import (
+    DLIB_VARIABLE,
+    DlibDescriptor,
+    FacenetEncoder,
+    create_identity_encoder,
+    identity_encoder_class,
+)
+
+
+class MeanColour:
+    """A tiny encoder: faces are alike as their mean colours are."""
+
+    name = "mean-colour"
+    threshold = 0.9
+
+    def __call__(self, faces):
+        return torch.nn.functional.normalize(faces.mean(dim=(2, 3)))
+
+
+def test_scores_and_verdict():
+    gate = IdentityGate(MeanColour())
+    red, blue = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    red[:, 0], blue[:, 2] = 1, 1
+    sources, made = torch.cat([red, red]), torch.cat([red, blue])
+    scores = gate.score(sources, made, torch.zeros(2, dtype=torch.long))["identity"].tolist()
+    assert scores == [1, 0]
+    assert [gate.verdict({"identity": s}) for s in scores] == ["", "identity_lost"]
+    assert IdentityGate(MeanColour(), threshold=-1).verdict({"identity": 0}) == ""
+    assert gate.fingerprint == "identity-mean-colour"
+
+
+def test_encoders_by_name(monkeypatch, tmp_path):
+    monkeypatch.delenv(DLIB_VARIABLE, raising=False)
+    assert identity_encoder_class() is FacenetEncoder
+    assert identity_encoder_class("dlib:somewhere") is DlibDescriptor
+    with pytest.raises(ValueError, match="no identity encoder"):
+        create_identity_encoder("dlib")
+    with pytest.raises(MissingWeightsError, match=r"expected face_recognition_model\.bin"):
+        create_identity_encoder(f"dlib:{tmp_path}")
+    monkeypatch.setenv(DLIB_VARIABLE, str(tmp_path))
+    assert identity_encoder_class() is DlibDescriptor
+    assert IdentityGate().fingerprint == "identity-dlib-resnet"  # without loading anything
+
+
+def test_facenet_without_network_says_what_to_do(monkeypatch, tmp_path):
+    import facenet_pytorch.models.inception_resnet_v1 as facenet
+
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(facenet, "download_url_to_file", no_network)
+    with pytest.raises(MissingWeightsError, match=f"no route to host.*{DLIB_VARIABLE}"):
+        FacenetEncoder()
+
+
+def test_dlib_tells_people_apart(shared, neutral_images, happy_images):
+    encoder = create_identity_encoder(f"dlib:{shared / 'models'}")
+    locator = DetectLocator()
+
+    def embed(images):
+        locations = locator(images)
+        matrices = similarity(np.stack([x.points for x in locations]).astype(np.float64))
+        faces = [
+            align(torch.from_numpy(i).permute(2, 0, 1)[None].float() / 255, m[None], 128)
+            for i, m in zip(images, matrices, strict=True)
+        ]
+        return encoder(torch.cat(faces))
+
+    cosines = embed(neutral_images) @ embed(happy_images).T
+    same = cosines.diagonal()
+    different = cosines[~torch.eye(len(cosines), dtype=torch.bool)]
+    assert same.min() > different.quantile(0.95)
+    assert same.min() > encoder.threshold
+
+
+def test_a_gate_by_name_pickles_without_its_weights(shared):
+    gate = IdentityGate(f"dlib:{shared / 'models'}")
+    _ = gate.encoder
+    packed = pickle.dumps(gate)
+    assert len(packed) < 2000
+    assert pickle.loads(packed).encoder.threshold == gate.threshold

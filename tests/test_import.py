@@ -1,0 +1,40 @@
+"""`import expraug` must cost torch and torchvision and little else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(name + " is blocked", name=name)
+sys.meta_path.insert(0, Block())
+"""
+NOT_THERE = ("albumentations", "datasets", "timm", "facenet_pytorch", "mediapipe", "ray", "lmdb",
+             "xxhash", "pyarrow", "typer", "rich", "huggingface_hub", "torchmetrics", "matplotlib",
+             "cv2")  # fmt: skip
+
+
+def run(code):
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_imports_and_synthesizes_with_torch_torchvision_numpy_and_safetensors_alone():
+    run(
+        BLOCKED.format(blocked=NOT_THERE)
+        + "import numpy as np, expraug\n"
+        + "augmenter = expraug.ExpressionAugmenter()\n"
+        + "from expraug.transforms.torchvision import RandomExpression\n"
+        + "image = np.full((48, 48), 128, np.uint8)\n"
+        + "outcome, = augmenter([image], [expraug.Draw(expraug.Expression.HAPPY)])\n"
+        + "assert outcome.target is expraug.Expression.HAPPY\n"
+    )
+
+
+def test_import_loads_no_optional_package():
+    run(f"import sys, expraug; found = set(sys.modules) & set({NOT_THERE!r}) - {{'lmdb', 'xxhash'}}"
+        "; assert not found, found")  # fmt: skip

@@ -1,0 +1,549 @@
+"""Real pipelines, on albumentations 2.0.8 or AlbumentationsX, whichever is found first."""
+
+import doctest
+import importlib
+import io
+import json
+import os
+import pickle
+import random
+import sys
+from pathlib import Path
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network while testing
+os.environ.setdefault("ALBUMENTATIONS_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from expraug import Expression, ExpressionAugmenter, LabelScheme, Uniform
+from expraug.errors import (
+    CacheMissError,
+    LabelError,
+    MissingDependencyError,
+    MissingWeightsError,
+    UnsupportedExpressionError,
+)
+
+A = pytest.importorskip("albumentations")
+door = importlib.import_module("expraug.transforms.albumentations")
+RandomExpression = door.RandomExpression
+
+FACES = Path(__file__).parents[2] / "examples" / "faces"
+CLASSES = ["happy", "neutral"]
+HAPPY, NEUTRAL = range(2)
+SAD = 4  # in fer2013
+SUCCESSOR = int(A.__version__.split(".")[1]) >= 1
+
+
+def load(expression, size=64):
+    path = min((FACES / expression).glob("*.[pj][np]g"))
+    return np.array(Image.open(path).convert("RGB").resize((size, size)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in a DataLoader worker: sharing out one small face costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def face():
+    return load("neutral")
+
+
+@pytest.fixture(scope="module")
+def smile():
+    return load("happy")
+
+
+def same(a, b):
+    return np.array_equal(a["image"], b["image"]) and a["label"] == b["label"]
+
+
+# -- image and label
+
+
+@pytest.mark.parametrize("order", [("image", "label"), ("label", "image")])
+def test_image_and_label_change_together(face, smile, order):
+    pipeline = A.Compose([RandomExpression(CLASSES, p=1)], seed=0)
+    for image, label, expected in ((face, NEUTRAL, HAPPY), (smile, HAPPY, NEUTRAL)):
+        before = image.copy()
+        data = {"image": image, "label": label}
+        out = pipeline(**{key: data[key] for key in order})
+        assert list(out) == list(order)
+        assert out["label"] == expected
+        assert out["image"].shape == image.shape
+        assert out["image"].dtype == np.uint8
+        assert out["image"].flags.writeable
+        assert not np.array_equal(out["image"], image)
+        assert np.array_equal(image, before)
+
+
+def test_what_was_drawn_is_what_the_augmenter_makes(face):
+    transform = RandomExpression(CLASSES, intensity=(0.7, 0.7), p=1)
+    draw = transform.augmenter.possible(Expression.NEUTRAL)[0]
+    (expected,) = ExpressionAugmenter("pixel")([face], [draw])
+    assert np.array_equal(transform(image=face, label=NEUTRAL)["image"], expected.image)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "label", "expected"),
+    [
+        (CLASSES, 1, 0),
+        (CLASSES, np.int64(1), np.int64(0)),
+        (CLASSES, np.uint8(1), np.uint8(0)),
+        (CLASSES, np.array(1, np.int32), np.array(0, np.int32)),
+        (CLASSES, torch.tensor(1), torch.tensor(0)),
+        (CLASSES, "neutral", "happy"),
+        ("fer2013", 6, 3),
+        ("kdef", "NE", "HA"),
+        ({"smile": "happy", "bored": None, "blank": "neutral"}, "blank", "smile"),
+        (LabelScheme.named("raf-db", first_index=1), 7, 4),
+    ],
+)
+def test_labels_keep_their_kind(face, scheme, label, expected):
+    out = A.Compose([RandomExpression(scheme, p=1)])(image=face, label=label)["label"]
+    assert out == expected
+    assert type(out) is type(expected)
+    assert getattr(out, "dtype", None) == getattr(expected, "dtype", None)
+
+
+def test_label_key(face):
+    pipeline = A.Compose([RandomExpression(CLASSES, label_key="emotion", p=1)], strict=True)
+    assert pipeline(emotion=NEUTRAL, image=face)["emotion"] == HAPPY
+
+
+def test_strict_compose_knows_the_label(face):
+    transform = RandomExpression(CLASSES, p=1)
+    assert transform.available_keys == {"image", "label"}
+    pipeline = A.Compose([transform, A.HorizontalFlip(p=1)], strict=True)
+    assert pipeline(image=face, label=NEUTRAL)["label"] == HAPPY
+
+
+def test_other_targets_pass_through(face):
+    mask = np.eye(64, dtype=np.uint8)
+    out = A.Compose([RandomExpression(CLASSES, p=1)])(
+        image=face, mask=mask, label=NEUTRAL, name="x"
+    )
+    assert out["label"] == HAPPY
+    assert out["name"] == "x"
+    assert np.array_equal(out["mask"], mask)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1), (64, 64, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_grey_and_float_images(face, shape, dtype):
+    image = face if shape[-1] == 3 else face[..., :1].reshape(shape)
+    reference = RandomExpression(CLASSES, intensity=(1, 1), p=1)(image=image, label=NEUTRAL)
+    if dtype is np.float32:
+        image = image.astype(np.float32) / 255
+    out = A.Compose([RandomExpression(CLASSES, intensity=(1, 1), p=1)])(image=image, label=NEUTRAL)
+    assert out["label"] == HAPPY
+    assert out["image"].shape == shape
+    assert out["image"].dtype == dtype
+    made = out["image"] * 255 if dtype is np.float32 else out["image"]
+    assert np.allclose(made, reference["image"], atol=0.01)
+    assert not np.array_equal(out["image"], image)
+
+
+def test_a_float_image_keeps_its_precision_where_nothing_changes(face):
+    image = np.clip(face / 255 + 1e-3, 0, 1).astype(np.float32)
+    out = RandomExpression(CLASSES, p=1)(image=image, label=NEUTRAL)["image"]
+    unchanged = out == image
+    assert 0.1 < unchanged.mean() < 0.9
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+@pytest.mark.skipif(not SUCCESSOR, reason="albumentations 2.0.8 takes no tensors as images")
+def test_tensor_images(face):
+    transform = RandomExpression(CLASSES, intensity=(1, 1), p=1)
+    tensor = torch.from_numpy(face).permute(2, 0, 1).contiguous()
+    out = A.Compose([transform])(image=tensor, label=NEUTRAL)
+    assert out["label"] == HAPPY
+    expected = transform(image=face, label=NEUTRAL)["image"]
+    assert np.array_equal(out["image"].permute(1, 2, 0).numpy(), expected)
+
+
+# -- neither image nor label
+
+
+class RejectAll:
+    fingerprint = "reject-all"
+
+    def score(self, before, after, target):
+        return {"x": torch.zeros(len(after))}
+
+    def verdict(self, scores):
+        return "rejected"
+
+
+def untouched_cases():
+    no_class = {"smile": "happy", "bored": None}
+    return {
+        "p=0": (RandomExpression(CLASSES, p=0), HAPPY),
+        "synthesizer cannot": (RandomExpression("fer2013", p=1), SAD),
+        "no expression": (RandomExpression(no_class, p=1), 1),
+        "no class for the target": (RandomExpression(no_class, p=1), 0),
+        "policy": (RandomExpression(CLASSES, policy={"uniform": ["happy"]}, p=1), HAPPY),
+        "policy outside scheme": (RandomExpression(no_class, policy={"uniform": None}, p=1), 0),
+        "already the target": (RandomExpression(CLASSES, targets=["happy"], p=1), HAPPY),
+        "gate": (RandomExpression(CLASSES, augmenter=ExpressionAugmenter(gate=RejectAll())), HAPPY),
+        "not cached": (RandomExpression(CLASSES, on_miss="keep", p=1), HAPPY),
+    }
+
+
+@pytest.mark.parametrize("case", untouched_cases())
+def test_both_stay_as_they_are(face, case):
+    transform, label = untouched_cases()[case]
+    image = face.copy()
+    for _ in range(5):
+        out = A.Compose([transform])(label=label, image=image, force_apply=True)
+        assert np.array_equal(out["image"], face)
+        assert out["label"] == label
+
+
+def test_an_image_too_small_for_a_face_stays_as_it_is():
+    transform = RandomExpression(CLASSES, p=1)
+    out = A.Compose([transform])(image=np.full((8, 8, 3), 9, np.uint8), label=NEUTRAL)
+    assert out["label"] == NEUTRAL
+    assert (out["image"] == 9).all()
+    assert transform.augmenter.stats == {"unreadable_image": 1}
+
+
+def test_p_is_the_share_of_changed_faces(face, tmp_path):
+    pipeline = A.Compose([RandomExpression(CLASSES, cache=tmp_path, p=0.3)], seed=5)
+    small = face[::2, ::2].copy()
+    changed = 0
+    for _ in range(500):
+        out = pipeline(image=small, label=NEUTRAL)
+        assert (out["label"] == HAPPY) == (not np.array_equal(out["image"], small))
+        changed += out["label"] == HAPPY
+    assert abs(changed - 150) < 4 * np.sqrt(500 * 0.3 * 0.7)
+
+
+# -- replay
+
+
+def replayable(**options):
+    pipeline = A.ReplayCompose([RandomExpression(CLASSES, p=0.7, **options), A.HorizontalFlip()])
+    pipeline.set_random_seed(2)
+    return pipeline
+
+
+def test_replay_gives_the_same_picture_and_label(face):
+    pipeline = replayable()
+    labels = set()
+    for _ in range(12):
+        out = pipeline(label=NEUTRAL, image=face)
+        labels.add(out["label"])
+        saved = json.loads(json.dumps(out["replay"]))  # nothing in it is large or an object
+        assert len(json.dumps(saved)) < 4000
+        assert same(A.ReplayCompose.replay(saved, image=face, label=NEUTRAL), out)
+    assert labels == {HAPPY, NEUTRAL}
+
+
+def test_replay_on_another_face(face, smile):
+    pipeline = replayable(intensity=(0.5, 0.5))
+    saved = next(o for o in iter(lambda: pipeline(image=face, label=NEUTRAL), 0) if not o["label"])
+    other = face[:, ::-1].copy()
+    out = A.ReplayCompose.replay(saved["replay"], image=other, label="neutral")
+    assert out["label"] == "happy"
+    again = A.ReplayCompose.replay(saved["replay"], image=smile, label=HAPPY)
+    assert again["label"] == HAPPY  # it smiles already: not drawn anew
+
+
+def test_replay_with_a_ready_augmenter(face):
+    pipeline = A.ReplayCompose([RandomExpression(CLASSES, augmenter=ExpressionAugmenter(), p=1)])
+    out = pipeline(image=face, label=NEUTRAL)
+    assert out["label"] == HAPPY
+    assert same(A.ReplayCompose.replay(out["replay"], image=face, label=NEUTRAL), out)
+
+
+# -- saving and loading
+
+SAVED = {
+    "defaults": {"scheme": "fer2013"},
+    "classes": {"scheme": CLASSES, "targets": ["happy"], "intensity": (0.2, 0.9)},
+    "mapping": {"scheme": {"z": "neutral", "a": "happy", "b": None}, "label_key": "emotion"},
+    "policy": {"scheme": CLASSES, "policy": {"matrix": {"neutral": {"happy": 0.5}}}},
+    "enums": {"scheme": CLASSES, "policy": {"balance": {Expression.NEUTRAL: 9, "happy": 1}}},
+}
+
+
+def through_dict(pipeline):
+    return A.from_dict(A.to_dict(pipeline))
+
+
+def through_json(pipeline):
+    return A.from_dict(json.loads(json.dumps(A.to_dict(pipeline))))
+
+
+def through_yaml(pipeline):
+    return A.from_dict(yaml.safe_load(yaml.safe_dump(A.to_dict(pipeline))))
+
+
+def through_file(pipeline):
+    file = io.StringIO()
+    A.save(pipeline, file, data_format="yaml")
+    file.seek(0)
+    return A.load(file, data_format="yaml")
+
+
+@pytest.mark.parametrize("way", [through_dict, through_json, through_yaml, through_file])
+@pytest.mark.parametrize("arguments", SAVED.values(), ids=SAVED)
+def test_a_saved_pipeline_does_the_same(face, arguments, way):
+    pipeline = A.Compose([RandomExpression(**arguments, p=0.6), A.HorizontalFlip()])
+    loaded = way(pipeline)
+    for p in (pipeline, loaded):
+        p.set_random_seed(11)
+    key = arguments.get("label_key", "label")
+    transform = pipeline.transforms[0]
+    label = transform.scheme.index(Expression.NEUTRAL)
+    assert loaded.transforms[0].scheme == transform.scheme
+    seen = set()
+    for _ in range(16):
+        a, b = (p(image=face, **{key: label}) for p in (pipeline, loaded))
+        assert np.array_equal(a["image"], b["image"])
+        assert a[key] == b[key]
+        seen.add(a[key])
+    assert len(seen) == 2
+    assert A.to_dict(loaded) == A.to_dict(pipeline)
+
+
+def test_cache_folder_is_saved(face, tmp_path):
+    transform = RandomExpression(CLASSES, cache=tmp_path / "cache", on_miss="error", p=1)
+    loaded = through_json(A.Compose([transform])).transforms[0]
+    assert loaded.augmenter.cache.path == tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"augmenter": ExpressionAugmenter}, "synthesizer, targets, policy, intensity, faces"),
+        ({"policy": Uniform}, "policy="),
+        ({"scheme": lambda: LabelScheme.named("fer2013")}, "scheme="),
+    ],
+)
+def test_objects_cannot_be_saved(arguments, named):
+    made = {"scheme": CLASSES} | {name: make() for name, make in arguments.items()}
+    transform = RandomExpression(**made)
+    with pytest.raises(NotImplementedError, match=named):
+        A.to_dict(transform)
+    assert "RandomExpression(" in repr(transform)
+
+
+# -- random streams
+
+
+def outputs(pipeline, face, count=20):
+    return [pipeline(image=face, label=NEUTRAL) for _ in range(count)]
+
+
+def test_a_seeded_pipeline_repeats(face):
+    def run(seed):
+        pipeline = A.Compose(
+            [A.HorizontalFlip(), RandomExpression(CLASSES, intensity=(0.1, 1))], seed=seed
+        )
+        return outputs(pipeline, face)
+
+    first, second, other = run(3), run(3), run(4)
+    assert all(map(same, first, second))
+    assert not all(map(same, first, other))
+
+
+class OneFace(Dataset):
+    """The same face again and again, so that only what is drawn can differ."""
+
+    def __init__(self, transform, count=32):
+        self.transform, self.face, self.count = transform, load("neutral", 32), count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        out = self.transform(image=self.face, label=NEUTRAL)
+        worker = get_worker_info()
+        return worker.id if worker else 0, out["label"], int(out["image"].sum())
+
+
+def epochs(workers, seed=1, context="fork", persistent=False, count=2, **arguments):
+    """Draws of each worker in each epoch."""
+    torch.manual_seed(0)
+    transform = RandomExpression(CLASSES, intensity=(0.1, 1), **arguments)
+    loader = DataLoader(
+        OneFace(A.Compose([transform], seed=seed)),
+        batch_size=4,
+        num_workers=workers,
+        multiprocessing_context=context if workers else None,
+        persistent_workers=persistent,
+        collate_fn=list,
+    )
+    found = []
+    for _ in range(count):
+        drawn = [[] for _ in range(max(workers, 1))]
+        for batch in loader:
+            for worker, label, total in batch:
+                drawn[worker].append((label, total))
+        found.append(drawn)
+    return found
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_and_epochs_differ(seed, persistent):
+    streams = [drawn for epoch in epochs(2, seed, persistent=persistent) for drawn in epoch]
+    assert len(streams) == 4
+    for i, stream in enumerate(streams):
+        assert {label for label, _ in stream} == {HAPPY, NEUTRAL}
+        assert stream not in streams[:i]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("workers", "seed"), [(0, 1), (2, 1), (4, 1), (2, None)])
+def test_same_seed_same_pictures(workers, seed):
+    assert epochs(workers, seed) == epochs(workers, seed)
+
+
+def test_spawned_workers_draw_as_forked_ones():
+    assert epochs(2, context="spawn", count=1) == epochs(2, count=1)
+
+
+def test_a_generator_given_inside_a_worker_is_kept():
+    def own_stream(worker):
+        loader.dataset.transform.set_random_state(np.random.default_rng(9), random.Random(9))
+
+    dataset = OneFace(A.Compose([RandomExpression(CLASSES)]), count=16)
+    loader = DataLoader(
+        dataset,
+        8,
+        num_workers=2,
+        multiprocessing_context="fork",
+        worker_init_fn=own_stream,
+        collate_fn=list,
+    )
+    first, second = ([sample[1:] for sample in batch] for batch in loader)
+    assert first == second
+
+
+def test_pickles_small(face):
+    pipeline = A.Compose([RandomExpression(CLASSES, p=1)], seed=1)
+    pipeline(image=face, label=NEUTRAL)
+    pickled = pickle.dumps(pipeline)
+    assert len(pickled) < 20_000
+    assert pickle.loads(pickled)(image=face, label=NEUTRAL)["label"] == HAPPY
+
+
+# -- cache
+
+
+def test_workers_read_the_cache(tmp_path):
+    arguments = {"scheme": CLASSES, "intensity": (0.1, 1), "cache": tmp_path}
+    sample = (load("neutral", 32), NEUTRAL)
+    report = RandomExpression(**arguments).augmenter.warm([sample], CLASSES, progress=False)
+    assert report.made == 3
+    assert epochs(2, on_miss="error", cache=tmp_path, count=1) == epochs(2, count=1)
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"targets": ["happy"], "policy": {"uniform": None}}, ValueError, "not both"),
+        ({"targets": []}, ValueError, "targets is empty"),
+        ({"targets": ["sad"], "scheme": "fer2013"}, UnsupportedExpressionError, "it can make"),
+        ({"targets": ["sad"]}, LabelError, "no class for sad"),
+        ({"targets": ["bored"]}, LabelError, "'bored' is no known expression"),
+        ({"policy": {"nonsense": 1}}, ValueError, "a policy is one of"),
+        ({"scheme": "mnist"}, LabelError, "no label scheme 'mnist'"),
+        ({"synthesizer": "nonsense"}, MissingWeightsError, "nonsense"),
+        ({"intensity": (0.0, 1.0)}, ValueError, "intensity must be"),
+        ({"on_miss": "guess"}, ValueError, "on_miss must be"),
+        ({"gate": "heaven"}, ValueError, "gate must be"),
+        ({"p": 1.5}, ValueError, r"p must be in \[0, 1\]"),
+        ({"label_key": "image"}, ValueError, "label_key must name the label"),
+        ({"augmenter": None, "device": "cpu", "nonsense": 1}, TypeError, "nonsense"),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        RandomExpression(**{"scheme": CLASSES} | arguments)
+
+
+def test_an_augmenter_brings_its_own_arguments():
+    with pytest.raises(ValueError, match="brings its own intensity, cache"):
+        RandomExpression(
+            CLASSES, augmenter=ExpressionAugmenter(), cache="x", intensity=(0.5, 1), p=1
+        )
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ({}, ValueError, "'label' is missing.*label_key"),
+        ({"label": None}, ValueError, "'label' is missing"),
+        ({"label": 7}, LabelError, "outside label scheme"),
+        ({"label": "bored"}, LabelError, "outside label scheme"),
+        ({"label": [0, 1]}, LabelError, "one-hot and soft"),
+        ({"label": np.array([0.0, 1.0])}, LabelError, "one-hot and soft"),
+        ({"label": np.array([1])}, LabelError, "one-hot and soft"),
+        ({"label": torch.tensor([0, 1])}, LabelError, "one-hot and soft"),
+        ({"label": 1.0}, LabelError, "class index or class name"),
+        ({"label": True}, LabelError, "class index or class name"),
+    ],
+)
+def test_wrong_labels(face, data, error, message):
+    with pytest.raises(error, match=message):
+        A.Compose([RandomExpression(CLASSES, p=1)])(image=face, **data)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((64, 64, 4), np.uint8), "grey or RGB"),
+        (np.zeros((64, 64, 3), np.uint16), "uint8 or float"),
+        (np.full((64, 64, 3), 200, np.float32), "before Normalize"),
+        (np.full((64, 64, 3), np.nan, np.float32), "before Normalize"),
+    ],
+)
+def test_wrong_images(image, message):
+    with pytest.raises(ValueError, match=message):
+        RandomExpression(CLASSES, p=1)(image=image, label=NEUTRAL)
+
+
+def test_a_missing_image_is_named():
+    with pytest.raises(ValueError, match="'image' is missing"):
+        RandomExpression(CLASSES, p=1)(images=np.zeros((2, 64, 64, 3), np.uint8), label=NEUTRAL)
+
+
+def test_a_miss_can_be_an_error(face, tmp_path):
+    pipeline = A.Compose([RandomExpression(CLASSES, cache=tmp_path, on_miss="error", p=1)])
+    with pytest.raises(CacheMissError, match="warm"):
+        pipeline(image=face, label=NEUTRAL)
+
+
+def test_a_second_image_is_refused():
+    with pytest.raises(ValueError, match="additional target 'image2'"):
+        A.Compose([RandomExpression(CLASSES)], additional_targets={"image2": "image"})
+    A.Compose([RandomExpression(CLASSES)], additional_targets={"mask2": "mask"})
+
+
+def test_missing_albumentations_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    monkeypatch.delitem(sys.modules, "expraug.transforms.albumentations")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'expraug\[albumentations\]'"):
+        importlib.import_module("expraug.transforms.albumentations")
+
+
+def test_the_example_in_the_docstring():
+    assert doctest.testmod(door) == (0, 5)

@@ -1,0 +1,238 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from expraug import Expression, ExpressionAugmenter
+from expraug.errors import LabelError, UnsupportedExpressionError
+from expraug.transforms.torchvision import RandomExpression
+
+SCHEME = ["happy", "neutral"]
+HAPPY, NEUTRAL = 0, 1
+
+
+def always(**options):
+    return RandomExpression(SCHEME, p=1.0, **options)
+
+
+def tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def test_one_sample_in_every_structure(neutral_images):
+    pil, uint8 = Image.fromarray(neutral_images[0]), tensor(neutral_images[0])
+    transform = always(intensity=(1, 1))
+    expected, label = transform(pil, NEUTRAL)
+    assert label == HAPPY
+    expected = tensor(np.array(expected))
+    assert not torch.equal(expected, uint8)
+    samples = {
+        "tuple": (uint8, torch.tensor(NEUTRAL)),
+        "nested": (uint8, {"boxes": [1, 1], "label": NEUTRAL}),
+        "dict": {"id": 1, "image": uint8, "label": NEUTRAL},
+        "tv": {"labels": NEUTRAL, "image": tv_tensors.Image(uint8), "extra": torch.rand(3, 3, 3)},
+        "names": (uint8, "neutral"),
+    }
+    for sample in samples.values():
+        made = transform(sample)
+        assert type(made) is type(sample)
+        values = list(made.values()) if isinstance(made, dict) else list(made)
+        image = next(v for v in values if isinstance(v, torch.Tensor) and v.ndim == 3
+                     and v.dtype == torch.uint8)  # fmt: skip
+        assert torch.equal(image.as_subclass(torch.Tensor), expected)
+    assert transform(samples["tuple"])[1].item() == HAPPY
+    assert transform(samples["nested"])[1] == {"boxes": [1, 1], "label": HAPPY}
+    assert transform(samples["dict"])["id"] == 1, "an equal integer elsewhere must stay"
+    assert isinstance(transform(samples["tv"])["image"], tv_tensors.Image)
+    assert torch.equal(transform(samples["tv"])["extra"], samples["tv"]["extra"])
+    assert transform(samples["names"])[1] == "happy"
+
+
+def test_batches_equal_single_samples(neutral_images, happy_images):
+    images = torch.stack([tensor(i) for i in (*neutral_images[:3], *happy_images[:3])])
+    labels = torch.tensor([NEUTRAL] * 3 + [HAPPY] * 3)
+    transform = always(seed=5)
+    changed, new = transform(images, labels)
+    assert new.tolist() == [HAPPY] * 3 + [NEUTRAL] * 3
+    for i in range(6):
+        one, label = transform(images[i], int(labels[i]))
+        assert torch.equal(one, changed[i])
+        assert label == new[i]
+    assert torch.equal(labels, torch.tensor([NEUTRAL] * 3 + [HAPPY] * 3)), "input must stay"
+
+
+def test_floats_keep_what_8_bits_cannot_hold(neutral_images):
+    image = tensor(neutral_images[0]).float() / 255
+    image = image + torch.rand_like(image) / 1000
+    made, _ = always()(image, NEUTRAL)
+    assert made.dtype == torch.float32
+    assert torch.equal(made[:, :10], image[:, :10]), "outside the face every bit must stay"
+    assert (made - image).abs().max() > 0.05
+
+
+def test_grey_alpha_and_orientation(neutral_images):
+    grey = Image.fromarray(neutral_images[0]).convert("L")
+    made, label = always()(grey, NEUTRAL)
+    assert (made.mode, made.size, label) == ("L", grey.size, HAPPY)
+    assert always()(tensor(neutral_images[0])[:1], NEUTRAL)[0].shape == (1, 256, 256)
+    alpha = Image.fromarray(neutral_images[0]).convert("RGBA")
+    assert always()(alpha, NEUTRAL)[0].mode == "RGBA"
+
+
+def test_image_and_label_change_together_or_not_at_all(neutral_images):
+    torch.manual_seed(0)
+    transform = RandomExpression(SCHEME, p=0.4)
+    changed = 0
+    image = Image.fromarray(neutral_images[0])
+    for _ in range(200):
+        made, label = transform(image, NEUTRAL)
+        assert (made is image) == (label == NEUTRAL)
+        changed += label == HAPPY
+    assert 50 < changed < 110
+    fer = RandomExpression("fer2013", p=1.0)
+    assert fer(image, 4) == (image, 4), "pixel has nothing for sad faces"
+    small = Image.new("L", (8, 8))
+    assert transform(small, NEUTRAL) == (small, NEUTRAL)
+    unknown = RandomExpression({"happy": "happy", "neutral": "neutral", "bored": None}, p=1.0)
+    assert unknown(image, 2) == (image, 2)
+
+
+def test_an_expression_without_a_class_is_never_made(neutral_images):
+    image = Image.fromarray(neutral_images[0])
+    only = RandomExpression(["neutral"], p=1.0)
+    assert only(image, 0) == (image, 0)
+    any_target = RandomExpression(["neutral"], p=1.0, policy={"uniform": ["happy"]})
+    assert any_target(image, 0) == (image, 0)
+
+
+def test_errors(neutral_images):
+    image = Image.fromarray(neutral_images[0])
+    with pytest.raises(LabelError, match="label 5 is outside"):
+        always()(image, 5)
+    with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
+        RandomExpression("fer2013", targets=["sad"])
+    with pytest.raises(LabelError, match="no class for sad"):
+        RandomExpression(SCHEME, targets=["sad"])
+    with pytest.raises(ValueError, match="targets or a policy"):
+        RandomExpression(SCHEME, targets=["happy"], policy={"uniform": None})
+    with pytest.raises(ValueError, match="one of the two"):
+        RandomExpression(SCHEME, augmenter=ExpressionAugmenter(), cache="somewhere")
+    with pytest.raises(ValueError, match="p must be"):
+        RandomExpression(SCHEME, p=1.5)
+    with pytest.raises(ValueError, match="no label"):
+        always()(image)
+    with pytest.raises(ValueError, match="no image"):
+        always()("path.jpg", NEUTRAL)
+    with pytest.raises(ValueError, match="batch of 2"):
+        always()(torch.zeros(2, 3, 32, 32), torch.zeros(3))
+
+
+def test_labels_getter(neutral_images):
+    transform = always(labels_getter=lambda sample: sample[2]["y"])
+    made = transform(Image.fromarray(neutral_images[0]), NEUTRAL, {"y": NEUTRAL})
+    assert made[1:] == (NEUTRAL, {"y": HAPPY})
+
+
+def test_in_a_v2_pipeline(neutral_images):
+    pipeline = v2.Compose([
+        always(),
+        v2.RandomResizedCrop(64, antialias=True),
+        v2.RandomHorizontalFlip(),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+    ])  # fmt: skip
+    image, label = pipeline(Image.fromarray(neutral_images[0]), NEUTRAL)
+    assert image.shape == (3, 64, 64)
+    assert label == HAPPY
+    assert "p=1.0" in repr(pipeline)
+
+
+class Joint(Dataset):
+    """An image folder whose transform takes image and label; gives what it was, too."""
+
+    def __init__(self, folder, transform):
+        self.folder, self.transform = ImageFolder(str(folder)), transform
+
+    def __len__(self):
+        return len(self.folder)
+
+    def __getitem__(self, index):
+        image, label = self.transform(*self.folder[index])
+        return index, torch.from_numpy(np.array(image)), label
+
+
+def epoch(dataset, workers, context=None, seed=0):
+    """Return images and labels of an epoch, by index."""
+    torch.manual_seed(seed)
+    loader = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=workers,
+                        multiprocessing_context=context)  # fmt: skip
+    found = {}
+    for indices, images, labels in loader:
+        for i, image, label in zip(indices.tolist(), images, labels.tolist(), strict=True):
+            found[i] = (image.numpy().tobytes(), label)
+    return found
+
+
+def test_same_seed_same_pictures(faces, tmp_path):
+    """Whatever the workers and however they start, with and without what the cache holds."""
+
+    def dataset(cache):
+        transform = RandomExpression(SCHEME, p=0.7, seed=3, cache=cache)
+        return Joint(faces, transform)
+
+    cached = dataset(tmp_path / "cache")
+    reference = epoch(cached, 0)
+    assert {label for _, label in reference.values()} == {HAPPY, NEUTRAL}
+    assert epoch(cached, 2, "fork") == reference
+    assert epoch(cached, 4, "fork", seed=9) == reference, "shuffling must not matter"
+    assert epoch(cached, 2, "spawn") == reference
+    assert epoch(dataset(tmp_path / "empty"), 2, "fork") == reference
+    assert epoch(dataset(None), 0) == reference
+    cached.transform.set_epoch(1)
+    assert epoch(cached, 0) != reference
+    assert epoch(cached, 2, "fork") == epoch(cached, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_torch_seed_repeats_a_run(faces, tmp_path, workers):
+    dataset = Joint(faces, RandomExpression(SCHEME, p=0.5, cache=tmp_path))
+    first, again, other = (epoch(dataset, workers, seed=s) for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_epochs_of_persistent_workers_follow_set_epoch(faces):
+    transform = RandomExpression(SCHEME, p=0.5, seed=1)
+    loader = DataLoader(Joint(faces, transform), batch_size=20, num_workers=1,
+                        persistent_workers=True)  # fmt: skip
+
+    def labels():
+        return next(iter(loader))[2].tolist()
+
+    first = labels()
+    assert labels() == first
+    transform.set_epoch(1)
+    assert labels() != first
+
+
+def test_pickles_small():
+    assert len(pickle.dumps(RandomExpression("fer2013"))) < 10_000
+
+
+def test_photographs(neutral_images):
+    transform = always(faces="detect")
+    photograph = Image.new("RGB", (700, 500), "white")
+    photograph.paste(Image.fromarray(neutral_images[0]), (300, 120))
+    made, label = transform(photograph, NEUTRAL)
+    change = np.abs(np.asarray(made).astype(int) - np.asarray(photograph)).max(axis=2)
+    assert label == HAPPY
+    assert change[120:376, 300:556].any()
+    change[120:376, 300:556] = 0
+    assert not change.any()
+    assert transform.scheme.expression(HAPPY) is Expression.HAPPY
