@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from expraug.datasets import FaceItem, open_source
 from expraug.datasets.source import iterate
-from expraug.faces import DetectLocator, align, similarity
+from expraug.faces import DetectLocator, align_image
 from expraug.faces.identity import create_identity_encoder
 
 
@@ -45,10 +45,8 @@ def main(
                 (location,) = locator([image])
                 if location is None:
                     continue
-                pixels = torch.from_numpy(image.reshape(*image.shape[:2], -1)).permute(2, 0, 1)
-                matrix = similarity(location.points[None].astype(np.float64))
-                face = align(pixels[None].float() / 255, matrix, size).expand(-1, 3, -1, -1)
-                vectors.append(network(face)[0])
+                face = align_image(image, location.points, size) / 255
+                vectors.append(network(face[None])[0])
                 who.append(person)
     stacked, owner = torch.stack(vectors), torch.tensor(who)
     rows, columns = torch.triu_indices(len(stacked), len(stacked), offset=1)

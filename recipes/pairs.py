@@ -11,7 +11,7 @@ from torch import Tensor
 from expraug.datasets import open_source
 from expraug.datasets.source import iterate
 from expraug.expressions import Expression
-from expraug.faces import DetectLocator, align, similarity
+from expraug.faces import DetectLocator, align_image
 
 
 def aligned_pairs(
@@ -34,7 +34,6 @@ def aligned_pairs(
         if location is None:
             print(f"{path}, {item.origin}: no face found, left out")
             continue
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        matrix = similarity(location.points[None].astype("float64"))
-        faces[item.identity].setdefault(expression, align(pixels, matrix, size)[0])
+        face = align_image(image, location.points, size) / 255
+        faces[item.identity].setdefault(expression, face)
     return {who: found for who, found in sorted(faces.items()) if len(found) == len(expressions)}

@@ -17,7 +17,7 @@ from expraug.errors import ExpraugError, NoFaceError
 from expraug.expand.expansion import open_face_set
 from expraug.expand.plan import SchemeLike, class_expressions
 from expraug.expressions import Expression
-from expraug.faces import align, similarity
+from expraug.faces import align_image
 from expraug.faces.locate import Locator
 
 SPLITS = ("train", "validation", "test", "all")
@@ -129,9 +129,7 @@ def collect(
 
 def aligned(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
     """Return the face of an image, (H, W) or (H, W, 3) uint8, aligned: (3, size, size) uint8."""
-    pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-    face = align(pixels, similarity(points[None, :5].astype("float64")), size)
-    return face[0].round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
+    return align_image(image, points, size).round().clamp(0, 255).to(torch.uint8)
 
 
 _Candidate = tuple[tuple[int, str, int], str, Expression, FolderSource | ParquetSource, int]

@@ -19,7 +19,7 @@ from expraug.expand.local import decode
 from expraug.expand.plan import Plan, SchemeLike
 from expraug.expand.writing import write_file
 from expraug.expressions import Expression
-from expraug.faces.alignment import align, similarity
+from expraug.faces.alignment import align_image
 from expraug.faces.image import MAX_PIXELS
 from expraug.faces.locate import Location, Locator
 from expraug.synthesizer import Synthesizer
@@ -112,18 +112,16 @@ def spread(count: int) -> Iterator[int]:
 def _crops(
     augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, draws: tuple[Draw, ...]
 ) -> dict[Expression | None, np.ndarray]:
-    matrix = similarity(location.points[None, :5].astype(np.float64))
-    crops: dict[Expression | None, np.ndarray] = {None: _crop(image, matrix)}
+    crops: dict[Expression | None, np.ndarray] = {None: _crop(image, location.points)}
     for draw, outcome in zip(draws, augmenter([image] * len(draws), draws), strict=True):
         if outcome.target is not None:
-            crops[draw.target] = _crop(outcome.image, matrix)
+            crops[draw.target] = _crop(outcome.image, location.points)
     return crops
 
 
-def _crop(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the canonical frame as (CELL, CELL, 3) uint8."""
-    pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-    face = align(pixels, matrix, CELL).expand(-1, 3, -1, -1)[0]
+    face = align_image(image, points, CELL)
     return face.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 

@@ -1,6 +1,6 @@
 """Faces in images: reading, finding, aligning, and pasting a change back."""
 
-from expraug.faces.alignment import TEMPLATE, align, similarity
+from expraug.faces.alignment import TEMPLATE, align, align_image, similarity
 from expraug.faces.image import read_image, to_array
 from expraug.faces.landmarks import LandmarkLocator
 from expraug.faces.locate import CropLocator, DetectLocator, Location, create_locator
@@ -13,6 +13,7 @@ __all__ = [
     "LandmarkLocator",
     "Location",
     "align",
+    "align_image",
     "create_locator",
     "face_mask",
     "paste_back",

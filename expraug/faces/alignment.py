@@ -114,3 +114,18 @@ def align(images: Tensor, matrices: np.ndarray, size: int) -> Tensor:
     """
     per_pixel = supersampling(scale(matrices[0], size))
     return sample(images, torch.from_numpy(matrices), (size, size), per_pixel)
+
+
+def align_image(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
+    """Return the aligned face of one image.
+
+    Args:
+        image: (H, W) grey or (H, W, 3) RGB uint8.
+        points: (5 or more, 2) pixel coordinates; the first five in the order of `TEMPLATE`.
+        size: side S of the canonical frame, in pixels.
+
+    Returns:
+        (3, S, S) float in [0, 255]; a grey face has three equal channels.
+    """
+    pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
+    return align(pixels, similarity(points[None, :5].astype(np.float64)), size)[0].expand(3, -1, -1)
