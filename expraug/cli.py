@@ -190,6 +190,10 @@ def evaluate_command(
     faces: FacesOption = Faces.detect,
     reference_faces: FacesOption = Faces.crop,
     scheme: SchemeOption = None,
+    strata: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Columns image, stratum: kinds to report by themselves."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Faces of each expression at most.")] = 300,
     device: DeviceOption = "cpu",
     batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 32,
@@ -215,6 +219,7 @@ def evaluate_command(
                 scheme=scheme,
                 judge=judge,
                 identity=identity,
+                strata=strata,
                 limit=limit,
                 batch_size=batch_size,
                 device=device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 
 from expraug.errors import MissingWeightsError, UnsupportedExpressionError
 from expraug.expressions import Expression
+
+AUTO = "auto"
+"""Stands for the first of `_DEFAULTS` that can run here."""
+_DEFAULTS = ("transfer", "pixel")
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -84,6 +89,11 @@ class Synthesizer(nn.Module):
         """
         steps = torch.linspace(0, 1, frames, device=faces.device)
         return torch.stack([self(faces, target, s.expand(len(faces))) for s in steps], dim=1)
+
+    @classmethod
+    def lacks(cls) -> str:
+        """Return what it needs besides its weights and cannot be had here; "" if nothing."""
+        return ""
 
     def accepts(self, source: Expression | None, target: Expression) -> bool:
         """Say whether a face that shows `source` (None: unknown) can be turned into `target`."""
@@ -186,26 +196,45 @@ def register_synthesizer(name: str) -> Callable[[type[Synthesizer]], type[Synthe
     return register
 
 
-def create_synthesizer(
-    name: str = "pixel", *, pretrained: bool = True, **config: Any
-) -> Synthesizer:
+def create_synthesizer(name: str = AUTO, *, pretrained: bool = True, **config: Any) -> Synthesizer:
     """Create a synthesizer by name, as `timm.create_model` does for networks.
 
     Args:
-        name: one of `list_synthesizers()`; with `pretrained`, also a folder or "owner/name@commit"
-            on the Hugging Face hub.
+        name: one of `list_synthesizers()`; "auto", see `resolve_name`; with `pretrained`, also a
+            folder or "owner/name@commit" on the Hugging Face hub.
         pretrained: load weights. If False, a fresh one is built from `config`.
         **config: constructor arguments, for `pretrained=False` only.
 
     Raises:
         MissingWeightsError: no such synthesizer, or no weights for it.
     """
+    name = resolve_name(name)
     if not pretrained:
         return _registered(name)(**config)
     if config:
         raise TypeError(f"pretrained weights fix the configuration; drop {sorted(config)}")
     repository, _, revision = name.partition("@")
     return Synthesizer.from_pretrained(repository, revision=revision or None)
+
+
+def resolve_name(name: str) -> str:
+    """Return a synthesizer's name as it is, and for "auto" the best that can run here.
+
+    That is `transfer` where its landmarks can be had (the model file is downloaded once if need
+    be), else `pixel`, with a warning that says what `transfer` lacks.
+    """
+    if name != AUTO:
+        return name
+    best, fallback = _DEFAULTS
+    lacking = _registered(best).lacks()
+    if not lacking:
+        return best
+    warnings.warn(
+        f"{best!r} cannot run here, so {fallback!r} takes its place, whose expressions are "
+        f"fainter: {lacking}. Name the synthesizer that you want to be rid of this warning",
+        stacklevel=3,
+    )
+    return fallback
 
 
 def list_synthesizers(*, pretrained: bool = False) -> list[str]:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 import typer
 import xxhash
+from halves import half_of_person, half_of_rows
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -36,13 +37,16 @@ SIZE = 64
 EXPRESSIONS = tuple(Expression)[:7]  # contempt has too few faces to be learned
 
 
-def wanted(item: FaceItem, row: int, half: int | None, split: str) -> bool:
-    """Say whether an item is of the split, and of the half, that is asked for."""
-    if item.identity is not None and person_split(item.identity) != split:
-        return False
-    name = item.identity if item.identity is not None else str(row)
-    # not the hash that splits people: the halves must not depend on the split
-    return half is None or xxhash.xxh64_intdigest(name.encode(), seed=1) % 2 == half
+def wanted(item: FaceItem, row: int, rows: np.ndarray, half: int | None, split: str) -> bool:
+    """Say whether an item is of the split, and of the half, that is asked for.
+
+    Args:
+        rows: the half of each row, if the set names nobody.
+    """
+    if item.identity is None:
+        return half is None or rows[row] == half
+    in_half = half is None or half_of_person(item.identity) == half
+    return in_half and person_split(item.identity) == split
 
 
 def prepare(name: str, half: int | None, split: str) -> dict[str, Tensor]:
@@ -50,9 +54,11 @@ def prepare(name: str, half: int | None, split: str) -> dict[str, Tensor]:
     path, _, mode = name.partition("@")
     locator = create_locator(mode or "crop")
     faces, labels, lost = [], [], 0
-    for row, item in enumerate(iterate(open_source(path))):
+    source = open_source(path)
+    rows = half_of_rows(len(source))
+    for row, item in enumerate(iterate(source)):
         expression = Expression.parse(item.class_name)
-        if expression not in EXPRESSIONS or not wanted(item, row, half, split):
+        if expression not in EXPRESSIONS or not wanted(item, row, rows, half, split):
             continue
         try:
             image = item.read()

@@ -33,6 +33,7 @@ class Agreement:
         curve: mean probability of the target at each of `INTENSITIES`.
         rises: whether the curve rises at every step.
         probability: of the target in each synthetic at full intensity, in the order of the sources.
+        seen: whether the judge sees the target in it, likewise.
         other_sources, other_recall: recall on faces that show another accepted expression.
         reference_recall: of real faces of the class in the reference set, where the ratio is not
             to them already: judges do worse, or better, on other sets.
@@ -46,6 +47,7 @@ class Agreement:
     curve: list[float]
     rises: bool
     probability: list[float]
+    seen: list[bool]
     other_sources: str = ""
     other_recall: Estimate | None = None
     reference_recall: Estimate | None = None
@@ -126,6 +128,7 @@ def measure_agreement(
         curve=curve,
         rises=all(a < b for a, b in pairwise(curve)),
         probability=at_full[:, column].tolist(),
+        seen=hits.tolist(),
         other_sources=shown,
         other_recall=other,
         reference_recall=elsewhere,

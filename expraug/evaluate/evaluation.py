@@ -28,6 +28,7 @@ from expraug.evaluate.identity import Identity, measure_identity
 from expraug.evaluate.judge import Judge, load_judge
 from expraug.evaluate.report import Evaluation
 from expraug.evaluate.road import measure_speed, measure_untouched
+from expraug.evaluate.strata import Stratum, measure_strata, read_strata
 from expraug.evaluate.synthesis import Maker, sources_for
 from expraug.evaluate.use import measure_use
 from expraug.expand.expansion import check_device
@@ -58,6 +59,7 @@ def evaluate(
     judge: Judge | str | Path | None = None,
     identity: IdentityEncoder | str | None = None,
     targets: Sequence[Expression] | None = None,
+    strata: str | Path | None = None,
     limit: int = 300,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
@@ -83,6 +85,8 @@ def evaluate(
         judge: a `Judge`, the folder of one, or None for the embedded one.
         identity: an `IdentityEncoder`, or what `create_identity_encoder` takes.
         targets: expressions to measure; None: all that the synthesizer makes.
+        strata: a CSV file that says which images show glasses, beards or whatever else is to be
+            reported by itself, as `expraug.evaluate.strata.read_strata` reads it.
         limit: faces of each expression at most, of the data and of the reference.
         batch_size: faces a pass.
         device: where the synthesizer runs.
@@ -99,6 +103,7 @@ def evaluate(
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
     check_device(device)
     model = create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
+    named = read_strata(strata) if strata is not None else {}
     the_judge = load_judge(judge) if judge is None or isinstance(judge, (str, Path)) else judge
     wanted = list(model.expressions if targets is None else targets)
     model.check_targets(torch.tensor([int(t) for t in wanted]))
@@ -161,8 +166,11 @@ def evaluate(
         if distance:
             frechet[str(target)] = distance
     kept = use = untouched = speed = None
+    kinds: dict[str, Stratum] = {}
     if made:
         kept = steps.attempt("identity", _identity, identity, found, made, bootstrap)
+        sources_of = {target: indices for target, (indices, _) in made.items()}
+        kinds = measure_strata(found, sources_of, agreement, kept, named, bootstrap)
         use = steps.attempt("use", measure_use, found, other, made, bootstrap)
         jobs = [
             (found.items[i], target)
@@ -185,6 +193,7 @@ def evaluate(
         agreement=agreement,
         agreement_mean=Estimate.of(np.mean(ratios, axis=0), len(ratios)) if ratios else None,
         identity=kept,
+        strata=kinds,
         paired=paired,
         frechet=frechet,
         use=use,

@@ -41,6 +41,8 @@ class FaceSet:
         items: the N images they came from.
         lost: images left out, by reason.
         named: whether the set says who is who.
+        yaw: of the N heads, in degrees; nan where the locator does not say.
+        side: shorter side of the N images, in pixels.
     """
 
     name: str
@@ -50,6 +52,8 @@ class FaceSet:
     items: list[FaceItem]
     lost: Counter[str] = field(default_factory=Counter)
     named: bool = False
+    yaw: list[float] = field(default_factory=list)
+    side: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.people)
@@ -117,6 +121,8 @@ def collect(
         labels.append(int(expression))
         found.people.append(person)
         found.items.append(item)
+        found.yaw.append(float("nan") if location.pose is None else float(location.pose[0]))
+        found.side.append(min(image.shape[:2]))
         found.named |= item.identity is not None
     if not faces:
         raise NoFaceError(

@@ -36,6 +36,7 @@ class Identity:
         same, different: quantiles (at `QUANTILES`) of real pairs of one, and of two people.
         real_verified: share of real same-person pairs above the threshold; None without such pairs.
         different_pairs: how many pairs of two people there were.
+        cosine: by target, of each synthetic to its source, in the order of the sources.
     """
 
     encoder: str
@@ -48,6 +49,7 @@ class Identity:
     different: list[float]
     real_verified: Estimate | None
     different_pairs: int
+    cosine: dict[str, list[float]]
 
 
 @torch.inference_mode()
@@ -99,11 +101,13 @@ def measure_identity(
     alike = same_pairs(data.people)
     same = np.array([float(real[a] @ real[b]) for a, b in alike])
     kept, verified = {}, {}
+    cosines: dict[str, list[float]] = {}
     everyone: list[str] = []
     passes: list[np.ndarray] = []
     for target, (indices, faces) in made.items():
         cosine = (embed(encoder, faces) * real[indices]).sum(1).numpy()
         people = data.who(indices)
+        cosines[str(target)] = cosine.tolist()
         kept[str(target)] = bootstrap.estimate(cosine, people)
         verified[str(target)] = bootstrap.estimate(cosine > threshold, people)
         passes.append(cosine > threshold)
@@ -120,4 +124,5 @@ def measure_identity(
         different=np.quantile(different, QUANTILES).tolist() if len(different) else [],
         real_verified=bootstrap.estimate(same > threshold, owners) if len(same) else None,
         different_pairs=len(different),
+        cosine=cosines,
     )

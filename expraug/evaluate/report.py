@@ -17,6 +17,7 @@ from expraug.evaluate.examples import Example
 from expraug.evaluate.fidelity import Frechet, Paired
 from expraug.evaluate.identity import Identity
 from expraug.evaluate.road import Speed, Untouched
+from expraug.evaluate.strata import Stratum
 from expraug.evaluate.use import Use
 
 COLUMNS = ("measure", "expression", "value [95 %]", "beside", "n")
@@ -46,6 +47,7 @@ class Evaluation:
         agreement: by target.
         agreement_mean: mean ratio over the basic expressions there are; n counts those.
         paired, frechet: by target, where they could be measured.
+        strata: figures of single kinds of sources, turned heads, say.
         identity, use, untouched, speed: None where they could not be.
         skipped: what was not measured, and why.
         examples: rows of the contact sheets; not in the JSON.
@@ -63,6 +65,7 @@ class Evaluation:
     agreement: dict[str, Agreement]
     agreement_mean: Estimate | None
     identity: Identity | None
+    strata: dict[str, Stratum]
     paired: dict[str, Paired]
     frechet: dict[str, Frechet]
     use: Use | None
@@ -128,6 +131,7 @@ class Evaluation:
         return [
             *self._agreement_lines(),
             *self._identity_lines(),
+            *self._stratum_lines(),
             *self._fidelity_lines(),
             *self._other_lines(),
             *(Line("not measured", name, "", why) for name, why in self.skipped.items()),
@@ -180,6 +184,16 @@ class Evaluation:
         if found.threshold_from == "encoder":
             where = "the encoder's own: too few different people here"
         lines.append(Line("verified", "threshold", f"{found.threshold:.3f}", where))
+        return lines
+
+    def _stratum_lines(self) -> list[Line]:
+        made = sum(self.faces.values())
+        asked = made + sum(self.lost.values())
+        reasons = ", ".join(f"{n} {why}" for why, n in self.lost.items()) or "none lost"
+        lines = [Line("processed", "", f"{made / asked:.3f}", reasons, str(asked))]
+        for name, s in self.strata.items():
+            beside = f"verified {s.verified}" if s.verified else ""
+            lines.append(Line("seen as the target", name, str(s.recall), beside, str(s.sources)))
         return lines
 
     def _fidelity_lines(self) -> list[Line]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xxhash
+from halves import half_of_person, half_of_rows
 from torch import Tensor
 
 from expraug.datasets import open_source, person_split
@@ -24,11 +24,6 @@ SIZE = 128
 SETS = ("london", "lfw", "fer2013")
 """Their places are the values of `Faces.origin`."""
 LONDON, LFW, FER2013 = range(3)
-HALF_SEED = 7
-"""FER2013 names nobody, so it is halved by a fixed permutation of its rows: half 0 lends exemplars
-and trains the tuning judges, half 1 trains the final judge, which so has seen neither."""
-LENDING_SLOTS = 33
-"""Train people of LFW are halved alike: by the hash that also splits people, in slots 0 to 64."""
 PART = 1000
 """Images extracted between two saves."""
 
@@ -101,11 +96,6 @@ def grey_set(faces: Faces) -> Faces:
     return replace(faces, crop=faces.grey().numpy())
 
 
-def half_of(row: np.ndarray, total: int) -> np.ndarray:
-    """Return the half of each row of a set of `total` images without names."""
-    return np.random.default_rng(HALF_SEED).permutation(total)[row] % 2
-
-
 def extract(
     origin: int, path: Path, locator: LandmarkLocator, work: Path, limit: int | None = None
 ) -> Faces:
@@ -143,7 +133,7 @@ def _extract_rows(
     origin: int, source: FaceSource, rows: np.ndarray, locator: LandmarkLocator
 ) -> Faces:
     """Return the faces of some rows of a set."""
-    half = half_of(rows, len(source))
+    half = half_of_rows(len(source))[rows]
     found: list[dict[str, object]] = []
     for row, row_half in zip(rows, half, strict=True):
         item = source[int(row)]
@@ -162,7 +152,7 @@ def _extract_rows(
         to_canonical = invert(matrix)[0]
         person = item.identity or ""
         if person:
-            row_half = int(xxhash.xxh64_intdigest(person.encode()) % 100 >= LENDING_SLOTS)
+            row_half = half_of_person(person)
         found.append(
             {
                 "crop": crop[0].round().clamp(0, 255).to(torch.uint8).numpy(),

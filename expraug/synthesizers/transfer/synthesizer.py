@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,12 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expraug.expressions import Expression
-from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkLocator
+from expraug.errors import MissingWeightsError
+from expraug.expressions import Expression, LabelScheme
+from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkLocator, find_model
 from expraug.faces.locate import Location
 from expraug.faces.mesh import Splat, SurfacePoints, splat
 from expraug.faces.paste import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _LID_GAP = (0.010, 0.022)  # below the first an eye does not open further, from the second on freely
@@ -225,10 +228,10 @@ class TransferSynthesizer(Synthesizer):
         moved = self._part_lips(moved)
         size = faces.shape[-1]
         seen = splat(
-            self._surface(),
-            self._vertices(landmarks, landmarks),
-            self._vertices(landmarks, moved),
-            self._vertices(self.reference[None], self.reference[None])[0],
+            self.surface(),
+            self.vertices(landmarks, landmarks),
+            self.vertices(landmarks, moved),
+            self.vertices(self.reference[None], self.reference[None])[0],
             size,
         )
         axis = (torch.arange(size, device=faces.device) + 0.5) / size * 2 - 1
@@ -240,6 +243,16 @@ class TransferSynthesizer(Synthesizer):
         made = made * torch.exp(_sample(lighter, place) * seen.cover)
         made = self._fill_mouth(made, faces, place, seen, row, landmarks, moved, amount)
         return torch.where((intensity > 0)[:, None, None, None], made.clamp(0, 1), faces)
+
+    @classmethod
+    def lacks(cls) -> str:
+        if find_spec("mediapipe") is None:
+            return "MediaPipe is not installed (pip install 'expraug[landmarks]')"
+        try:
+            find_model()
+        except MissingWeightsError as error:
+            return str(error)
+        return ""
 
     def clip(self, faces: Tensor, target: Tensor, frames: int) -> Tensor:
         known, found = self.find_landmarks(faces)
@@ -282,6 +295,18 @@ class TransferSynthesizer(Synthesizer):
                 del self._recent[next(iter(self._recent))]
             self._recent[digest] = self._locator([pixels])[0]
         return self._recent[digest]
+
+    def fit_exemplars(
+        self,
+        dataset: Any,
+        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
+        *,
+        rows: int = 3,
+        faces: str = "crop",
+    ) -> TransferSynthesizer:
+        """Return a synthesizer that lends the expressions of a data set's own faces; see
+        `expraug.synthesizers.transfer.exemplars.fit_exemplars`."""
+        return fit_exemplars(self, dataset, scheme, rows=rows, faces=faces)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recent": {}}
@@ -327,7 +352,7 @@ class TransferSynthesizer(Synthesizer):
         parted[:, upper, 1] -= overlap
         return parted
 
-    def _vertices(self, rest: Tensor, moved: Tensor) -> Tensor:
+    def vertices(self, rest: Tensor, moved: Tensor) -> Tensor:
         """Return mesh vertices, (B, V, 2): moved landmarks and two rings around the face.
 
         The rings let the deformation fade out, so that hair and background do not jump.
@@ -340,7 +365,8 @@ class TransferSynthesizer(Synthesizer):
         ]
         return torch.cat([moved, *rings], 1)
 
-    def _surface(self) -> SurfacePoints:
+    def surface(self) -> SurfacePoints:
+        """Return the points of the mesh's surface that faces are drawn with."""
         return SurfacePoints(
             self.triangles.long(),
             self.sample_triangle.long(),
