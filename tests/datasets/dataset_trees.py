@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from expraug import LabelScheme
+
 SAMPLES = sorted((Path(__file__).parents[2] / "examples" / "faces").glob("*/*.jpg"))
 
 Expected = list[tuple[str, str | None, str | None]]
@@ -101,18 +103,7 @@ def ferplus_csv(root: Path) -> Expected:
     expected: Expected = []
     with open(root / "fer2013new.csv", "w", newline="") as file:
         table = csv.writer(file)
-        names = [
-            "neutral",
-            "happiness",
-            "surprise",
-            "sadness",
-            "anger",
-            "disgust",
-            "fear",
-            "contempt",
-            "unknown",
-            "NF",
-        ]
+        names = [*LabelScheme.named("fer+").classes.values(), "unknown", "NF"]
         table.writerow(["Usage", "Image name", *names])
         for i in range(21):
             votes = [0] * 10
