@@ -26,8 +26,8 @@ from expraug.transforms.torchvision import RandomExpression
 def test_a_joint_transform_changes_image_and_label_together(tree_of):
     tree = tree_of("rafdb")
     change = RandomExpression("raf-db", p=1.0)
-    plain = open_dataset("raf-db", tree.root, "train")
-    changed = open_dataset("raf-db", tree.root, "train", transforms=change)
+    plain = open_dataset("raf-db", tree.root, split="train")
+    changed = open_dataset("raf-db", tree.root, split="train", transforms=change)
     torch.manual_seed(0)
     index = plain.targets.index(plain.class_to_idx["neutral"])
     image, label = changed[index]
@@ -53,7 +53,7 @@ def test_transforms_may_be_given_or_assigned_later(tree_of):
 
 def test_warm_takes_a_data_set_and_counts_its_damage(own, tmp_path):
     root = own("ckplus").root
-    dataset = open_dataset("ck+", root)
+    dataset = open_dataset("ck+", root, split="all")
     dataset.items[0].file.write_bytes(b"")
     augmenter = ExpressionAugmenter(cache=tmp_path / "cache")
     report = augmenter.warm(dataset, dataset.scheme, progress=False)
@@ -76,7 +76,7 @@ def test_expand_takes_a_set_by_name(tree_of, tmp_path, layout, faces):
         gate=None,
         with_originals=True,
     )
-    dataset = open_dataset(tree.name, tree.root, split)
+    dataset = open_dataset(tree.name, tree.root, split=split)
     assert report.made == faces
     classes = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert classes <= set(dataset.classes)
@@ -136,5 +136,5 @@ def test_no_damage_to_a_list_is_an_unexplained_crash(own, tmp_path, layout, data
     (root / FILES[layout]).write_bytes(whole[:start] + noise + rest)
     name = layout.split("-")[0]
     with suppress(LayoutError):  # which tells what is wrong
-        dataset = open_dataset(name, root, missing="skip")
+        dataset = open_dataset(name, root, split="all", missing="skip")
         assert len(dataset) + len(dataset.skipped) > 0

@@ -45,14 +45,13 @@ def plain_name(name: str) -> str:
     return name.lower().replace("+", "plus").replace("-", "").replace("_", "")
 
 
-def open_dataset(name: str, root: str | Path, split: str = "all", **kwargs: Any) -> FaceDataset:
+def open_dataset(name: str, root: str | Path, **kwargs: Any) -> FaceDataset:
     """Open a published data set by name.
 
     Args:
         name: one of `list_datasets()`, in any spelling of its kind ("RAF-DB", "rafdb", "ckplus").
         root: the folder it is unpacked in.
-        split: "train", "validation", "test" or "all".
-        kwargs: as the set's own class takes them, such as `transform`, or `angles` of `KDEF`.
+        kwargs: as the set's own class takes them: `split`, `transform`, or `angles` of `KDEF`.
 
     Raises:
         ValueError: no data set of that name, or no such split.
@@ -62,7 +61,7 @@ def open_dataset(name: str, root: str | Path, split: str = "all", **kwargs: Any)
     reader = readers.get(plain_name(name))
     if reader is None:
         raise ValueError(f"no data set {name!r}; there are {', '.join(READERS)}")
-    return reader(root, split, **kwargs)
+    return reader(root, **kwargs)
 
 
 __all__ = [

@@ -25,9 +25,9 @@ def to_hf(dataset: FaceDataset) -> datasets.Dataset:
     (the share of annotators for each class). Transforms are not applied.
 
     An image that is a file stays one and is decoded when it is asked for; the table holds its path
-    until it is saved with `embed_external_files` or pushed. A face that a box cuts out of a
-    photograph is cut out now and kept as PNG; where that photograph is damaged the row is left
-    out, with a warning that counts them.
+    until it is saved or pushed. A face that a box cuts out of a photograph is cut out now and kept
+    as PNG; where that photograph is damaged the row is left out, with a warning that counts them.
+    `datasets` caches the table under the paths and labels in it.
 
     Raises:
         MissingDependencyError: `datasets` is not installed.
