@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torchvision.datasets import ImageFolder
 
+from expraug.datasets.png import png
 from expraug.datasets.split import Split
 from expraug.errors import UnreadableImageError
 from expraug.faces.image import MAX_PIXELS, read_image
@@ -66,6 +67,13 @@ class FaceItem:
                 f"{self.origin}: the face's box {self.box} lies outside the {width}x{height} image"
             )
         return np.ascontiguousarray(face)
+
+    def content(self) -> Path | bytes:
+        """Return the face as a file: the item's own, or what its box cuts out, as PNG.
+
+        Raises as `read` does.
+        """
+        return self.file if self.box is None else png(self.read())
 
 
 class Listed(NamedTuple):

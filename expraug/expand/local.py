@@ -16,7 +16,6 @@ import xxhash
 from PIL import Image
 
 from expraug.augmenter import Draw, ExpressionAugmenter, Outcome
-from expraug.datasets.png import png
 from expraug.datasets.source import FaceItem, FaceSource
 from expraug.errors import ExpraugError, UnreadableImageError
 from expraug.expand.manifest import Row
@@ -361,7 +360,7 @@ def _save(image: np.ndarray, path: Path, image_format: ImageFormat, xmp: str) ->
 
 
 def _copy(item: FaceItem, path: Path) -> str:
-    copy_file(item.file if item.box is None else png(item.read()), path)
+    copy_file(item.content(), path)
     return ""
 
 

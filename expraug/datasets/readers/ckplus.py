@@ -16,7 +16,7 @@ class CKPlus(FaceDataset):
 
     Of 593 sequences the 327 that have an emotion file are read: the first frame is neutral, the
     last shows the emotion. Emotions are numbered from 1 (0 would be neutral), contempt is 2.
-    Splits are by person (S005, ...), 123 in all.
+    Splits are by person (S005, ...); 118 of the 123 have such a sequence.
     """
 
     name = "CK+"

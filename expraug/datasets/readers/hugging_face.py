@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expraug.datasets.png import png
 from expraug.datasets.source import FaceItem
 from expraug.errors import MissingDependencyError, UnreadableImageError
 
@@ -85,8 +84,7 @@ def _rows(
 
 
 def _image(item: FaceItem) -> dict[str, Any]:
-    if item.box is not None:
-        return {"path": None, "bytes": png(item.read())}
-    if isinstance(item.file, Path):
-        return {"path": str(item.file.absolute()), "bytes": None}
-    return {"path": None, "bytes": item.file}
+    content = item.content()
+    if isinstance(content, Path):
+        return {"path": str(content.absolute()), "bytes": None}
+    return {"path": None, "bytes": content}

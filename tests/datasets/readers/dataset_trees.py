@@ -19,7 +19,7 @@ from PIL import Image
 
 from expraug import LabelScheme
 
-SAMPLES = sorted((Path(__file__).parents[2] / "examples" / "faces").glob("*/*.jpg"))
+SAMPLES = sorted((Path(__file__).parents[3] / "examples" / "faces").glob("*/*.jpg"))
 
 Expected = list[tuple[str, str | None, str | None]]
 
@@ -214,7 +214,7 @@ CODES |= {"SU": "surprise"}
 
 def jaffe(root: Path) -> Expected:
     expected: Expected = []
-    for person in ("KA", "KL", "NM", "UY"):
+    for person in ("KA", "KL", "KM", "UY"):
         for i, (code, name) in enumerate({**CODES, "FE": "fear"}.items()):
             save(root / "jaffe" / f"{person}.{code}{i % 3 + 1}.{39 + i}.tiff", i, "L")
             expected.append((name, person, None))
@@ -224,7 +224,7 @@ def jaffe(root: Path) -> Expected:
 
 def kdef(root: Path) -> Expected:
     expected: Expected = []
-    for i, session in enumerate(("AF01", "BF01", "AM07")):
+    for i, session in enumerate(("AF01", "BF01", "AM08")):
         for code, name in {**CODES, "AF": "fear"}.items():
             for angle in ("S", "FL"):
                 save(root / "KDEF" / session / f"{session}{code}{angle}.JPG", i)
@@ -249,7 +249,7 @@ def oulu_casia(root: Path) -> Expected:
     words = {"Anger": "angry", "Disgust": "disgust", "Fear": "fear", "Happiness": "happy"}
     words |= {"Sadness": "sad", "Surprise": "surprise"}
     expected: Expected = []
-    for i, person in enumerate(("P001", "P002", "P041")):
+    for i, person in enumerate(("P001", "P004", "P010")):
         for word, name in words.items():
             for frame in range(3):
                 folder = root / "B_OriginalImg" / "VL" / "Strong" / person / word
@@ -262,7 +262,7 @@ def mug(root: Path) -> Expected:
     words = {"anger": "angry", "disgust": "disgust", "fear": "fear", "happiness": "happy"}
     words |= {"sadness": "sad", "surprise": "surprise"}
     expected: Expected = []
-    for i, person in enumerate(("001", "002", "084")):
+    for i, person in enumerate(("001", "002", "007")):
         base = root / "subjects3" / person / ("session0" if person == "002" else "")
         for word in (*words, "neutral"):
             for frame in range(5):

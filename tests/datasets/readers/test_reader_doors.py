@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
+from typer.testing import CliRunner
 
 from expraug import Expression, ExpressionAugmenter
+from expraug.cli import app
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import LayoutError
 from expraug.evaluate.face_set import collect
@@ -98,11 +100,22 @@ def test_expand_guards_the_folder_of_a_named_set(tree_of, tmp_path):
         expand(f"raf-db:{tmp_path}", tmp_path / "out", gate=None)
 
 
+def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_path):
+    root, out = tree_of("kdef").root, tmp_path / "out"
+    arguments = ["--targets", "happy", "--faces", "crop", "--no-gate"]
+    done = CliRunner().invoke(app, ["expand", f"kdef:test:{root}", str(out), *arguments])
+    wrong = CliRunner().invoke(app, ["expand", f"raf-db:{root}", str(out), *arguments])
+    assert done.exit_code == 0
+    assert len(list((out / "HA").iterdir())) == 2  # two angles of the one person in test
+    assert wrong.exit_code == 1
+    assert "\n  Image/aligned/train_00001_aligned.jpg\n" in wrong.output
+
+
 def test_evaluate_takes_people_of_a_named_set(tree_of):
     tree = tree_of("kdef")
     found = collect([f"kdef:{tree.root}"], CropLocator(), 48, split="all")
     assert found.named
-    assert set(found.people) == {"F01", "M07"}
+    assert set(found.people) == {"F01", "M08"}
     assert len(found) == 42
 
 
