@@ -14,12 +14,13 @@ from expraug.datasets.readers.layout import Skipped, first_there, images_in
 from expraug.datasets.source import Box, FaceItem
 from expraug.expressions import LabelScheme
 
-_NPY_SPLITS = {"train": "train_set", "validation": "val_set"}
+_SPLITS = ("train", "validation")
+_NPY_FOLDERS = {"train": "train_set", "validation": "val_set"}
 _ALL_CLASSES = (
     *LabelScheme.named("affectnet-8").classes.values(),
     *("none", "uncertain", "no-face"),
 )
-_CSV_SPLITS = {"train": "training.csv", "validation": "validation.csv"}
+_CSV_LISTS = {"train": "training.csv", "validation": "validation.csv"}
 
 
 class AffectNet(FaceDataset):
@@ -29,7 +30,7 @@ class AffectNet(FaceDataset):
     the CSV lists have, are skipped as "no_expression", as is contempt with seven classes. The
     owners' splits are "train" and "validation"; papers report on the latter, since the test set is
     not distributed. The set does not say who is who. The layout of .npy files holds one file an
-    image: opening the full set reads 290,000 small files, which takes minutes on a slow disk.
+    image: opening "train" reads 290,000 small files, which takes minutes on a slow disk.
 
     Args:
         root: the data set's folder.
@@ -64,19 +65,23 @@ or Manually_Annotated_file_lists/training.csv and validation.csv   columns
         super().__init__(root, split, missing=missing, **kwargs)
 
     def list_items(self) -> Iterator[FaceItem | Skipped]:
-        if first_there(self.root, *_NPY_SPLITS.values()) is not None:
+        if first_there(self.root, *_NPY_FOLDERS.values()) is not None:
             return self._of_npy()
         lists = first_there(self.root, "Manually_Annotated_file_lists") or self.root
         images = first_there(
             self.root, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images"
         )
-        if images is None or first_there(lists, *_CSV_SPLITS.values()) is None:
+        if images is None or first_there(lists, *_CSV_LISTS.values()) is None:
             raise self.layout_error("neither train_set or val_set, nor lists and images")
         return self._of_csv(lists, images)
 
+    def _wanted(self) -> tuple[str, ...]:
+        """Return the splits to read: the large one is not, where the small one is asked for."""
+        return (self.split,) if self.split in _SPLITS else _SPLITS
+
     def _of_npy(self) -> Iterator[FaceItem | Skipped]:
-        for split, name in _NPY_SPLITS.items():
-            folder = self.root / name
+        for split in self._wanted():
+            folder = self.root / _NPY_FOLDERS[split]
             images = {path.stem: path for path in images_in(folder / "images")}
             annotations = sorted((folder / "annotations").glob("*_exp.npy"))
             for annotation in annotations:
@@ -88,7 +93,8 @@ or Manually_Annotated_file_lists/training.csv and validation.csv   columns
                 yield Skipped(path.relative_to(self.root).as_posix(), "no_annotation")
 
     def _of_csv(self, lists: Path, images: Path) -> Iterator[FaceItem | Skipped]:
-        for split, name in _CSV_SPLITS.items():
+        for split in self._wanted():
+            name = _CSV_LISTS[split]
             for number, row in self._rows(lists / name):
                 if len(row) != 9:
                     yield Skipped(f"{name} line {number}", "damaged_annotation")

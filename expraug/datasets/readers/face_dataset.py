@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -49,7 +50,7 @@ class FaceDataset(VisionDataset):
     Attributes:
         items: the images of the split, as `FaceItem`s.
         clips: the sequences of the split, in sets that have them.
-        skipped: what gives no labelled face, and why, in all splits.
+        skipped: what was read and gives no labelled face, and why, whatever the split.
 
     Raises:
         LayoutError: the folder does not hold the set; the message shows what was expected and
@@ -158,12 +159,12 @@ class FaceDataset(VisionDataset):
         """Index by class name."""
         return {name: index for index, name in self.scheme.classes.items()}
 
-    @property
+    @cached_property
     def targets(self) -> list[int]:
         """The class index of every image."""
         return [self._index[item.class_name] for item in self.items]
 
-    @property
+    @cached_property
     def identities(self) -> list[str | None]:
         """Who every image shows; None where the set does not say."""
         return [item.identity for item in self.items]
