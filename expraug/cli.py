@@ -326,7 +326,7 @@ def _reported() -> Iterator[None]:
         console.print("[red]interrupted[/]; what was made until now is kept and listed")
         raise typer.Exit(130) from None
     except (ExpraugError, OSError, ValueError) as error:
-        console.print(f"[red]error:[/] {escape(' '.join(str(error).split()))}")
+        console.print(f"[red]error:[/] {escape(str(error).strip())}")
         raise typer.Exit(1) from None
 
 

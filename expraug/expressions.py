@@ -72,7 +72,24 @@ _PUBLISHED: dict[str, tuple[str, ...]] = {
     ),
     "kdef": ("AF", "AN", "DI", "HA", "NE", "SA", "SU"),
     "jaffe": ("AN", "DI", "FE", "HA", "NE", "SA", "SU"),
+    "fer+": (
+        *("neutral", "happiness", "surprise", "sadness"),
+        *("anger", "disgust", "fear", "contempt"),
+    ),
+    "expw": ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
+    "rafd": (
+        *("angry", "contemptuous", "disgusted", "fearful"),
+        *("happy", "neutral", "sad", "surprised"),
+    ),
+    "oulu-casia": (
+        *("Neutral", "Anger", "Disgust", "Fear"),
+        *("Happiness", "Sadness", "Surprise"),
+    ),
+    "mug": ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
 }
+
+
+_ALIASES = {"ckplus": "ck+", "ferplus": "fer+", "rafdb": "raf-db", "oulucasia": "oulu-casia"}
 
 
 @dataclass(frozen=True)
@@ -112,13 +129,15 @@ class LabelScheme:
         """Return the scheme of a published data set.
 
         Args:
-            name: "fer2013", "raf-db", "affectnet-7", "affectnet-8", "ck+", "kdef" or "jaffe".
+            name: "fer2013", "fer+", "raf-db", "affectnet-7", "affectnet-8", "expw", "ck+",
+                "kdef", "jaffe", "rafd", "oulu-casia" or "mug".
             first_index: index of the first class; RAF-DB's own list file counts from 1.
 
         Raises:
             LabelError: no scheme of that name.
         """
-        key = name.lower().replace("_", "-").replace("ckplus", "ck+").replace("rafdb", "raf-db")
+        key = name.lower().replace("_", "-")
+        key = _ALIASES.get(key, key)
         if key not in _PUBLISHED:
             raise LabelError(f"no label scheme {name!r}; there are {', '.join(_PUBLISHED)}")
         names = dict(enumerate(_PUBLISHED[key], start=first_index))

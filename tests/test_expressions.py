@@ -5,7 +5,10 @@ from hypothesis import strategies as st
 from expraug import Expression, LabelScheme
 from expraug.errors import LabelError
 
-PUBLISHED = ("fer2013", "raf-db", "affectnet-7", "affectnet-8", "ck+", "kdef", "jaffe")
+PUBLISHED = (
+    *("fer2013", "fer+", "raf-db", "affectnet-7", "affectnet-8", "expw", "ck+"),
+    *("kdef", "jaffe", "rafd", "oulu-casia", "mug"),
+)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -23,6 +26,9 @@ def test_published_orders():
     assert str(LabelScheme.named("fer2013").expression(6)) == "neutral"
     assert LabelScheme.named("affectnet-8").expression(7) is Expression.CONTEMPT
     assert LabelScheme.named("raf-db", first_index=1).expression(7) is Expression.NEUTRAL
+    assert LabelScheme.named("FERplus").class_name(Expression.SURPRISE) == "surprise"
+    assert LabelScheme.named("FERplus").expression(2) is Expression.SURPRISE
+    assert LabelScheme.named("oulu_casia").classes[1] == "Anger"
     assert LabelScheme.named("kdef").expression("AF") is Expression.FEAR
     with pytest.raises(LabelError, match="no label scheme"):
         LabelScheme.named("imagenet")

@@ -1,22 +1,28 @@
-"""Folders and parquet files of labelled faces, read item by item so that damage stays local."""
+"""Sets of labelled faces, read item by item so that damage stays local."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torchvision.datasets import ImageFolder
 
+from expraug.datasets.png import png
+from expraug.datasets.split import Split
+from expraug.errors import UnreadableImageError
 from expraug.faces.image import MAX_PIXELS, read_image
 
 IMAGE_COLUMNS = ("image", "img", "face")
 LABEL_COLUMNS = ("expression", "label", "labels", "emotion", "class")
 PERSON_COLUMNS = ("identity", "person", "subject", "subject_id")
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a face in its image, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class FaceItem:
         origin: where it came from, for people: a path relative to the set, or "row 17".
         file: the image file, or its bytes.
         identity: who it shows, if the set says.
+        box: where the face is, if the image is a whole photograph; `read` gives that part alone.
+        split: the split that the set's owners put it in, if they did.
+        votes: the share of annotators for each class, if the set says; they sum to 1.
     """
 
     stem: str
@@ -36,10 +45,35 @@ class FaceItem:
     origin: str
     file: Path | bytes
     identity: str | None = None
+    box: Box | None = None
+    split: str | None = None
+    votes: tuple[float, ...] | None = None
 
     def read(self, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Decode the image: (H, W) or (H, W, 3) uint8. Raises as `read_image` does."""
-        return read_image(self.file, max_pixels=max_pixels)
+        """Decode the face: (H, W) or (H, W, 3) uint8.
+
+        Raises:
+            UnreadableImageError, ImageTooLargeError: as `read_image` does; also for a box of which
+                nothing lies in the image.
+        """
+        image = read_image(self.file, max_pixels=max_pixels)
+        if self.box is None:
+            return image
+        left, top, right, bottom = self.box
+        face = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+        if not face.size:
+            height, width = image.shape[:2]
+            raise UnreadableImageError(
+                f"{self.origin}: the face's box {self.box} lies outside the {width}x{height} image"
+            )
+        return np.ascontiguousarray(face)
+
+    def content(self) -> Path | bytes:
+        """Return the face as a file: the item's own, or what its box cuts out, as PNG.
+
+        Raises as `read` does.
+        """
+        return self.file if self.box is None else png(self.read())
 
 
 class Listed(NamedTuple):
@@ -138,19 +172,67 @@ class ParquetSource:
         return [Listed(label, f"row {i}", stem) for i, (label, stem) in rows]
 
 
-def open_source(path: str | Path) -> FolderSource | ParquetSource:
-    """Open a source set: a folder with one sub-folder a class, or a parquet file.
+class ItemSource:
+    """A source set of items that are listed already."""
+
+    def __init__(self, classes: Sequence[str], items: Sequence[FaceItem]) -> None:
+        self.classes = list(classes)
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> FaceItem:
+        return self._items[index]
+
+    def listing(self) -> list[Listed]:
+        return [Listed(item.class_name, item.origin, item.stem) for item in self._items]
+
+
+def open_source(path: str | Path) -> FaceSource:
+    """Open a source set.
+
+    Args:
+        path: a folder with one sub-folder a class; a parquet file; or a published data set as its
+            owners distribute it, "raf-db:FOLDER", or one split of it, "raf-db:train:FOLDER" (names:
+            `expraug.datasets.list_datasets`).
 
     Raises:
-        FileNotFoundError: nothing there, or no class folders in it.
-        ValueError: a parquet file without image or label column.
+        FileNotFoundError: nothing there, no class folders in it, or not the data set's layout.
+        ValueError: a parquet file without image or label column, or a split that there is not.
     """
+    named = _named(path)
+    if named is not None:
+        from expraug.datasets.readers import open_dataset
+
+        name, split, root = named
+        return open_dataset(name, root, split=split).source
     path = Path(path)
     if path.is_dir():
         return FolderSource(path)
     if path.is_file():
         return ParquetSource(path)
     raise FileNotFoundError(f"{path}: no such folder or parquet file")
+
+
+def source_path(path: str | Path) -> Path:
+    """Return the folder or file that `open_source` reads: FOLDER of "raf-db:train:FOLDER"."""
+    named = _named(path)
+    return Path(path) if named is None else named[2].expanduser()
+
+
+def _named(path: str | Path) -> tuple[str, str, Path] | None:
+    """Return data set, split ("all" if none is named) and folder of "raf-db:train:FOLDER"."""
+    from expraug.datasets.readers import list_datasets, plain_name
+
+    name, colon, rest = str(path).partition(":")
+    known = map(plain_name, list_datasets())
+    if not colon or plain_name(name) not in known or Path(path).exists():
+        return None
+    split, colon, root = rest.partition(":")
+    if colon and split in (*get_args(Split), "all"):
+        return name, split, Path(root)
+    return name, "all", Path(rest)
 
 
 def iterate(source: FaceSource) -> Iterator[FaceItem]:

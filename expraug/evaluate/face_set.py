@@ -12,7 +12,8 @@ import torch
 import xxhash
 from torch import Tensor
 
-from expraug.datasets import FaceItem, FolderSource, ParquetSource, person_split
+from expraug.datasets import FaceItem, person_split
+from expraug.datasets.source import FaceSource
 from expraug.errors import ExpraugError, NoFaceError
 from expraug.expand.expansion import open_face_set
 from expraug.expand.plan import SchemeLike, class_expressions
@@ -138,11 +139,11 @@ def aligned(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
     return align_image(image, points, size).round().clamp(0, 255).to(torch.uint8)
 
 
-_Candidate = tuple[tuple[int, str, int], str, Expression, FolderSource | ParquetSource, int]
+_Candidate = tuple[tuple[int, str, int], str, Expression, FaceSource, int]
 
 
 def _candidates(
-    sources: Sequence[FolderSource | ParquetSource], split: str, scheme: SchemeLike | None
+    sources: Sequence[FaceSource], split: str, scheme: SchemeLike | None
 ) -> list[_Candidate]:
     found: list[_Candidate] = []
     for source in sources:

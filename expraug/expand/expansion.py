@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from expraug.augmenter import ExpressionAugmenter
 from expraug.cache import SynthesisCache
-from expraug.datasets.source import FolderSource, ParquetSource, open_source
+from expraug.datasets.source import FaceSource, open_source, source_path
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
 from expraug.expand.local import LocalEngine, RecallingLocator
 from expraug.expand.manifest import MANIFEST, ManifestWriter, Row, read_settings
@@ -166,7 +166,7 @@ def expand(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     folder = Path(dest)
     face_set = open_face_set(source)
-    check_destination(Path(source), folder)
+    check_destination(source_path(os.fspath(source)), folder)
     check_device(device)
     chosen, note = choose_gate(gate)
     if isinstance(cache, (str, os.PathLike)):
@@ -238,10 +238,10 @@ def _progress(show: bool) -> Progress:
     )
 
 
-def open_face_set(source: str | os.PathLike[str]) -> FolderSource | ParquetSource:
+def open_face_set(source: str | os.PathLike[str]) -> FaceSource:
     """Open a source set; raises SourceError where `open_source` raises."""
     try:
-        return open_source(Path(source))
+        return open_source(os.fspath(source))
     except (OSError, ValueError) as error:
         raise SourceError(str(error)) from error
 

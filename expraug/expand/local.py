@@ -220,7 +220,7 @@ class LocalEngine:
             if self.with_originals and decoded.image is not None:
                 path = self.folder / self._claim(_original_name(item))
                 self.originals[folder] += 1
-                copied = writers.submit(_copy, item.file, path)
+                copied = writers.submit(_copy, item, path)
                 self._pending.append((None, copied))
             if i in results:
                 self._queue(decoded, results[i], writers)
@@ -359,16 +359,20 @@ def _save(image: np.ndarray, path: Path, image_format: ImageFormat, xmp: str) ->
     return ""
 
 
-def _copy(file: Path | bytes, path: Path) -> str:
-    copy_file(file, path)
+def _copy(item: FaceItem, path: Path) -> str:
+    copy_file(item.content(), path)
     return ""
 
 
 def _original_name(item: FaceItem) -> str:
     """Return where a source is copied to: under its class, by its own name where it is a file."""
+    if item.box is not None:
+        return f"{safe_name(item.class_name)}/{safe_name(item.stem)}.png"
     if isinstance(item.file, Path):
         *folders, name = Path(item.origin).parts
         stem, suffix = Path(name).stem, Path(name).suffix
+        if folders[:1] != [item.class_name]:  # a set whose folders are no classes
+            folders, stem = [item.class_name], item.stem
         return "/".join([*map(safe_name, folders), safe_name(stem) + suffix])
     with Image.open(io.BytesIO(item.file)) as image:
         kind = image.format or "PNG"
