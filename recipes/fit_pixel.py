@@ -1,8 +1,13 @@
-"""Fit `pixel` from pairs: two photographs of one person, one for each expression.
+"""Fit `pixel` from pairs: two faces of one person, one for each expression.
 
-    python recipes/fit_pixel.py --pairs PAIRS.parquet --out expraug/weights/pixel
+    python recipes/fit_pixel.py --pairs LONDON.parquet --made PAIRS.parquet \\
+        --out expraug/weights/pixel
 
-Of the people in PAIRS only the training split is used (`expraug.datasets.person_split`), and of
+`--pairs` holds real photographs, neutral and smiling, and alone decides on these two directions.
+`--made` holds what `recipes/make_pairs.py` wrote, from which neutral faces learn the expressions
+that no real pairs show; without it there are only the two.
+
+Of the people in LONDON only the training split is used (`expraug.datasets.person_split`), and of
 those the share whose mouths change most (`--strongest`): a "smiling" photograph that shows no smile
 teaches the map to do nothing. Ridge, pooling and share were chosen with `--cross-validate`, which
 prints the gain over copying the source on training people left out of five folds: all of them, the
@@ -12,12 +17,13 @@ weak smiles too.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from pairs import aligned_pairs
+from pairs import aligned_pairs, grouped
 
 from expraug.datasets import person_split
 from expraug.expressions import Expression
@@ -27,21 +33,44 @@ from expraug.synthesizers.pixel import PixelFit, PixelSynthesizer
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 DIRECTIONS = [(NEUTRAL, HAPPY), (HAPPY, NEUTRAL)]
+Maps = dict[tuple[Expression, Expression], tuple[torch.Tensor, torch.Tensor]]
+"""Weight and bias by source and target."""
 
 
 def fit(
     pairs: dict[str, dict[Expression, torch.Tensor]], size: int, ridge: float, pooling: float
-) -> PixelSynthesizer:
+) -> Maps:
     """Fit both directions on every person in `pairs`, each also mirrored."""
-    model = PixelSynthesizer({str(t): [str(s)] for s, t in DIRECTIONS}, size)
-    for row, (source, target) in enumerate(DIRECTIONS):
+    maps = {}
+    for source, target in DIRECTIONS:
         sums = PixelFit(size)
         for faces in pairs.values():
-            for flip in (False, True):
-                x, y = (faces[e].flip(-1) if flip else faces[e] for e in (source, target))
-                sums.add(x[None], y[None])
-        weight, bias = sums.solve(ridge, pooling)
-        model.weight[row], model.bias[row] = weight, bias
+            add_both_ways(sums, faces[source], faces[target])
+        maps[source, target] = sums.solve(ridge, pooling)
+    return maps
+
+
+def add_both_ways(sums: PixelFit, source: torch.Tensor, target: torch.Tensor) -> None:
+    """Add a pair as it is and mirrored."""
+    sums.add(torch.stack([source, source.flip(-1)]), torch.stack([target, target.flip(-1)]))
+
+
+def fit_made(path: Path, size: int, ridge: float, pooling: float) -> Maps:
+    """Fit the directions that only made pairs show, on the first variant of each."""
+    sums: dict[Expression, PixelFit] = defaultdict(lambda: PixelFit(size))
+    for group in grouped(path, size):
+        for target, face in group.items():
+            if target not in (NEUTRAL, HAPPY):
+                add_both_ways(sums[target], group[NEUTRAL], face)
+    return {(NEUTRAL, target): s.solve(ridge, pooling) for target, s in sorted(sums.items())}
+
+
+def synthesizer(maps: Maps, size: int) -> PixelSynthesizer:
+    """Return the synthesizer of these maps, targets in the order of `Expression`."""
+    ordered = sorted(maps, key=lambda direction: direction[1])
+    model = PixelSynthesizer({str(t): [str(s)] for s, t in ordered}, size)
+    for row, direction in enumerate(ordered):
+        model.weight[row], model.bias[row] = maps[direction]
     return model.eval().requires_grad_(False)
 
 
@@ -75,6 +104,7 @@ def psnr_gain(model: PixelSynthesizer, pairs: dict[str, dict[Expression, torch.T
 
 def main(
     pairs: Annotated[Path, typer.Option(help="Parquet with image, expression, identity.")],
+    made: Annotated[Path | None, typer.Option(help="What make_pairs.py wrote.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for weights and config.")] = None,
     size: int = 128,
     ridge: float = 0.4,
@@ -95,12 +125,14 @@ def main(
             for fold in range(5):
                 held = set(names[fold::5])
                 rest = strongest({k: people[k] for k in names if k not in held}, top)
-                model = fit(rest, size, r, pool)
+                model = synthesizer(fit(rest, size, r, pool), size)
                 gains.append(psnr_gain(model, {k: people[k] for k in held}))
             gain = sum(gains) / len(gains)
             print(f"ridge {r:<4} pooling {pool:<4} strongest {top:<4} gain {gain:+.3f} dB")
     if out:
-        fit(strongest(people, share), size, ridge, pooling).save_pretrained(out)
+        maps = fit(strongest(people, share), size, ridge, pooling)
+        maps |= fit_made(made, size, ridge, pooling) if made else {}
+        synthesizer(maps, size).save_pretrained(out)
         print(f"{out}: {PixelSynthesizer.from_pretrained(out).fingerprint}")
 
 

@@ -13,7 +13,8 @@ Stages, each kept in `--work` and not done again:
 5. second: the London smile becomes the first happy row; polishing goes on, with its photographs.
 6. third: fear starts anew; polishing against two judges, also on small and blurred faces.
 7. rows: mouths are chosen again, fear's by the judges; each expression keeps its five best rows.
-8. save: the operating point, the weights, and a report by the third judge.
+8. save: the operating point, borrowed mouths, the first happy row fitted to the London smiles, the
+   weights, and a report by the third judge.
 
 Of LFW and London only train people (`expraug.datasets.person_split`) lend anything. FER2013 names
 nobody: a fixed permutation halves it, half 0 lends and tunes, half 1 trains the judge of the
@@ -45,7 +46,7 @@ import numpy as np
 import torch
 import typer
 from fit_transfer import bank as banks
-from fit_transfer import exemplars, mouths, polish
+from fit_transfer import exemplars, mouths, polish, smile
 from fit_transfer.extract import FER2013, LFW, LONDON, Faces, concatenate, extract
 from fit_transfer.geometry import identity_components
 from fit_transfer.judge import PLANS, load_judge, probabilities, save_judge, train
@@ -202,7 +203,9 @@ class Fit:
     def run_save(self, out: Path) -> None:
         bank = self.load("rows")
         bank["gain"], bank["detail"] = torch.tensor(polish.GAIN), torch.tensor(polish.DETAIL)
-        model = banks.synthesizer(bank)
+        row = banks.rows_of(bank, Expression.HAPPY)[0]
+        pairs = exemplars.smiling_pairs(self.sets[LONDON])
+        model = smile.fit_smile(banks.synthesizer(mouths.borrow(bank)), row, *pairs)
         model.save_pretrained(out)
         print(f"{out}: {model.from_pretrained(out).fingerprint}")
         threshold = self.encoder.threshold

@@ -30,7 +30,7 @@ Bank = dict[str, Tensor]
 ROWS = ("expression", "scores", "shape", "texture", "mouth", "pose", "rank")
 """What there is one of for each row; rows are in order of their expressions."""
 
-LIMITS = (0.3, 0.55)
+LIMITS = (0.25, 0.55)
 """Largest brightening and darkening, in log units; chosen by eye."""
 
 
