@@ -24,6 +24,11 @@ class CoarsePicture:
 
 
 @pytest.fixture(scope="session")
-def evaluation(faces: Path) -> Evaluation:
+def encoder() -> CoarsePicture:
+    return CoarsePicture()
+
+
+@pytest.fixture(scope="session")
+def evaluation(faces: Path, encoder: CoarsePicture) -> Evaluation:
     torch.set_num_threads(1)
-    return evaluate("pixel", faces, identity=CoarsePicture())
+    return evaluate("pixel", faces, identity=encoder)
