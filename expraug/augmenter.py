@@ -159,7 +159,7 @@ class ExpressionAugmenter:
                 self.cache.register(self.locator.fingerprint)
 
     def __getstate__(self) -> dict[str, Any]:
-        # settings alone, so that use changes nothing: `datasets` tells its caches by what is pickled
+        # settings alone: `datasets` knows a computation by its pickle, which use must not change
         state = self.__dict__ | {"stats": Counter(), "_targets": {}}
         return state | ({"_synthesizer": None} if self._name is not None else {})
 

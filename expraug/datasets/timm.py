@@ -1,7 +1,7 @@
 """timm: a wrapper of its `ImageDataset` in the shape of its `AugMixDataset`.
 
-timm's transforms see the image alone, so a change of the label has to happen in the data set, before
-them. `create_loader` sets the `transform` of what it is given, which this wrapper keeps for itself.
+timm's transforms see the image alone, so a change of the label has to happen in the data set,
+before them. `create_loader` sets the `transform` of what it is given; the wrapper keeps it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,9 +172,7 @@ _UNDO_ORIENTATION = {
 """What turns an upright image back into the one whose EXIF orientation says the key."""
 
 
-def as_given(
-    made: np.ndarray, source: np.ndarray, image: Image.Image | np.ndarray | Tensor
-) -> Image.Image | np.ndarray | Tensor:
+def as_given(made: np.ndarray, source: np.ndarray, image: Image.Image | np.ndarray | Tensor) -> Any:
     """Return a changed array in the form of the image that `as_array` made `source` from.
 
     Floats keep what 8 bits cannot hold: the change is added to the original values.
