@@ -131,7 +131,7 @@ class ExpressionMap:
         """Return the rows of a batch and what was made of them; `rank` picks the GPU."""
         _use_one_thread_after_fork()
         columns = _stored(batch)
-        label_column = self._check(columns)
+        label_column = self._check(columns, batch)
         labels = columns[label_column]
         scheme = self.scheme or _scheme_of_batch(batch, label_column, labels)
         rows = [
@@ -161,13 +161,17 @@ class ExpressionMap:
         added = {n: label if n == "source_label" else Value(t) for n, t in PROVENANCE.items()}
         return Features({**features, **added})
 
-    def _check(self, columns: Mapping[str, Any]) -> str:
+    def _check(self, columns: Mapping[str, Any], batch: Mapping[str, Any]) -> str:
         """Return the name of the label column of a batch that can be worked on."""
         if self.image_column not in columns:
             raise ValueError(f"no column {self.image_column!r}; there are {', '.join(columns)}")
         label_column = self._label_column(columns)
-        if not isinstance(columns[self.image_column], list):
+        if isinstance(batch[label_column], (int, str)):
             raise ValueError("ExpressionMap works on batches of rows: map(…, batched=True)")
+        if not isinstance(columns[self.image_column], list):
+            raise ValueError(
+                "give ExpressionMap an unformatted data set: dataset.with_format(None)"
+            )
         if taken := [name for name in PROVENANCE if name in columns]:
             raise ValueError(
                 f"the rows have column(s) {', '.join(taken)} already: they were expanded before, "
@@ -322,12 +326,9 @@ def _pixels(image: Any) -> np.ndarray:
 
     Raises:
         UnreadableImageError: there is none, or a damaged one.
-        ValueError: a tensor, which does not tell how it is to be stored.
     """
     if image is None:
         raise UnreadableImageError("there is a row without image")
-    if isinstance(image, torch.Tensor):
-        raise ValueError("give ExpressionMap an unformatted data set: dataset.with_format(None)")
     if isinstance(image, Mapping):
         return read_image(image.get("bytes") or image.get("path") or b"")
     return as_array(image)
