@@ -29,8 +29,8 @@ class WarmReport:
         skipped: by reason, how many *samples* were skipped whole, and how many synthetic faces the
             gate will reject.
         failures: (index in the data set, reason, message) of each sample that was skipped.
-        rejected: (index in the data set, draw, reason) of each synthetic face that cannot be used,
-            those of skipped samples among them.
+        rejected: (index in the data set, draw, reason) of each synthetic face that was asked for
+            and cannot be used.
     """
 
     made: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -128,14 +129,14 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         """Tell the epoch, on which the draws of `mode="replace"` with a `seed` depend."""
         self._epoch.fill_(epoch)
 
-    @property
+    @cached_property
     def targets(self) -> list[Any]:
         labels = self._base_labels()
         return labels + [
             label_like(labels[source], self.scheme, draw.target) for source, draw in self._added
         ]
 
-    @property
+    @cached_property
     def sources(self) -> list[int]:
         return [*range(len(self.base)), *(source for source, _ in self._added)]
 
@@ -143,7 +144,9 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         """Make ahead, into the augmenter's cache, what this set can give.
 
         With `mode="add"`, synthetic samples that cannot be made are dropped: the set gets shorter,
-        and `targets` is right for each sample that is left.
+        and `targets` is right for each sample that is left. In distributed training the set must
+        be as long in every process: call this in all of them or, to fill the cache, in one and
+        leave the set that it is called on unused.
 
         Args:
             num_workers: processes that read the base.
@@ -170,6 +173,8 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         report.rejected = [(only[i], draw, reason) for i, draw, reason in report.rejected]
         useless = {(index, draw) for index, draw, _ in report.rejected}
         self._added = [added for added in self._added if added not in useless]
+        for known in ("targets", "sources"):
+            self.__dict__.pop(known, None)
         return report
 
     def _base_labels(self) -> list[Any]:
