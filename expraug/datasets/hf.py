@@ -71,7 +71,8 @@ class ExpressionMap:
     pixels, by which they can be split; `source_label`; `synthesizer`, `fingerprint`, `intensity`,
     `variant` and `score_identity` (NaN without gate), empty or 0 on real rows; and `reason`, why a
     face was not changed although that was asked for ("no_face", "identity_lost",
-    "unreadable_image", "label_outside_scheme"), else "".
+    "unreadable_image", "label_outside_scheme"), else "". All other columns are copied from the
+    source; leave out those that tell of its expression, such as annotators' votes.
 
     Args:
         augmenter: draws and makes the faces.

@@ -20,17 +20,26 @@ def image_and_label(sample: Any) -> tuple[Any, Any]:
     """Return image and label of a sample: (image, label, ...) or a dict that names them.
 
     Raises:
-        LabelError: the sample has another shape.
+        LabelError: the sample has another shape, or the label is a soft one.
     """
     if isinstance(sample, Mapping):
         key = _label_key(sample)
         if "image" in sample and key is not None:
-            return sample["image"], sample[key]
+            return sample["image"], _single(sample[key])
     elif isinstance(sample, Sequence) and not isinstance(sample, str) and len(sample) >= 2:
-        return sample[0], sample[1]
+        return sample[0], _single(sample[1])
     raise LabelError(
         f"a sample must be (image, label) or {{'image', 'label'}}, not {sample!r:.200}"
     )
+
+
+def _single(label: Any) -> Any:
+    if isinstance(label, (list, tuple)) or getattr(label, "shape", ()) not in ((), (1,)):
+        raise LabelError(
+            f"a label must be a class index or class name, not {label!r:.100}: a face whose "
+            f"expression changes gets another class, which one-hot and soft labels do not tell"
+        )
+    return label
 
 
 def replaced(sample: Any, image: Any, label: Any) -> Any:
@@ -90,8 +99,9 @@ def labels_of(dataset: Any) -> list[Any]:
 def scheme_of(dataset: Any) -> LabelScheme:
     """Return the label scheme that a data set itself tells.
 
-    It is read off the names of its classes: the attribute `classes` (torchvision's `ImageFolder`)
-    or the `ClassLabel` feature of a `datasets.Dataset`, also through `Subset` and `ConcatDataset`.
+    It is its attribute `scheme` (`FaceDataset`), or is read off the names of its classes: the
+    attribute `classes` (torchvision's `ImageFolder`) or the `ClassLabel` feature of a
+    `datasets.Dataset`; also through `Subset` and `ConcatDataset`.
 
     Raises:
         LabelError: the set does not tell, or a class name means no expression.
@@ -103,6 +113,8 @@ def scheme_of(dataset: Any) -> LabelScheme:
         if any(scheme != schemes[0] for scheme in schemes):
             raise LabelError("the parts of a ConcatDataset have different classes; give a scheme")
         return schemes[0]
+    if isinstance(known := getattr(dataset, "scheme", None), LabelScheme):
+        return known
     key = _label_column(dataset)
     names = getattr(dataset, "classes", None)
     if key is not None:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision import tv_tensors
 
 from expraug.errors import ImageTooLargeError, UnreadableImageError
 
@@ -195,4 +194,8 @@ def _tensor_like(made: np.ndarray, source: np.ndarray, image: Tensor) -> Tensor:
         result = image.as_subclass(Tensor) + change.to(image.dtype) / 255
     else:
         result = (image.as_subclass(Tensor) + change).to(torch.uint8)
+    if type(image) is Tensor:
+        return result
+    from torchvision import tv_tensors  # seconds to import, and whoever has such a tensor has it
+
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result

@@ -9,7 +9,7 @@ from torch.utils.data import random_split as split_at_random
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import Balance, Draw, Expression, ExpressionAugmenter, Matrix
+from expraug import Balance, Draw, Expression, ExpressionAugmenter, LabelScheme, Matrix
 from expraug.datasets import ExpressionAugmentedDataset, is_synthetic, labels_of
 from expraug.errors import LabelError
 
@@ -238,8 +238,24 @@ def test_policies_and_schemes(folder):
     assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(), bored)) == 20
     with pytest.raises(LabelError, match="label 1 is outside"):
         ExpressionAugmentedDataset(folder, ExpressionAugmenter(), ["happy"])
+    for soft in ([0.5, 0.5], torch.tensor([0.5, 0.5]), np.array([1, 0])):
+        with pytest.raises(LabelError, match="soft labels"):
+            ExpressionAugmentedDataset([(None, soft)], ExpressionAugmenter(), "fer2013")
     with pytest.raises(LabelError, match="does not tell"):
         ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter())
+
+
+def test_a_data_set_may_bring_its_scheme():
+    class Described(Dataset):
+        scheme = LabelScheme.from_mapping({"joy": "happy", "bored": None})
+        targets = (0, 1)
+
+        def __len__(self):
+            return 2
+
+    dataset = ExpressionAugmentedDataset(Described(), ExpressionAugmenter())
+    assert dataset.scheme is Described.scheme
+    assert len(dataset) == 2, "there is no class for neutral faces"
 
 
 def test_target_transforms_are_seen(faces):
