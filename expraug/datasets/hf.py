@@ -60,15 +60,15 @@ class ExpressionMap:
 
     * `map(…, batched=True, batch_size=64, writer_batch_size=256)`: the default sizes of 1000 cost
       memory. Real images keep their bytes, synthetic ones are encoded and marked as synthetic.
-    * `map(…, num_proc=4)`: give the augmenter a cache if rows may repeat. For several GPUs make
-      the augmenter with `device="cuda"`, call `multiprocess.set_start_method("spawn")`, and
+    * `map(…, num_proc=4)` works in several processes. For several GPUs make the augmenter with
+      `device="cuda"`, call `multiprocess.set_start_method("spawn")`, and
       `map(…, with_rank=True, num_proc=torch.cuda.device_count())`.
     * `set_transform(ExpressionMap(…, mode="replace", seed=None))` draws anew at each access.
     * `IterableDataset.map(…, batched=True, features=expressions.features(stream.features))`; give
       the scheme: a stream does not pass its class names.
 
     Each row gets these columns: `synthetic`; `source_digest`, equal for all rows made of the same
-    pixels, by which they can be split; `source_label`; `synthesizer`, `fingerprint`, `intensity`,
+    pixels, so that no split parts them; `source_label`; `synthesizer`, `fingerprint`, `intensity`,
     `variant` and `score_identity` (NaN without gate), empty or 0 on real rows; and `reason`, why a
     face was not changed although that was asked for ("no_face", "identity_lost",
     "unreadable_image", "label_outside_scheme"), else "". All other columns are copied from the
@@ -169,10 +169,9 @@ class ExpressionMap:
         label_column = self._label_column(columns)
         if isinstance(batch[label_column], (int, str)):
             raise ValueError("ExpressionMap works on batches of rows: map(…, batched=True)")
-        if not isinstance(columns[self.image_column], list):
-            raise ValueError(
-                "give ExpressionMap an unformatted data set: dataset.with_format(None)"
-            )
+        images = columns[self.image_column]
+        if not isinstance(images, list) or any(isinstance(i, torch.Tensor) for i in images):
+            raise ValueError("ExpressionMap needs an unformatted data set: with_format(None)")
         if taken := [name for name in PROVENANCE if name in columns]:
             raise ValueError(
                 f"the rows have column(s) {', '.join(taken)} already: they were expanded before, "
