@@ -159,7 +159,9 @@ class ExpressionAugmenter:
                 self.cache.register(self.locator.fingerprint)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | ({"_synthesizer": None} if self._name is not None else {})
+        # settings alone: `datasets` knows a computation by its pickle, which use must not change
+        state = self.__dict__ | {"stats": Counter(), "_targets": {}}
+        return state | ({"_synthesizer": None} if self._name is not None else {})
 
     @property
     def synthesizer(self) -> Synthesizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,9 @@ from PIL import Image
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset
 
-from expraug.augmenter import ExpressionAugmenter
-from expraug.errors import ExpraugError, LabelError
+from expraug.augmenter import Draw, ExpressionAugmenter
+from expraug.datasets.sample import image_and_label
+from expraug.errors import ExpraugError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.image import as_array, check_size
 
@@ -28,12 +29,15 @@ class WarmReport:
         skipped: by reason, how many *samples* were skipped whole, and how many synthetic faces the
             gate will reject.
         failures: (index in the data set, reason, message) of each sample that was skipped.
+        rejected: (index in the data set, draw, reason) of each synthetic face that was asked for
+            and cannot be used.
     """
 
     made: int = 0
     cached: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[int, str, str]] = field(default_factory=list)
+    rejected: list[tuple[int, Draw, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -68,24 +72,6 @@ class _Samples(Dataset[_Sample]):
             return _Sample(index, reason="unreadable_image", message=f"{error!r}")
 
 
-def image_and_label(sample: Any) -> tuple[Any, Any]:
-    """Return image and label of a sample: (image, label, ...) or a dict that names them.
-
-    Raises:
-        LabelError: the sample has another shape.
-    """
-    if isinstance(sample, Mapping):
-        label = next((sample[k] for k in ("label", "labels", "expression") if k in sample), None)
-        if "image" in sample and label is not None:
-            return sample["image"], label
-    elif isinstance(sample, Sequence) and not isinstance(sample, str) and len(sample) >= 2:
-        label = sample[1]
-        return sample[0], label if isinstance(label, str) else int(label)
-    raise LabelError(
-        f"a sample must be (image, label) or {{'image', 'label'}}, not {sample!r:.200}"
-    )
-
-
 def warm(
     augmenter: ExpressionAugmenter,
     dataset: Any,
@@ -93,8 +79,9 @@ def warm(
     *,
     num_workers: int = 0,
     progress: bool = True,
+    draws: Callable[[int], Sequence[Draw]] | None = None,
 ) -> WarmReport:
-    """See `ExpressionAugmenter.warm`."""
+    """See `ExpressionAugmenter.warm`; `draws` says what to make of a sample, by its index."""
     if augmenter.cache is None:
         raise ValueError("warm needs a cache: ExpressionAugmenter(..., cache='folder')")
     samples = _Samples(dataset, LabelScheme.resolve(scheme))
@@ -105,26 +92,34 @@ def warm(
     with augmenter.cache.filling(), Progress(disable=not progress) as bar:
         task = bar.add_task("synthesizing", total=len(samples))
         for batch in loader:
-            _warm_batch(augmenter, batch, report)
+            _warm_batch(augmenter, batch, report, draws)
             bar.advance(task, len(batch))
     return report
 
 
 def _warm_batch(
-    augmenter: ExpressionAugmenter, batch: Sequence[_Sample], report: WarmReport
+    augmenter: ExpressionAugmenter,
+    batch: Sequence[_Sample],
+    report: WarmReport,
+    wanted: Callable[[int], Sequence[Draw]] | None,
 ) -> None:
     images, draws, indices = [], [], []
     for sample in batch:
         if sample.image is None:
             report.skipped[sample.reason] += 1
             report.failures.append((sample.index, sample.reason, sample.message))
+            if wanted is not None:
+                report.rejected += [(sample.index, d, sample.reason) for d in wanted(sample.index)]
             continue
-        for draw in augmenter.possible(sample.source):
+        for draw in wanted(sample.index) if wanted else augmenter.possible(sample.source):
             images.append(sample.image)
             draws.append(draw)
             indices.append(sample.index)
     without_face = set()
-    for index, outcome in zip(indices, augmenter(images, draws, on_miss="synthesize"), strict=True):
+    outcomes = augmenter(images, draws, on_miss="synthesize")
+    for index, draw, outcome in zip(indices, draws, outcomes, strict=True):
+        if outcome.reason:
+            report.rejected.append((index, draw, outcome.reason))
         if outcome.reason == "no_face":
             without_face.add(index)
         elif outcome.reason:

@@ -1,14 +1,24 @@
-"""Training sets: where faces and labels come from."""
+"""Training sets: where faces and labels come from, and wrappers that add expressions to them.
 
+Adapters to other libraries are imported by name: `expraug.datasets.timm`, `expraug.datasets.hf`.
+"""
+
+from expraug.datasets.augmented import ExpressionAugmentedDataset, is_synthetic
 from expraug.datasets.readers import FaceDataset, list_datasets, open_dataset
+from expraug.datasets.sample import labels_of
+from expraug.datasets.sampler import BalancedExpressionSampler
 from expraug.datasets.source import FaceItem, FolderSource, ParquetSource, open_source
 from expraug.datasets.split import person_split
 
 __all__ = [
+    "BalancedExpressionSampler",
+    "ExpressionAugmentedDataset",
     "FaceDataset",
     "FaceItem",
     "FolderSource",
     "ParquetSource",
+    "is_synthetic",
+    "labels_of",
     "list_datasets",
     "open_dataset",
     "open_source",

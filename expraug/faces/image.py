@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -167,3 +169,33 @@ _UNDO_ORIENTATION = {
     8: Image.Transpose.ROTATE_270,
 }
 """What turns an upright image back into the one whose EXIF orientation says the key."""
+
+
+def as_given(made: np.ndarray, source: np.ndarray, image: Image.Image | np.ndarray | Tensor) -> Any:
+    """Return a changed array in the form of the image that `as_array` made `source` from.
+
+    Floats keep what 8 bits cannot hold: the change is added to the original values.
+    """
+    if isinstance(image, Image.Image):
+        return like(made, image)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8:
+            return made.reshape(image.shape)
+        change = (made.astype(image.dtype) - source).reshape(image.shape)
+        return image + change / image.dtype.type(255)
+    return _tensor_like(made, source, image)
+
+
+def _tensor_like(made: np.ndarray, source: np.ndarray, image: Tensor) -> Tensor:
+    change = torch.from_numpy(made.astype(np.int16) - source)
+    change = change.permute(2, 0, 1) if change.ndim == 3 else change.reshape(image.shape)
+    change = change.to(image.device)
+    if image.is_floating_point():
+        result = image.as_subclass(Tensor) + change.to(image.dtype) / 255
+    else:
+        result = (image.as_subclass(Tensor) + change).to(torch.uint8)
+    if type(image) is Tensor:
+        return result
+    from torchvision import tv_tensors  # seconds to import, and whoever has such a tensor has it
+
+    return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result

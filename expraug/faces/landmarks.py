@@ -69,7 +69,7 @@ class LandmarkLocator:
         self._process = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_detector": None}  # a worker creates its own
+        return self.__dict__ | {"_detector": None, "_process": 0}  # a worker creates its own
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Location | None]:
         if self._detector is None or self._process != os.getpid():

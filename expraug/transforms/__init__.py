@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from expraug.expressions import Expression, LabelScheme
 from expraug.policy import Policy, Uniform, create_policy
 
@@ -33,3 +35,18 @@ def policy_for(
     for target in targets:
         scheme.index(Expression.parse(target))
     return Uniform(targets)
+
+
+def uniforms_from_pixels(image: np.ndarray, seed: int, number: int = 0) -> np.ndarray:
+    """Return three numbers in [0, 1) that follow from these arguments alone.
+
+    Args:
+        image: uint8 array.
+        seed: any integer.
+        number: of the epoch, or of the draw among several for one image.
+    """
+    import xxhash
+
+    digest = xxhash.xxh3_128(np.ascontiguousarray(image).data, seed=seed & (2**64 - 1))
+    digest.update(number.to_bytes(8, "little", signed=True))
+    return np.frombuffer(digest.digest()[:12], "<u4") / 2.0**32

@@ -18,12 +18,12 @@ from expraug.augmenter import Draw, ExpressionAugmenter, OnMiss
 from expraug.cache import SynthesisCache
 from expraug.errors import UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.image import as_array, like
+from expraug.faces.image import as_array, as_given
 from expraug.faces.locate import Locator
 from expraug.gate import Gate
 from expraug.policy import Policy
 from expraug.synthesizer import Synthesizer
-from expraug.transforms import policy_for
+from expraug.transforms import policy_for, uniforms_from_pixels
 
 
 class RandomExpression(v2.Transform):
@@ -167,9 +167,7 @@ class RandomExpression(v2.Transform):
             label = self.scheme.classes[index]
         else:
             label = torch.full_like(label, index) if isinstance(label, Tensor) else index
-        if isinstance(image, Image.Image):
-            return like(outcome.image, image), label
-        return _tensor_like(outcome.image, array, image), label
+        return as_given(outcome.image, array, image), label
 
     def _batch(self, images: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
@@ -186,7 +184,7 @@ class RandomExpression(v2.Transform):
         changed, new_labels = images.clone(), labels.clone()
         for i, outcome in enumerate(outcomes):
             if outcome.target is not None:
-                changed[i] = _tensor_like(outcome.image, arrays[i], on_cpu[i]).to(images.device)
+                changed[i] = as_given(outcome.image, arrays[i], on_cpu[i]).to(images.device)
                 new_labels[i] = self.scheme.index(outcome.target)
         if isinstance(images, tv_tensors.TVTensor):
             changed = tv_tensors.wrap(changed, like=images)
@@ -202,7 +200,7 @@ class RandomExpression(v2.Transform):
     def _seeded(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Return numbers that follow from seed, epoch and pixels alone."""
         assert self.seed is not None
-        return np.stack([_uniforms(array, self.seed, int(self._epoch)) for array in arrays])
+        return np.stack([uniforms_from_pixels(a, self.seed, int(self._epoch)) for a in arrays])
 
     def _label_position(self, leaves: list[Any], spec: Any) -> int:
         """Return which leaf is the label, told by place: equal integers may stand elsewhere."""
@@ -238,27 +236,3 @@ def _default_label(sample: Any) -> Any:
         return sample[1] if isinstance(sample[1], _Leaf) else _default_label(sample[1])
     exact = [key for key in sample if str(key).lower() in ("labels", "label")]
     return sample[(exact or [key for key in sample if "label" in str(key).lower()])[0]]
-
-
-def _uniforms(array: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return three numbers in [0, 1) that follow from seed, epoch and pixels alone."""
-    import xxhash
-
-    digest = xxhash.xxh3_128(np.ascontiguousarray(array).data, seed=seed & (2**64 - 1))
-    digest.update(epoch.to_bytes(8, "little", signed=True))
-    return np.frombuffer(digest.digest()[:12], "<u4") / 2.0**32
-
-
-def _tensor_like(made: np.ndarray, source: np.ndarray, image: Tensor) -> Tensor:
-    """Return a changed array in the form that the source image came in.
-
-    Floats keep what 8 bits cannot hold: the change is added to the original values.
-    """
-    change = torch.from_numpy(made.astype(np.int16) - source)
-    change = change.unsqueeze(0) if change.ndim == 2 else change.permute(2, 0, 1)
-    change = change.to(image.device)
-    if image.is_floating_point():
-        result = image.as_subclass(Tensor) + change.to(image.dtype) / 255
-    else:
-        result = (image.as_subclass(Tensor) + change).to(torch.uint8)
-    return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result

@@ -77,7 +77,7 @@ def fit_exemplars(
 
 def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, Expression]]:
     """Yield what can be read and shows an expression; a damaged sample lends nothing."""
-    from expraug.warm import image_and_label  # which knows the road, and the road synthesizers
+    from expraug.datasets.sample import image_and_label  # the data sets know the road
 
     for index in range(len(dataset)):
         try:

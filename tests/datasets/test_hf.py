@@ -1,0 +1,303 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+datasets = pytest.importorskip("datasets")
+
+from datasets.fingerprint import Hasher  # noqa: E402
+from labelled_rows import NAMES, NotTheFirst, described  # noqa: E402
+
+from expraug import (  # noqa: E402
+    Draw,
+    Expression,
+    ExpressionAugmenter,
+)
+from expraug.datasets import ExpressionAugmentedDataset  # noqa: E402
+from expraug.datasets.hf import PROVENANCE, ExpressionMap, _on_device  # noqa: E402
+from expraug.errors import LabelError  # noqa: E402
+from expraug.expand.writing import DIGITAL_SOURCE_TYPE  # noqa: E402
+
+HAPPY, NEUTRAL = 0, 1
+
+
+def stored(dataset):
+    """Return the rows with images as the bytes that are stored."""
+    return dataset.cast_column("image", datasets.Image(decode=False))[:]
+
+
+def test_adding_rows(rows):
+    augmenter = ExpressionAugmenter(intensity=(0.8, 0.8))
+    made = rows.map(ExpressionMap(augmenter), batched=True, batch_size=4)
+    assert made.num_rows == 12
+    assert made.features["image"] == rows.features["image"]
+    assert made.features["label"] == rows.features["label"]
+    before, after = stored(rows), stored(made)
+    assert after["image"][::2] == before["image"], "real images must keep their very bytes"
+    for name in ("label", "identity"):
+        assert after[name][::2] == before[name]
+    assert after["identity"][1::2] == before["identity"]
+    assert after["label"][1::2] == [1 - label for label in before["label"]]
+    assert after["source_label"] == [label for label in before["label"] for _ in range(2)]
+    assert after["synthetic"] == [False, True] * 6
+    assert after["source_digest"][::2] == after["source_digest"][1::2]
+    assert len(set(after["source_digest"])) == 6
+    assert after["synthesizer"] == ["", "pixel"] * 6
+    assert after["fingerprint"] == ["", augmenter.fingerprint] * 6
+    assert after["intensity"] == [0.0, 0.8] * 6
+    assert after["reason"] == [""] * 12
+    assert np.isnan(after["score_identity"]).all()
+    for i in range(6):
+        target = Expression.NEUTRAL if i < 3 else Expression.HAPPY
+        (outcome,) = augmenter([np.array(rows[i]["image"])], [Draw(target, 80)])
+        assert np.array_equal(made[2 * i + 1]["image"], outcome.image)
+        xmp = made[2 * i + 1]["image"].info["XML:com.adobe.xmp"]
+        assert DIGITAL_SOURCE_TYPE in xmp
+        assert after["source_digest"][2 * i] in xmp
+
+
+def test_replacing_rows(rows):
+    made = rows.map(ExpressionMap(ExpressionAugmenter(), mode="replace", seed=1), batched=True)
+    assert made.num_rows == 6
+    assert 0 < sum(made["synthetic"]) < 6
+    for row, before, after in zip(made, stored(rows)["image"], stored(made)["image"], strict=True):
+        assert row["synthetic"] == (row["label"] != row["source_label"]) == (before != after)
+    every = rows.map(ExpressionMap(ExpressionAugmenter(), mode="replace", p=1), batched=True)
+    assert all(every["synthetic"])
+
+
+def test_several_copies_differ(rows):
+    made = rows.map(ExpressionMap(ExpressionAugmenter(), copies=9), batched=True)
+    levels = {}
+    for row in made:
+        if row["synthetic"]:
+            levels.setdefault(row["identity"], []).append((row["label"], row["intensity"]))
+    assert all(len(set(found)) == len(found) > 2 for found in levels.values())
+
+
+def test_batches_and_processes_change_nothing(rows, tmp_path):
+    function = ExpressionMap(ExpressionAugmenter(cache=tmp_path), copies=2)
+    options = {"batched": True, "load_from_cache_file": False}
+    reference = described(rows.map(function, batch_size=6, **options))
+    assert described(rows.map(function, batch_size=1, **options)) == reference
+    assert described(rows.map(function, batch_size=4, num_proc=2, **options)) == reference
+    ranked = rows.map(function, batch_size=4, num_proc=2, with_rank=True, **options)
+    assert described(ranked) == reference
+    backwards = rows.select(range(5, -1, -1)).map(function, batch_size=6, **options)
+    assert sorted(described(backwards)) == sorted(reference)
+
+
+def test_set_transform(rows):
+    transform = ExpressionMap(ExpressionAugmenter(), NAMES, mode="replace", p=0.5, seed=None)
+    online = rows.with_transform(transform)
+    torch.manual_seed(0)
+    changed = []
+    for i in range(6):
+        for _ in range(8):
+            row = online[i]
+            assert isinstance(row["image"], Image.Image)
+            changed.append(row["label"] != rows[i]["label"])
+            assert np.array_equal(row["image"], rows[i]["image"]) != changed[-1]
+    assert 12 < sum(changed) < 36
+
+    def collate(samples):
+        return [(np.asarray(s["image"]).tobytes(), s["label"]) for s in samples]
+
+    def epoch():
+        torch.manual_seed(1)
+        return list(DataLoader(online, batch_size=2, num_workers=2, collate_fn=collate))
+
+    assert epoch() == epoch()
+    assert len(epoch()) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streaming_gives_the_rows_of_map(rows, workers):
+    function = ExpressionMap(ExpressionAugmenter(), rows.features["label"], copies=2)
+    expected = described(rows.map(function, batched=True))
+    stream = rows.to_iterable_dataset(num_shards=2)
+    made = stream.map(
+        function, batched=True, batch_size=2, features=function.features(stream.features)
+    )
+    assert made.features["source_label"] == rows.features["label"]
+    assert set(PROVENANCE) < set(made.features)
+    if workers == 0:
+        assert described(made) == expected
+    loaded = DataLoader(made, batch_size=None, num_workers=workers)
+    assert sorted(described(loaded)) == sorted(expected)
+    without_features = stream.map(function, batched=True, batch_size=3)
+    assert described(without_features) == expected
+
+
+def test_what_cannot_be_made_stays_with_its_reason(rows):
+    blank = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(blank, "PNG")
+    good = stored(rows)["image"][3]["bytes"]
+    cells = [
+        (good, NEUTRAL, ""),
+        (blank.getvalue(), NEUTRAL, "no_face"),
+        (good[: len(good) // 2], NEUTRAL, "unreadable_image"),
+        (b"no image", NEUTRAL, "unreadable_image"),
+        (None, NEUTRAL, "unreadable_image"),
+        (good, -1, "label_outside_scheme"),
+        (good, None, "label_outside_scheme"),
+    ]
+    damaged = datasets.Dataset.from_dict(
+        {
+            "image": [None if data is None else {"bytes": data} for data, _, _ in cells],
+            "label": [label for _, label, _ in cells],
+        },
+        features=datasets.Features(image=datasets.Image(), label=rows.features["label"]),
+    )
+    function = ExpressionMap(ExpressionAugmenter(faces="detect"))
+    with pytest.warns(UserWarning, match="label -1 is outside"):
+        made = damaged.map(function, batched=True, batch_size=3)
+    real = made.filter(lambda synthetic: not synthetic, input_columns="synthetic")
+    assert stored(real)["image"] == stored(damaged)["image"]
+    assert stored(real)["label"] == stored(damaged)["label"]
+    assert stored(real)["reason"] == [reason for _, _, reason in cells]
+    assert made.num_rows == len(cells) + 1
+
+
+def test_gate_scores(rows):
+    function = ExpressionMap(ExpressionAugmenter(gate=NotTheFirst()), mode="replace", p=1)
+    made = rows.map(function, batched=True)
+    scored = [row for row in made if row["synthetic"]]
+    lost = [row for row in made if not row["synthetic"]]
+    assert scored
+    assert lost
+    assert all(row["score_identity"] > 0.645 for row in scored)
+    assert all(row["reason"] == "identity_lost" for row in lost)
+    assert all(row["label"] == row["source_label"] for row in lost)
+
+
+def test_saved_and_loaded_again(rows, tmp_path):
+    made = rows.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    made.save_to_disk(tmp_path / "saved")
+    made.to_parquet(tmp_path / "made.parquet")
+    parquet = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "made.parquet"), split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    for again in (datasets.load_from_disk(tmp_path / "saved"), parquet):
+        assert again.features == made.features
+        assert described(again) == described(made)
+        assert again["reason"][:] == made["reason"][:]
+    people = parquet.filter(lambda synthetic: synthetic, input_columns="synthetic")
+    assert sorted(people["identity"]) == sorted(rows["identity"])
+
+
+def test_pushed(rows, tmp_path, monkeypatch):
+    """All of `push_to_hub` but the network: the hub is a folder."""
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+    from huggingface_hub import HfApi
+
+    hub = tmp_path / "hub"
+    hub.mkdir()
+
+    def upload(self, *, additions, **options):
+        for addition in additions:
+            (hub / addition.path_in_repo).parent.mkdir(exist_ok=True)
+            (hub / addition.path_in_repo).write_bytes(Path(addition.path_or_fileobj).read_bytes())
+
+    def commit(self, repo_id, operations, **options):
+        for operation in operations:
+            if operation.path_in_repo == "README.md":
+                (hub / "README.md").write_bytes(operation.path_or_fileobj)
+        return "committed"
+
+    class Info:
+        id, sha = "someone/faces", "0" * 40
+
+    for name, method in {
+        "repo_info": lambda self, *args, **options: Info(),
+        "create_repo": lambda self, *args, **options: pytest.fail("the repository is there"),
+        "preupload_lfs_files": upload,
+        "create_commit": commit,
+    }.items():
+        monkeypatch.setattr(HfApi, name, method)
+    monkeypatch.setattr(
+        "datasets.arrow_dataset.DirFileSystem",
+        lambda fs, path: DirFileSystem(path=str(hub), fs=LocalFileSystem()),
+    )
+    made = rows.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    assert made.push_to_hub("someone/faces", split="train") == "committed"
+    pulled = datasets.load_dataset(str(hub), split="train", cache_dir=str(tmp_path / "cache"))
+    assert pulled.features == made.features
+    assert described(pulled) == described(made)
+
+
+def test_ranks_go_to_their_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    augmenter = ExpressionAugmenter(faces="detect")
+    augmenter.device = augmenter.locator.device = torch.device("cuda")
+    function = ExpressionMap(augmenter)
+    before = Hasher.hash(function)
+    for rank, expected in ((0, 0), (1, 1), (2, 0)):
+        moved = function._augmenter_for(rank)
+        assert moved.device == moved.locator.device == torch.device("cuda", expected)
+        assert moved is function._augmenter_for(rank)
+    assert function._augmenter_for(None) is augmenter
+    assert augmenter.device == augmenter.locator.device == torch.device("cuda")
+    assert Hasher.hash(function) == before
+    on_cpu = ExpressionMap(ExpressionAugmenter())
+    assert on_cpu._augmenter_for(1) is on_cpu.augmenter
+    assert _on_device(on_cpu.augmenter, torch.device("cpu")).synthesizer.name == "pixel"
+
+
+def test_labels_as_names(rows):
+    names = rows.cast_column("label", datasets.Value("string"))
+    texts = [{0: "happy", 1: "neutral"}[int(label)] for label in names["label"]]
+    named = names.remove_columns("label").add_column("expression", texts)
+    made = named.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    assert made["expression"][:2] == ["happy", "neutral"]
+    other_words = ["joy" if text == "happy" else "calm" for text in texts]
+    synonyms = named.remove_columns("expression").add_column("expression", other_words)
+    with pytest.raises(LabelError, match="how the set spells"):
+        synonyms.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    function = ExpressionMap(ExpressionAugmenter(), ["joy", "calm"], label_column="expression")
+    assert synonyms.map(function, batched=True)["expression"][:2] == ["joy", "calm"]
+
+
+def test_wrong_use(rows):
+    function = ExpressionMap(ExpressionAugmenter(), NAMES)
+    with pytest.raises(ValueError, match="batched=True"):
+        rows.map(function)
+    with pytest.raises(ValueError, match="expanded before"):
+        rows.map(function, batched=True).map(function, batched=True)
+    with pytest.raises(ValueError, match="no column 'image'"):
+        rows.remove_columns("image").map(function, batched=True)
+    with pytest.raises(ValueError, match="no column label or"):
+        rows.remove_columns("label").map(function, batched=True)
+    with pytest.raises(ValueError, match="with_format"):
+        rows.with_format("torch").map(function, batched=True)
+    stream = rows.to_iterable_dataset().map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    with pytest.raises(LabelError, match="nothing tells what the numbers"):
+        next(iter(stream))
+    for wrong in ({"mode": "append"}, {"copies": 0}, {"copies": 2, "mode": "replace"}, {"p": 2}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ExpressionMap(ExpressionAugmenter(), **wrong)
+
+
+def test_a_data_set_of_rows_is_a_base_too(rows):
+    dataset = ExpressionAugmentedDataset(rows, ExpressionAugmenter())
+    assert dataset.targets == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+    sample = dataset[7]
+    assert (sample["label"], sample["identity"]) == (NEUTRAL, rows[1]["identity"])
+
+
+def test_with_transfer(rows, landmarker, tmp_path):
+    augmenter = ExpressionAugmenter("transfer", cache=tmp_path)
+    scheme = [*NAMES, "sad", "surprise", "fear", "disgust", "angry", "contempt"]
+    function = ExpressionMap(augmenter, scheme, copies=2)
+    few = rows.select([0, 3]).cast_column("label", datasets.Value("int64"))
+    before = Hasher.hash(function)
+    made = few.map(function, batched=True)
+    assert made.num_rows > 4
+    assert all(row["synthetic"] == (row["label"] != row["source_label"]) for row in made)
+    assert Hasher.hash(function) == before
