@@ -22,20 +22,21 @@ def holds(cache, number, side=24):
     return entry is not None and np.array_equal(entry.patch, pattern(number, side))
 
 
-def raw_value(cache, key):
-    return cache.environment.run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
+def kept(cache, numbers):
+    return [n for n in numbers if cache.backend.get(key_of(n)) is not None]
 
 
 def overwrite_raw(cache, key, value):
-    cache.environment.run(lambda txn, dbs: txn.put(key, value, db=dbs["values"]), write=True)
+    cache.backend.put_many([(key, value)], None)
 
 
-def kept(cache, numbers):
-    return [n for n in numbers if raw_value(cache, key_of(n)) is not None]
+def sizes_agree(cache):
+    """Whether the accounts say what a count finds."""
+    return cache.backend.size() == (cache.info().entries, cache.info().bytes)
 
 
-def count(cache, database="values"):
-    return cache.environment.run(lambda txn, dbs: txn.stat(dbs[database])["entries"])
+def run_lmdb(cache, body, write=False):
+    return cache.backend.environment.run(body, write=write)
 
 
 def same(left, right):

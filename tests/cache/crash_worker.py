@@ -1,6 +1,6 @@
 """Processes that write and read one cache while a parent kills them at random moments.
 
-    python tests/cache/crash_worker.py FOLDER KILLS
+    python tests/cache/crash_worker.py FOLDER KILLS STORE
 
 Every worker notes the numbers whose `put_many` has returned; at the end the parent reads each of
 them. Prints one JSON line. A script of its own, so that no thread of pytest is forked.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.cache import CacheEntry, StoreKind, SynthesisCache, entry_key, image_digest
 
 WORKERS = 4
 WRONG = 3
@@ -31,9 +31,9 @@ def pattern(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
-def work(folder: Path, seed: int) -> None:
+def work(folder: Path, store: StoreKind, seed: int) -> None:
     draw = random.Random(seed)
-    cache = SynthesisCache(folder / "cache")
+    cache = SynthesisCache(folder / "cache", store)
     log = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     while True:
         numbers = [draw.randrange(4000) for _ in range(draw.choice((1, 4, 32)))]
@@ -49,26 +49,26 @@ def work(folder: Path, seed: int) -> None:
             os._exit(WRONG)
 
 
-def start(folder: Path, seed: int) -> int:
+def start(folder: Path, store: StoreKind, seed: int) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            work(folder, seed)
+            work(folder, store, seed)
         finally:
             os._exit(WRONG)
     return pid
 
 
-def main(folder: Path, kills: int) -> None:
+def main(folder: Path, kills: int, store: StoreKind) -> None:
     draw = random.Random(kills)
-    workers = [start(folder, seed) for seed in range(WORKERS)]
+    workers = [start(folder, store, seed) for seed in range(WORKERS)]
     failures = 0
     for seed in range(kills):
         time.sleep(draw.uniform(0, 0.4))
         index = draw.randrange(WORKERS)
         os.kill(workers[index], signal.SIGKILL)
         failures += os.WIFEXITED(os.waitpid(workers[index], 0)[1])
-        workers[index] = start(folder, WORKERS + seed)
+        workers[index] = start(folder, store, WORKERS + seed)
     time.sleep(0.3)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def main(folder: Path, kills: int) -> None:
         for n, e in entries.items()
     )
     report = cache.verify()
-    total = cache.info().bytes
+    total, accounted = cache.info().bytes, cache.backend.size().bytes
     cache.put(key_of(0), CacheEntry(pattern(0)))  # the writers' lock outlived its holders
     print(
         json.dumps(
@@ -94,10 +94,11 @@ def main(folder: Path, kills: int) -> None:
                 "failures": failures,
                 "damaged": report.damaged,
                 "bytes": total,
+                "accounted": accounted,
             }
         )
     )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
