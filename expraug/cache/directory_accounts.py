@@ -46,7 +46,7 @@ class _Own(threading.local):
     number = -1
     id = ""
     size = Size()
-    path: Path | None = None
+    path = Path()
 
 
 class Accounts:
@@ -83,15 +83,15 @@ class Accounts:
 
     def _enter(self, number: int, entries: int, bytes: int) -> None:
         own = self._own
-        if (own.pid, own.number) != (os.getpid(), number):
-            own.pid, own.number, own.id = os.getpid(), number, uuid.uuid4().hex
-            own.size, own.path = Size(), None
-        own.size = own.size.plus(entries, bytes)
-        old, own.path = own.path, self._path("since", number, own.id, own.size)
-        if old is not None and old != own.path:
+        if (own.pid, own.number) == (os.getpid(), number):
+            own.size = own.size.plus(entries, bytes)
+            old, own.path = own.path, self._path("since", number, own.id, own.size)
             with suppress(FileNotFoundError):  # the folder was emptied
                 os.rename(old, own.path)
                 return
+        own.pid, own.number, own.id = os.getpid(), number, uuid.uuid4().hex
+        own.size = Size(entries, bytes)
+        own.path = self._path("since", number, own.id, own.size)
         self._make(own.path)
 
     def restate(self, before: Statement, found: Size) -> None:

@@ -1,6 +1,7 @@
 """Faces to put into a cache, and short ways to put, find and count them."""
 
 import numpy as np
+from numpy.random import default_rng  # here: an import in a thread holds a lock that forks copy
 
 from expraug.cache import CacheEntry, entry_key, image_digest
 
@@ -10,7 +11,7 @@ def key_of(number, fingerprint="pixel"):
 
 
 def pattern(number, side=24):
-    return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+    return default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
 def fill(cache, numbers, side=24):
