@@ -128,3 +128,15 @@ def test_a_path_that_cannot_be_a_folder(tmp_path, store):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CacheError, match="file"):
         SynthesisCache(tmp_path / "file", store).get(b"key")
+
+
+def test_expand_keeps_faces_in_either(cache, faces, tmp_path):
+    from expraug.expand import expand
+
+    cache.info()  # makes it
+    options = {"targets": ["happy"], "faces": "crop", "gate": None, "num_workers": 1}
+    first = expand(faces, tmp_path / "first", cache=cache.path, **options)
+    again = expand(faces, tmp_path / "again", cache=cache.path, **options)
+    assert first.made == again.cached > 0
+    assert first.cached == again.made == 0
+    assert cache.info().entries == first.made
