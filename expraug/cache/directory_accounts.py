@@ -5,8 +5,8 @@ A folder of empty files, whose names say all, so that one listing reads the acco
     walk.NUMBER.ID.ENTRIES.BYTES      what the last walk through the store found
     since.NUMBER.ID.ENTRIES.BYTES     what one writer has added since that walk
 
-A writer changes its figure by renaming its file. It enters what it is about to store, so a kill
-makes the sum too large, never too small, and the next walk puts it right.
+A writer changes its figure by renaming its file. It enters what it is about to store, and again
+if a walk ended meanwhile: what is in doubt counts twice rather than never, until the next walk.
 """
 
 from __future__ import annotations
@@ -80,6 +80,11 @@ class Accounts:
             number, statement = statement.number, self.read()
             if statement.number == number:  # else a walk has just ended and cleared the entry
                 return statement
+
+    def subtract(self, before: Statement, deleted: Size) -> None:
+        """Enter what was deleted since `before` was read, unless a walk has found it gone."""
+        if deleted.entries and self.read().number == before.number:
+            self.add(-deleted.entries, -deleted.bytes)
 
     def _enter(self, number: int, entries: int, bytes: int) -> None:
         own = self._own

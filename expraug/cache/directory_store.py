@@ -76,19 +76,19 @@ class DirectoryStore:
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]], max_bytes: int | None) -> int:
         with self._used():
-            missing = Size(len(items), sum(len(value) for _, value in items))
-            accounts = self._accounts.add(*missing)
-            replaced = Size()
+            announced, stored = Size(len(items), sum(len(value) for _, value in items)), Size()
+            number = self._accounts.add(*announced).number
             try:
                 for key, value in items:
                     old = self._write(self._file(key), value)
-                    missing = missing.plus(-1, -len(value))
-                    if old is not None:
-                        replaced = replaced.plus(1, old)
+                    stored = stored.plus(old is None, len(value) - (old or 0))
             finally:
-                over = missing.plus(*replaced)
-                if over != Size():
-                    accounts = self._accounts.add(-over.entries, -over.bytes)
+                accounts = self._accounts.read()
+                if accounts.number != number:  # a walk, which may have missed what was under way
+                    accounts = self._accounts.add(*stored)
+                elif stored != announced:
+                    change = stored.plus(-announced.entries, -announced.bytes)
+                    accounts = self._accounts.add(*change)
             if max_bytes is None or accounts.total.bytes <= max_bytes:
                 return 0
             return self._make_room(max_bytes, max_bytes - max_bytes // ROOM)
@@ -127,6 +127,7 @@ class DirectoryStore:
     def check(self, is_whole: IsWhole, *, repair: bool) -> tuple[int, int]:
         good, damaged = 0, Size()
         with self._used():
+            before = self._accounts.read()
             for file, stat in self._files(sweep=repair):
                 value = _read(Path(file.path))
                 if value is None:  # another process has just deleted it
@@ -137,17 +138,17 @@ class DirectoryStore:
                 damaged = damaged.plus(1, stat.st_size)
                 if repair:
                     _delete(file.path)
-            if repair and damaged.entries:
-                self._accounts.add(-damaged.entries, -damaged.bytes)
+            if repair:
+                self._accounts.subtract(before, damaged)
         return good, damaged.entries
 
     def delete(self, prefix: bytes) -> int:
         with self._used():
-            deleted = Size()
+            before, deleted = self._accounts.read(), Size()
             for file, stat in self._files(prefix, sweep=True):
                 if _delete(file.path):
                     deleted = deleted.plus(1, stat.st_size)
-            self._accounts.add(-deleted.entries, -deleted.bytes)
+            self._accounts.subtract(before, deleted)
             return deleted.entries
 
     def evict(self, max_bytes: int) -> int:
