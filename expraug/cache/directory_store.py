@@ -257,7 +257,7 @@ class DirectoryStore:
     def _open(self) -> None:
         try:
             text = _read(self.path / MARKER)
-            if text is None:
+            if not text:  # a power cut may leave it empty
                 self._make()
                 text = _read(self.path / MARKER) or b""
         except OSError as error:
@@ -281,7 +281,7 @@ class DirectoryStore:
 
     def _make(self) -> None:
         """Make the folder and its marker, unless they are there."""
-        if self.is_at(self.path):
+        if _read(self.path / MARKER):
             return
         self.path.mkdir(parents=True, exist_ok=True)
         marker = json.dumps({"store": self.kind, "format": self.format}).encode()

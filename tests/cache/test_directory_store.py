@@ -197,13 +197,22 @@ def test_a_folder_deleted_in_use_is_made_again(cache):
 
 @pytest.mark.parametrize(
     ("marker", "message"),
-    [('{"format": 99}', "found cache format 99"), ("", "damaged"), ("[1]", "damaged")],
+    [('{"format": 99}', "found cache format 99"), ("{", "damaged"), ("[1]", "damaged")],
 )
 def test_another_format_is_named(tmp_path, marker, message):
     (tmp_path / "expraug-cache.json").write_text(marker)
     with pytest.raises(CacheFormatError, match=message) as raised:
         fill(SynthesisCache(tmp_path), [1])
     assert str(tmp_path) in str(raised.value)
+
+
+def test_an_emptied_marker_is_written_again(cache):
+    fill(cache, [1])
+    (cache.path / "expraug-cache.json").write_bytes(b"")
+    again = SynthesisCache(cache.path)
+    assert again.store == "directory"
+    assert holds(again, 1)
+    assert (cache.path / "expraug-cache.json").read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to drop rights")
