@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,59 +12,24 @@ import torch
 from torch.utils.data import get_worker_info
 
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.cached_locator import CachedLocator
+from expraug.draw import Draw, Outcome
 from expraug.errors import CacheMissError, UnsupportedExpressionError
 from expraug.expressions import Expression
-from expraug.faces.alignment import align
-from expraug.faces.frame import FramedFace, frame, stack_landmarks
 from expraug.faces.locate import Location, Locator, create_locator
-from expraug.faces.paste import face_mask, paste_back
+from expraug.faces.recall import RecallingLocator
 from expraug.gate import Gate, IdentityGate
 from expraug.policy import Policy, Uniform
+from expraug.synthesis import PASTE_VERSION, synthesize
 from expraug.synthesizer import Synthesizer, create_synthesizer
 
 if TYPE_CHECKING:
     from expraug.expressions import LabelScheme
     from expraug.warm import WarmReport
 
-PASTE_VERSION = 1
-"""Raised when alignment or paste-back gives other pixels; part of every cache key."""
+__all__ = ["Draw", "ExpressionAugmenter", "OnMiss", "Outcome"]
 
 OnMiss = Literal["synthesize", "keep", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What is asked for one face.
-
-    Args:
-        target: the expression.
-        level: intensity in whole percent, 1 to 100; quantised, so that the set of possible
-            synthetics is finite and can be cached.
-        variant: number of the variant, from 0.
-    """
-
-    target: Expression
-    level: int = 100
-    variant: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one face.
-
-    Args:
-        image: uint8, shape as the source; the very source array where nothing was changed.
-        target: the expression it shows now; None where nothing was changed.
-        reason: why it was left alone ("not_drawn", "no_face", "identity_lost", ...); else "".
-        scores: gate scores by name.
-        cached: whether it came from the cache.
-    """
-
-    image: np.ndarray
-    target: Expression | None = None
-    reason: str = "not_drawn"
-    scores: Mapping[str, float] = field(default_factory=dict)
-    cached: bool = False
 
 
 class ExpressionAugmenter:
@@ -252,10 +215,15 @@ class ExpressionAugmenter:
                     entries[i] = found
         missing = [(i, draw) for i, draw in drawn if i not in entries]
         if missing and self._may_synthesize(len(missing), on_miss or self.on_miss):
-            made = self._synthesize(
-                [images[i] for i, _ in missing],
+            lacking = [images[i] for i, _ in missing]
+            made = synthesize(
+                lacking,
+                self.locate(lacking),
                 [draw for _, draw in missing],
-                [digests.get(i) for i, _ in missing],
+                self.synthesizer,
+                self.gate,
+                device=self.device,
+                batch_size=self.batch_size,
             )
             if self.cache is not None:
                 keys = [self._key(digests[i], draw) for i, draw in missing]
@@ -307,114 +275,13 @@ class ExpressionAugmenter:
             )
         return on_miss == "synthesize"
 
-    def _locate(
-        self, images: Sequence[np.ndarray], digests: Sequence[bytes | None]
-    ) -> list[Location | None]:
-        """Find faces; what a detector found is kept in the cache, also that it found none."""
-        if self.locator.constant or self.cache is None:
-            return self.locator(images)
-        keys = [entry_key(d, self.locator.fingerprint) for d in digests if d is not None]
-        found = [self.cache.get(key) for key in keys]
-        missing = [i for i, entry in enumerate(found) if entry is None]
-        new = self.locator([images[i] for i in missing]) if missing else []
-        locations = [
-            Location.unpack(entry.points, int(entry.scores["faces"]))
-            if entry is not None and entry.points is not None
-            else None
-            for entry in found
-        ]
-        for i, location in zip(missing, new, strict=True):
-            locations[i] = location
-        if missing and not self.cache.readonly:
-            self.cache.put_many((keys[i], _location_entry(locations[i])) for i in missing)
-        return locations
-
     def locate(self, images: Sequence[np.ndarray]) -> list[Location | None]:
         """Return where the faces are, from the cache where it knows: (5, 2) points, and counts."""
-        digests = [None if self.cache is None else image_digest(image) for image in images]
-        return self._locate(images, digests)
-
-    @torch.inference_mode()
-    def _synthesize(
-        self,
-        images: Sequence[np.ndarray],
-        draws: Sequence[Draw],
-        digests: Sequence[bytes | None],
-    ) -> list[CacheEntry]:
+        locator = self.locator
+        if self.cache is not None and not locator.constant:
+            locator = CachedLocator(locator, self.cache)
         # one image may be asked for several expressions: it is looked at once
-        first = {id(image): i for i, image in reversed(list(enumerate(images)))}
-        seen = sorted(first.values())
-        located = self._locate([images[i] for i in seen], [digests[i] for i in seen])
-        known = dict(zip((id(images[i]) for i in seen), located, strict=True))
-        locations = [known[id(image)] for image in images]
-        entries = [CacheEntry(None, reason="no_face") for _ in images]
-        groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
-        size = self.synthesizer.image_size
-        for i, (image, location) in enumerate(zip(images, locations, strict=True)):
-            if location is not None:
-                framed = frame(image, location, size)
-                groups[framed.group].append((i, framed))
-        ordered = [member for members in groups.values() for member in members]
-        for start in range(0, len(ordered), self.batch_size):
-            part = ordered[start : start + self.batch_size]
-            made = self._synthesize_batch([f for _, f in part], [draws[i] for i, _ in part])
-            for (i, _), entry in zip(part, made, strict=True):
-                entries[i] = entry
-        return entries
-
-    def _synthesize_batch(
-        self, framed: Sequence[FramedFace], draws: Sequence[Draw]
-    ) -> list[CacheEntry]:
-        """Synthesize faces of any sizes, those of one group beside each other."""
-        synthesizer = self.synthesizer.to(self.device)
-        groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
-        pixels = [self._pixels(group) for group in groups]
-        matrices = [np.stack([face.matrix for face in group]) for group in groups]
-        aligned = [
-            align(p.float().div_(255), m, synthesizer.image_size).expand(-1, 3, -1, -1)
-            for p, m in zip(pixels, matrices, strict=True)
-        ]
-        faces = torch.cat(aligned)
-        target = torch.tensor([int(d.target) for d in draws], device=self.device)
-        intensity = torch.tensor([d.level / 100 for d in draws], device=self.device)
-        extra = self._extra_inputs(framed, draws)
-        change = synthesizer(faces, target, intensity, **extra) - faces
-        scores: dict[str, torch.Tensor] = {}
-        if self.gate is not None:
-            seen = (faces + change * face_mask(synthesizer.image_size).to(change)).clamp(0, 1)
-            scores = self.gate.score(faces, seen, target)
-        values = {name: score.float().cpu().tolist() for name, score in scores.items()}
-        changes = change.split([len(group) for group in groups])
-        patches: list[np.ndarray] = []
-        for group, p, c, m in zip(groups, pixels, changes, matrices, strict=True):
-            pasted = paste_back(p, c, m, group[0].box)
-            arrays = pasted.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            patches += list(arrays[..., 0] if arrays.shape[-1] == 1 else arrays)
-        return [
-            CacheEntry(
-                patch,
-                (f.origin[0] + f.box[0], f.origin[1] + f.box[1]),
-                {name: v[i] for name, v in values.items()},
-            )
-            for i, (f, patch) in enumerate(zip(framed, patches, strict=True))
-        ]
-
-    def _pixels(self, group: Sequence[FramedFace]) -> torch.Tensor:
-        """Return the pixels of a group, (B, C, h, w) uint8."""
-        pixels = torch.from_numpy(np.stack([face.pixels for face in group])).to(self.device)
-        return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-
-    def _extra_inputs(
-        self, framed: Sequence[FramedFace], draws: Sequence[Draw]
-    ) -> dict[str, torch.Tensor]:
-        """Return the keyword arguments that this synthesizer's forward takes."""
-        extra: dict[str, torch.Tensor] = {}
-        if self.synthesizer.variants > 1:
-            extra["variant"] = torch.tensor([d.variant for d in draws], device=self.device)
-        if self.synthesizer.needs_landmarks:
-            for name, arrays in stack_landmarks(framed).items():
-                extra[name] = torch.from_numpy(arrays).to(self.device)
-        return extra
+        return RecallingLocator(locator)(images)
 
     def warm(
         self,
@@ -452,9 +319,3 @@ class ExpressionAugmenter:
                 f"{self.synthesizer.name!r} cannot make {', '.join(map(str, lacking))}; "
                 f"it can make {', '.join(map(str, self.synthesizer.expressions))}"
             )
-
-
-def _location_entry(location: Location | None) -> CacheEntry:
-    if location is None:
-        return CacheEntry(None, reason="no_face")
-    return CacheEntry(None, scores={"faces": float(location.faces)}, points=location.pack())

@@ -37,6 +37,11 @@ class Format(str, Enum):
     webp = "webp"
 
 
+class Store(str, Enum):
+    lmdb = "lmdb"
+    directory = "directory"
+
+
 SynthesizerOption = Annotated[
     str, typer.Option(help="Name (see `expraug list`), folder, or owner/name@commit on the hub.")
 ]
@@ -258,6 +263,24 @@ def list_command() -> None:
         _print_table(columns, rows)
 
 
+@cache_app.command("create")
+def cache_create(
+    folder: CacheFolder,
+    store: Annotated[
+        Store,
+        typer.Option(help="lmdb for local disks; directory for network file systems."),
+    ] = Store.lmdb,
+) -> None:
+    """Make an empty cache."""
+    with _reported():
+        from expraug.cache import CacheFormatError, SynthesisCache, find_store
+
+        if (found := find_store(folder)) is not None:
+            raise CacheFormatError(f"{folder} holds a cache already, in store {found!r}")
+        SynthesisCache(folder, store.value).info()
+        typer.echo(f"{folder}: an empty cache, in store {store.value!r}")
+
+
 @cache_app.command("info")
 def cache_info(folder: CacheFolder) -> None:
     """Show what a cache holds."""
@@ -331,10 +354,10 @@ def _reported() -> Iterator[None]:
 
 
 def _open_cache(folder: Path, *, readonly: bool = False) -> SynthesisCache:
-    from expraug.cache import STAMP, CacheFormatError, SynthesisCache
+    from expraug.cache import CacheFormatError, SynthesisCache, find_store
 
-    if not (folder / STAMP).is_file():  # opening it would make one
-        raise CacheFormatError(f"{folder} is no cache: it holds no {STAMP}")
+    if find_store(folder) is None:  # opening it would make one
+        raise CacheFormatError(f"{folder} is no cache; `expraug cache create` makes one")
     return SynthesisCache(folder, readonly=readonly)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expraug import Draw, Expression, ExpressionAugmenter, Matrix, Synthesizer, Uniform
+from expraug.cache import SynthesisCache
 from expraug.errors import CacheMissError, MissingWeightsError, UnsupportedExpressionError
 from expraug.faces import CropLocator
 
@@ -53,12 +54,15 @@ def test_crops_of_any_size(neutral_images, size, grey):
     assert not np.array_equal(outcome.image, image)
 
 
-def test_the_same_face_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path):
+@pytest.mark.parametrize("store", ["lmdb", "directory"])
+def test_the_same_face_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path, store):
     grey = neutral_images[2][:, :, 0]
     images = [*neutral_images[:4], grey, neutral_images[0][:200]]
     draws = [Draw(HAPPY, level) for level in (100, 40, 100, 75, 100, 60)]
     fresh = ExpressionAugmenter(faces="detect")
+    SynthesisCache(tmp_path, store).info()  # makes it
     cached = ExpressionAugmenter(faces="detect", cache=tmp_path)
+    assert cached.cache.store == store
     together = [o.image for o in cached(images, draws)]
     for image, draw, expected in zip(images, draws, together, strict=True):
         assert np.array_equal(fresh([image], [draw])[0].image, expected)
@@ -69,8 +73,6 @@ def test_the_same_face_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_p
 
 
 def test_lossy_caches_give_the_same_face_the_first_and_the_second_time(neutral_images, tmp_path):
-    from expraug.cache import SynthesisCache
-
     augmenter = ExpressionAugmenter(cache=SynthesisCache(tmp_path, encoding="jpeg:90"))
     first, second = (augmenter(neutral_images[:1], [Draw(HAPPY)])[0] for _ in range(2))
     assert second.cached

@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -159,10 +158,13 @@ def test_spread(count: int) -> None:
         assert max(np.diff(sorted(order[:8]))) <= 20
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
+@pytest.fixture(params=["lmdb", "directory"])
+def cache(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path / "cache"
+    assert "empty cache" in run("cache", "create", folder, "--store", request.param).stdout
+    assert "holds a cache already" in error("cache", "create", folder)
     store = SynthesisCache(folder)
+    assert store.store == request.param
     store.register("pixel-1-abc")
     patch = np.zeros((20, 20, 3), np.uint8)
     digests = [image_digest(patch + np.uint8(i)) for i in range(3)]
@@ -188,13 +190,12 @@ def test_cache_commands(cache: Path, tmp_path: Path) -> None:
 
 
 def test_cache_verify_finds_damage(cache: Path) -> None:
-    with lmdb.open(str(cache), max_dbs=8) as environment:
-        values = environment.open_db(b"values")
-        with environment.begin(write=True, db=values) as transaction:
-            cursor = transaction.cursor()
-            cursor.first()
-            key, value = bytes(cursor.key()), bytes(cursor.value())
-            transaction.put(key, value[:-1] + b"\1")
+    store = SynthesisCache(cache)
+    key = entry_key(image_digest(np.zeros((20, 20, 3), np.uint8)), "pixel-1-abc", 1, 100, 0)
+    value = store.backend.get(key)
+    assert value is not None
+    store.backend.put_many([(key, value[:-1] + b"\1")], None)
+    store.close()
     run("cache", "verify", cache, code=1)
     run("cache", "verify", cache, "--repair")
     run("cache", "verify", cache)

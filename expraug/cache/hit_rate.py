@@ -6,11 +6,8 @@ none do: every epoch is synthesized anew and the cache only grows.
 
 from __future__ import annotations
 
-from typing import Any
-
-from expraug.cache.dependencies import lmdb
 from expraug.cache.entry import IMAGE_BYTES
-from expraug.cache.environment import Databases, Environment
+from expraug.cache.store import Store, StoreError
 
 CHECK_EVERY = 1_000
 LOW_SHARE = 0.05
@@ -28,23 +25,17 @@ class HitRateWatch:
         self._lookups = self._familiar = 0
         self._entries_at_start = 0
 
-    def sees_no_use(self, key: bytes, hit: bool, environment: Environment, warn_after: int) -> bool:
+    def sees_no_use(self, key: bytes, hit: bool, store: Store, warn_after: int) -> bool:
         """Take note of a look-up; return whether it is time to warn."""
-
-        def look(txn: Any, databases: Databases) -> tuple[int, bool]:
-            cursor, image = txn.cursor(databases["values"]), key[:IMAGE_BYTES]
-            known = cursor.set_range(image) and cursor.key().startswith(image)
-            return txn.stat(databases["values"])["entries"], known
-
+        familiar = hit
         if not hit:
             try:
-                entries, known = environment.run(look)
-            except lmdb.Error:
+                familiar = store.knows(key[:IMAGE_BYTES])
+                if self._lookups == self._familiar:
+                    self._entries_at_start = store.size().entries
+            except StoreError:
                 return False
-            if self._lookups == self._familiar:
-                self._entries_at_start = entries
-            self._familiar += known
-        self._familiar += hit
+        self._familiar += familiar
         self._lookups += 1
         return (
             self._lookups % CHECK_EVERY == 0

@@ -1,201 +1,127 @@
-"""The cache itself: looking up and storing."""
+"""What a cache needs of the place where its values lie, whichever it is.
+
+`lmdb_store` is one file for all, `directory_store` one file a key. Values are bytes here: what
+they mean is `encoding`'s.
+"""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple, Protocol
 
-from expraug.cache import maintenance
-from expraug.cache.dependencies import lmdb
-from expraug.cache.encoding import decode, encode, split_encoding
-from expraug.cache.entry import CacheEntry, synthesizer_prefix
-from expraug.cache.environment import DATA, CacheError, Databases, environment_of
-from expraug.cache.eviction import evict, insert
-from expraug.cache.hit_rate import HitRateWatch
+from expraug.errors import ExpraugError
 
-BATCH = 256
-"""Entries that one transaction stores at most: other writers wait meanwhile."""
+StoreKind = Literal["lmdb", "directory"]
+
+IsWhole = Callable[[bytes, bytes], bool]
+"""Tells from a key and its value whether the value is undamaged."""
 
 
-@dataclass
-class CacheStats:
-    """What one `SynthesisCache` has done; `damaged` look-ups are misses too."""
+class CacheError(ExpraugError, RuntimeError):
+    """The cache cannot be used: the message says why, where, and what to do."""
 
-    hits: int = 0
-    misses: int = 0
-    damaged: int = 0
-    evicted: int = 0
-    failed: int = 0
+    reason = "cache"
 
 
-class SynthesisCache:
-    """Synthetic faces on disk, shared by processes and threads.
+class CacheFormatError(CacheError):
+    """The folder holds no cache, a damaged one, or one written in another format."""
 
-    It may be made before workers start, by fork or by spawn: each process opens the files at its
-    first use, and it pickles as its settings. A damaged value is a miss. A value that cannot be
-    stored (disk full, folder read-only) is counted in `stats.failed` with one warning, and
-    training goes on. One more warning tells of look-ups that cannot hit; see `HitRateWatch`.
+    reason = "cache_format"
 
-    Args:
-        path: the cache folder, on a local disk; made at the first use.
-        encoding: of new values: "raw" (fast), "png" (lossless, half the room), "webp" (lossless,
-            a third), or "jpeg" and "jpeg:QUALITY" (a tenth, but other pixels). All of them can be
-            read whatever is set here.
-        max_bytes: limit on the bytes of all values; the ones inserted first make way. The file
-            needs some more and never shrinks: freed room is used again.
-        readonly: store nothing. The folder must hold a cache, and LMDB still needs to write to
-            `lock.mdb` unless the file system is mounted read-only.
-        warn_after: look-ups from which on to warn of misses; None for never.
 
-    Raises:
-        ValueError: an argument is out of range.
-        CacheError: there is no cache to read; or, at any use, the folder cannot be opened.
-        CacheFormatError: at any use, if it holds no cache or one of another format.
-        MissingDependencyError: at any use, if lmdb or xxhash is not installed.
+class StoreError(CacheError):
+    """One read or write failed, as on a full disk; the next may succeed."""
+
+    reason = "cache_store"
+
+
+class Size(NamedTuple):
+    """Number of entries and bytes of their values."""
+
+    entries: int = 0
+    bytes: int = 0
+
+    def plus(self, entries: int, bytes: int) -> Size:
+        return Size(self.entries + entries, self.bytes + bytes)
+
+
+class Usage(NamedTuple):
+    """What a store holds, by the first 8 bytes of the keys, and bytes of all its files."""
+
+    by_synthesizer: dict[bytes, Size]
+    file_bytes: int
+
+
+class Store(Protocol):
+    """Values by key, read and written by many processes and threads at once.
+
+    A reader sees a whole value or none, also after a writer was killed. A store may be made before
+    workers fork; it is made anew, from its path, where it is unpickled.
+
+    All methods raise `CacheError` if the store cannot be opened, and `StoreError` if it can but
+    the operation fails.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        encoding: str = "raw",
-        max_bytes: int | None = None,
-        readonly: bool = False,
-        warn_after: int | None = 50_000,
-    ) -> None:
-        self.lossless = split_encoding(encoding)[0] != "jpeg"
-        if max_bytes is not None and max_bytes <= 0:
-            raise ValueError(f"max_bytes must be positive or None, not {max_bytes}")
-        self.path = Path(os.path.realpath(path))
-        if readonly and not (self.path / DATA).exists():
-            raise CacheError(f"{self.path}: there is no cache to read; check the path")
-        self.encoding = encoding
-        self.max_bytes = max_bytes
-        self.readonly = readonly
-        self.warn_after = warn_after
-        self.stats = CacheStats()
-        self.environment = environment_of(str(self.path))
-        self._watch = HitRateWatch()
-        self._warned: set[str] = set()
+    kind: StoreKind
+    format: int
+    """Raised whenever another version could not read the store, or would read it wrongly."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("path", "encoding", "max_bytes", "readonly", "warn_after")
-        return {name: getattr(self, name) for name in names}
+    def __init__(self, path: Path) -> None: ...
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    @property
+    def engine(self) -> str:
+        """Name and version of what lies below."""
+        ...
+
+    @staticmethod
+    def is_at(path: Path) -> bool:
+        """Return whether the folder looks like a store of this kind; opens nothing."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value under the key, or None."""
+        ...
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes]], max_bytes: int | None) -> int:
+        """Store values; one that replaces another keeps its age.
+
+        Then delete the oldest ones if all exceed `max_bytes`; return how many.
+        """
+        ...
+
+    def knows(self, prefix: bytes) -> bool:
+        """Return whether any key starts with these bytes, at least `IMAGE_BYTES` of them."""
+        ...
+
+    def size(self) -> Size:
+        """Return the accounts of what is stored, without counting it."""
+        ...
+
+    def set_name(self, prefix: bytes, name: str) -> None:
+        """Remember the fingerprint behind the first 8 bytes of keys, unless it is known."""
+        ...
+
+    def names(self) -> dict[bytes, str]:
+        """Return the fingerprints that were remembered."""
+        ...
+
+    def usage(self) -> Usage:
+        """Count what is stored; reads no values."""
+        ...
+
+    def check(self, is_whole: IsWhole, *, repair: bool) -> tuple[int, int]:
+        """Read every value, delete damaged ones if `repair`; return counts of whole and damaged."""
+        ...
+
+    def delete(self, prefix: bytes) -> int:
+        """Delete all entries whose keys start with the prefix; return how many."""
+        ...
+
+    def evict(self, max_bytes: int) -> int:
+        """Delete the oldest entries, until the bytes of all are no more; return how many."""
+        ...
 
     def close(self) -> None:
-        """Close the files; the next use, by any cache on this folder, opens them again."""
-        self.environment.close()
-
-    def get(self, key: bytes) -> CacheEntry | None:
-        """Return the entry under the key, or None: a miss, which a damaged value is too."""
-        entry, damaged = None, False
-        try:
-            value = self.environment.run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
-            entry = None if value is None else decode(key, value)
-            damaged = entry is None and value is not None
-        except lmdb.Error as error:
-            damaged = True
-            self._warn("read", f"a read failed ({error}) and counts as a miss.")
-        hit = entry is not None
-        self.stats.hits += hit
-        self.stats.misses += not hit
-        self.stats.damaged += damaged
-        if self.warn_after is not None and self._watch.sees_no_use(
-            key, hit, self.environment, self.warn_after
-        ):
-            self._warn(
-                "hits",
-                "nearly no image that was looked up had been seen before. Put RandomExpression "
-                "first in the pipeline, before any random transform, so that it sees the same "
-                "pixels in every epoch. If this is the first pass over new images, nothing is "
-                "wrong; ExpressionAugmenter.warm fills the cache ahead.",
-            )
-        return entry
-
-    @contextmanager
-    def filling(self) -> Iterator[None]:
-        """While inside, expect misses: no look-up counts towards the warning about them."""
-        warn_after, self.warn_after = self.warn_after, None
-        try:
-            yield
-        finally:
-            self.warn_after = warn_after
-
-    def as_stored(self, key: bytes, entry: CacheEntry) -> CacheEntry:
-        """Return an entry as `get` will give it: another one only where the encoding loses."""
-        return entry if self.lossless else decode(key, encode(key, entry, self.encoding)) or entry
-
-    def put(self, key: bytes, entry: CacheEntry) -> bool:
-        """Store one entry, in place of any under the same key.
-
-        Returns:
-            Whether it is stored: if so, a process killed after this loses nothing.
-
-        Raises:
-            ValueError: the entry's arrays are not as stated.
-        """
-        return self.put_many([(key, entry)]) == 1
-
-    def put_many(self, items: Iterable[tuple[bytes, CacheEntry]]) -> int:
-        """Store entries, many in one transaction, which is much cheaper; return how many."""
-        stored = 0
-        remaining = iter(items)
-        while chunk := list(islice(remaining, BATCH)):
-            # Encoded first, so that nothing of the caller runs inside the transaction.
-            batch = [(key, encode(key, entry, self.encoding)) for key, entry in chunk]
-            if self.max_bytes is not None:
-                batch = [item for item in batch if len(item[1]) <= self.max_bytes]
-            evicted = self._try(partial(_store, batch, self.max_bytes))
-            if evicted is not None:
-                self.stats.evicted += evicted
-                stored += len(batch)
-            self.stats.failed += len(chunk) - (0 if evicted is None else len(batch))
-        return stored
-
-    def register(self, fingerprint: str) -> None:
-        """Remember the fingerprint behind a key's first 8 bytes, so that `info` can show it."""
-        key = b"name" + synthesizer_prefix(fingerprint)
-        name = fingerprint.encode()
-        self._try(lambda txn, dbs: txn.put(key, name, db=dbs["meta"], overwrite=False))
-
-    def _try(self, body: Callable[[Any, Databases], int]) -> int | None:
-        """Run a body that writes; None, and a warning, if it failed."""
-        if self.readonly:
-            problem = "it was opened with readonly=True"
-        else:
-            try:
-                return self.environment.run(body, write=True)
-            except lmdb.Error as error:
-                problem = str(error)
-        self._warn(
-            "write",
-            f"synthetic faces cannot be stored ({problem}). Training goes on without storing "
-            "them; free disk space or make the folder writable.",
-        )
-        return None
-
-    def _warn(self, kind: str, message: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(f"{self.path}: {message}", UserWarning, stacklevel=3)
-
-    info = maintenance.info
-    verify = maintenance.verify
-    prune = maintenance.prune
-
-
-def _store(
-    batch: list[tuple[bytes, bytes]], max_bytes: int | None, txn: Any, databases: Databases
-) -> int:
-    insert(batch, txn, databases)
-    return 0 if max_bytes is None else evict(max_bytes, b"", txn, databases)
+        """Close files; the next use opens them again."""
+        ...

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.cache import CacheEntry, StoreKind, SynthesisCache, entry_key, image_digest
 
 ENCODINGS = ("raw", "png", "webp", "jpeg:95")
 FINGERPRINT = "benchmark"
@@ -61,7 +61,9 @@ def decode_with_pillow(data: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def measure_hits(faces: list[np.ndarray], folder: Path, rounds: int) -> dict[str, Any]:
+def measure_hits(
+    faces: list[np.ndarray], folder: Path, store: StoreKind, rounds: int
+) -> dict[str, Any]:
     """A hit in each encoding, its parts, and both JPEG decoders, for faces of one size."""
     jpegs = []
     for face in faces:
@@ -73,7 +75,7 @@ def measure_hits(faces: list[np.ndarray], folder: Path, rounds: int) -> dict[str
     caches: dict[str, SynthesisCache] = {}
     sizes: dict[str, float] = {}
     for encoding in ENCODINGS:
-        cache = SynthesisCache(folder / encoding, encoding=encoding)
+        cache = SynthesisCache(folder / encoding, store, encoding=encoding)
         cache.put_many(
             (key, CacheEntry(face, (0, 0), {"identity": 0.97}))
             for key, face in zip(keys, faces, strict=True)
@@ -116,9 +118,11 @@ def measure_hits(faces: list[np.ndarray], folder: Path, rounds: int) -> dict[str
     }
 
 
-def measure_puts(faces: list[np.ndarray], folder: Path, rounds: int) -> dict[str, float]:
+def measure_puts(
+    faces: list[np.ndarray], folder: Path, store: StoreKind, rounds: int
+) -> dict[str, float]:
     """Median cost of storing one new raw value, in µs, by the size of the batch."""
-    cache = SynthesisCache(folder)
+    cache = SynthesisCache(folder, store)
     number = 0
     costs: dict[str, float] = {}
     for batch in (1, 64, 256):
@@ -146,6 +150,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32, help="faces to use")
     parser.add_argument("--rounds", type=int, default=30, help="measurements of each face")
     parser.add_argument("--puts", type=int, default=20, help="batches stored for each batch size")
+    parser.add_argument("--store", choices=("lmdb", "directory"), default="lmdb")
     parser.add_argument("--folder", type=Path, help="where to put the caches (default: temporary)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here too")
     args = parser.parse_args()
@@ -156,8 +161,9 @@ def main() -> None:
         for side in args.sizes:
             faces = load_faces(args.faces, side, args.count)
             folder = Path(temporary, str(side))
-            result = measure_hits(faces, folder, args.rounds)
-            result["put_microseconds_per_value"] = measure_puts(faces, folder / "put", args.puts)
+            result = measure_hits(faces, folder, args.store, args.rounds)
+            puts = measure_puts(faces, folder / "put", args.store, args.puts)
+            result["put_microseconds_per_value"] = puts
             results[str(side)] = result
             print(f"\n{side} px, {len(faces)} faces, median µs")
             for name, value in result["microseconds"].items():

@@ -1,6 +1,7 @@
 """Faces to put into a cache, and short ways to put, find and count them."""
 
 import numpy as np
+from numpy.random import default_rng  # here: an import in a thread holds a lock that forks copy
 
 from expraug.cache import CacheEntry, entry_key, image_digest
 
@@ -10,7 +11,7 @@ def key_of(number, fingerprint="pixel"):
 
 
 def pattern(number, side=24):
-    return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+    return default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
 def fill(cache, numbers, side=24):
@@ -22,20 +23,21 @@ def holds(cache, number, side=24):
     return entry is not None and np.array_equal(entry.patch, pattern(number, side))
 
 
-def raw_value(cache, key):
-    return cache.environment.run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
+def kept(cache, numbers):
+    return [n for n in numbers if cache.backend.get(key_of(n)) is not None]
 
 
 def overwrite_raw(cache, key, value):
-    cache.environment.run(lambda txn, dbs: txn.put(key, value, db=dbs["values"]), write=True)
+    cache.backend.put_many([(key, value)], None)
 
 
-def kept(cache, numbers):
-    return [n for n in numbers if raw_value(cache, key_of(n)) is not None]
+def sizes_agree(cache):
+    """Whether the accounts say what a count finds."""
+    return cache.backend.size() == (cache.info().entries, cache.info().bytes)
 
 
-def count(cache, database="values"):
-    return cache.environment.run(lambda txn, dbs: txn.stat(dbs[database])["entries"])
+def run_lmdb(cache, body, write=False):
+    return cache.backend.environment.run(body, write=write)
 
 
 def same(left, right):

@@ -30,8 +30,8 @@ def look_up(cache, images, targets=1):
                 cache.put_many([(key, CacheEntry(None, reason="r"))])
 
 
-def test_warns_when_no_image_ever_comes_back(tmp_path):
-    cache = SynthesisCache(tmp_path, warn_after=1500)
+def test_warns_when_no_image_ever_comes_back(tmp_path, store):
+    cache = SynthesisCache(tmp_path, store, warn_after=1500)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         look_up(cache, range(1900))
@@ -40,21 +40,21 @@ def test_warns_when_no_image_ever_comes_back(tmp_path):
     assert len(caught) == 1
 
 
-def test_warns_early_on_a_cache_that_should_have_hit(tmp_path):
-    look_up(SynthesisCache(tmp_path, warn_after=None), range(2000))
+def test_warns_early_on_a_cache_that_should_have_hit(tmp_path, store):
+    look_up(SynthesisCache(tmp_path, store, warn_after=None), range(2000))
     with pytest.warns(UserWarning, match="RandomExpression first"):
-        look_up(SynthesisCache(tmp_path, warn_after=2000), range(5000, 6000))
+        look_up(SynthesisCache(tmp_path, store, warn_after=2000), range(5000, 6000))
 
 
 @pytest.mark.usefixtures("no_warnings")
-def test_does_not_warn_while_known_images_meet_new_targets(tmp_path):
-    cache = SynthesisCache(tmp_path, warn_after=1500)
+def test_does_not_warn_while_known_images_meet_new_targets(tmp_path, store):
+    cache = SynthesisCache(tmp_path, store, warn_after=1500)
     look_up(cache, range(300), targets=10)
 
 
 @pytest.mark.usefixtures("no_warnings")
-def test_does_not_warn_while_filling(tmp_path):
-    cache = SynthesisCache(tmp_path, warn_after=500)
+def test_does_not_warn_while_filling(tmp_path, store):
+    cache = SynthesisCache(tmp_path, store, warn_after=500)
     with cache.filling():
         look_up(cache, range(2000))
     look_up(cache, range(2000))
@@ -62,9 +62,9 @@ def test_does_not_warn_while_filling(tmp_path):
 
 
 @pytest.mark.usefixtures("no_warnings")
-def test_does_not_warn_in_warm(tmp_path, monkeypatch):
+def test_does_not_warn_in_warm(tmp_path, store, monkeypatch):
     monkeypatch.setattr(hit_rate, "CHECK_EVERY", 10)
-    cache = SynthesisCache(tmp_path, warn_after=20)
+    cache = SynthesisCache(tmp_path, store, warn_after=20)
     rng = np.random.default_rng(0)
     faces = [(rng.integers(0, 256, (16, 16), np.uint8), "neutral") for _ in range(60)]
     augmenter = ExpressionAugmenter("pixel", cache=cache, intensity_levels=1, batch_size=20)

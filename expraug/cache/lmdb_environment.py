@@ -1,8 +1,4 @@
-"""The LMDB environment of a cache: opened once in a process, kept through forks, grown as needed.
-
-It holds three databases: `values` by key; `order`, the keys by number of insertion; and `meta`,
-the format of the cache and the names of synthesizers.
-"""
+"""The LMDB environment of a cache: opened once in a process, kept through forks, grown."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from expraug.cache.dependencies import lmdb
-from expraug.errors import ExpraugError
+from expraug.cache.store import CacheError, CacheFormatError
 
 FORMAT = b"1"
 """Raised whenever another version could not read the cache, or would read it wrongly."""
@@ -25,18 +21,6 @@ ATTEMPTS = 100
 
 Databases = dict[str, Any]
 _T = TypeVar("_T")
-
-
-class CacheError(ExpraugError, RuntimeError):
-    """The cache cannot be used: the message says why, where, and what to do."""
-
-    reason = "cache"
-
-
-class CacheFormatError(CacheError):
-    """The folder holds no cache, a damaged one, or one written in another format."""
-
-    reason = "cache_format"
 
 
 class Environment:
@@ -138,8 +122,8 @@ class Environment:
             )
         return CacheError(
             f"{self.path}: the cache cannot be opened ({error}). Check that the folder is on a "
-            "local disk, that this user may write to it (lock.mdb too, even to read), and that "
-            "nothing else in this process has it open."
+            "local disk (elsewhere make it with store='directory'), that this user may write to it "
+            "(lock.mdb too, even to read), and that nothing else in this process has it open."
         )
 
 

@@ -1,14 +1,28 @@
-"""Opening, sharing inside one process, growth, and folders that hold something else."""
+"""Opening, sharing inside one process, kills, and folders that hold something else."""
 
+import multiprocessing
 import os
-import threading
-import time
+import signal
 
 import lmdb
 import pytest
-from cached_faces import fill, holds, key_of
+from cached_faces import fill, holds, key_of, run_lmdb
 
-from expraug.cache import CacheError, CacheFormatError, SynthesisCache
+from expraug.cache import CacheFormatError, SynthesisCache
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@pytest.fixture
+def store():
+    return "lmdb"
+
+
+def run_killed(cache, target):
+    child = multiprocessing.get_context("fork").Process(target=target, args=(cache,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 def test_one_environment_for_all_objects_on_a_path(cache, tmp_path):
@@ -16,7 +30,7 @@ def test_one_environment_for_all_objects_on_a_path(cache, tmp_path):
     other = SynthesisCache(tmp_path / "link", encoding="webp")
     fill(other, [1])
     assert holds(cache, 1)
-    assert other.environment is cache.environment
+    assert other.backend.environment is cache.backend.environment
     other.close()
     assert holds(cache, 1)
 
@@ -28,52 +42,12 @@ def test_a_dropped_cache_lets_go_of_its_files(tmp_path):
     lmdb.open(str(tmp_path)).close()  # refused while it is open
 
 
-def test_threads_share_it_while_the_map_grows_and_forks_happen(cache):
-    wrong = []
-    stop = threading.Event()
-
-    def use(seed):
-        n = seed
-        while not stop.is_set():
-            if not (fill(cache, [n], 150) and holds(cache, n, 150)):
-                wrong.append(n)
-            n += 4
-
-    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 20
-    forks = 0
-    while (cache.path / "data.mdb").stat().st_size <= 20 << 20 or forks < 10:
-        pid = os.fork()
-        if pid == 0:
-            good = fill(cache, [60000 + forks]) == 1 and holds(cache, 60000 + forks)
-            os._exit(not good)
-        assert os.waitpid(pid, 0)[1] == 0
-        forks += 1
-        assert time.monotonic() < deadline
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert all(holds(cache, 60000 + n) for n in range(forks))
-    assert cache.verify().damaged == 0
-
-
-def test_a_path_that_cannot_be_a_folder(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(CacheError, match="file"):
-        SynthesisCache(tmp_path / "file").get(b"key")
-
-
 @pytest.mark.parametrize("found", [b"99", None])
 def test_another_format_is_named(cache, found):
     fill(cache, [1])
-    cache.environment.run(lambda txn, dbs: txn.delete(b"format", db=dbs["meta"]), write=True)
+    run_lmdb(cache, lambda txn, dbs: txn.delete(b"format", db=dbs["meta"]), write=True)
     if found:
-        cache.environment.run(
-            lambda txn, dbs: txn.put(b"format", found, db=dbs["meta"]), write=True
-        )
+        run_lmdb(cache, lambda txn, dbs: txn.put(b"format", found, db=dbs["meta"]), write=True)
     cache.close()
     with pytest.raises(CacheFormatError, match=f"found cache format {found!r}") as raised:
         cache.get(key_of(1))
@@ -112,3 +86,41 @@ def test_a_cut_file_is_refused_before_it_kills_the_process(cache):
     os.truncate(cache.path / "data.mdb", 100 * 4096)
     with pytest.raises(CacheFormatError, match="interrupted"):
         cache.get(key_of(1))
+
+
+def test_killed_readers_leave_no_slots(cache):
+    fill(cache, [1])
+    for _ in range(3):
+        run_killed(cache, die_in_a_transaction)
+    cache.close()
+    assert holds(cache, 1)
+    assert "no active readers" in cache.backend.environment._handle.readers()
+
+
+def die_in_a_transaction(cache):
+    run_lmdb(cache, lambda txn, dbs: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_writer_killed_inside_a_transaction_blocks_nobody(cache):
+    fill(cache, [1])
+    run_killed(cache, die_while_writing)
+    assert fill(cache, [2]) == 1
+    assert cache.get(key_of(3)) is None
+
+
+def die_while_writing(cache):
+    def body(txn, dbs):
+        txn.put(key_of(3), b"half", db=dbs["values"])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    run_lmdb(cache, body, write=True)
+
+
+def test_a_write_protected_folder_is_read(cache, monkeypatch):
+    fill(cache, [1])
+    cache.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert holds(cache, 1)
+    with pytest.warns(UserWarning, match="cannot be stored"):
+        assert fill(cache, [2]) == 0
+    assert cache.stats.failed == 1

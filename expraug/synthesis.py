@@ -1,0 +1,124 @@
+"""From located faces to what the cache keeps: framed, aligned, synthesized, scored, pasted back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from expraug.cache import CacheEntry
+from expraug.draw import Draw
+from expraug.faces.alignment import align
+from expraug.faces.frame import FramedFace, frame, stack_landmarks
+from expraug.faces.locate import Location
+from expraug.faces.paste import face_mask, paste_back
+from expraug.gate import Gate
+from expraug.synthesizer import Synthesizer
+
+PASTE_VERSION = 1
+"""Raised when alignment or paste-back gives other pixels; part of every cache key."""
+
+
+@torch.inference_mode()
+def synthesize(
+    images: Sequence[np.ndarray],
+    locations: Sequence[Location | None],
+    draws: Sequence[Draw],
+    synthesizer: Synthesizer,
+    gate: Gate | None,
+    *,
+    device: torch.device,
+    batch_size: int,
+) -> list[CacheEntry]:
+    """Make synthetic faces.
+
+    Args:
+        images: (H, W) or (H, W, 3) uint8; sizes may differ.
+        locations: of the faces in them; None where there is none.
+        draws: what to make of each.
+        synthesizer: makes them; it is moved to the device.
+        gate: scores them, if any.
+        batch_size: faces a pass.
+
+    Returns:
+        One entry an image: the changed box of it, and scores; or the reason "no_face".
+    """
+    synthesizer = synthesizer.to(device)
+    entries = [CacheEntry(None, reason="no_face") for _ in images]
+    groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
+    for i, (image, location) in enumerate(zip(images, locations, strict=True)):
+        if location is not None:
+            framed = frame(image, location, synthesizer.image_size)
+            groups[framed.group].append((i, framed))
+    ordered = [member for members in groups.values() for member in members]
+    for start in range(0, len(ordered), batch_size):
+        part = ordered[start : start + batch_size]
+        faces, asked = [face for _, face in part], [draws[i] for i, _ in part]
+        made = _one_pass(faces, asked, synthesizer, gate, device)
+        for (i, _), entry in zip(part, made, strict=True):
+            entries[i] = entry
+    return entries
+
+
+def _one_pass(
+    framed: Sequence[FramedFace],
+    draws: Sequence[Draw],
+    synthesizer: Synthesizer,
+    gate: Gate | None,
+    device: torch.device,
+) -> list[CacheEntry]:
+    """Synthesize faces of any sizes, those of one group beside each other."""
+    groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
+    pixels = [_pixels(group).to(device) for group in groups]
+    matrices = [np.stack([face.matrix for face in group]) for group in groups]
+    aligned = [
+        align(p.float().div_(255), m, synthesizer.image_size).expand(-1, 3, -1, -1)
+        for p, m in zip(pixels, matrices, strict=True)
+    ]
+    faces = torch.cat(aligned)
+    target = torch.tensor([int(draw.target) for draw in draws], device=device)
+    intensity = torch.tensor([draw.level / 100 for draw in draws], device=device)
+    extra = {k: v.to(device) for k, v in _extra_inputs(framed, draws, synthesizer).items()}
+    change = synthesizer(faces, target, intensity, **extra) - faces
+    scores: dict[str, torch.Tensor] = {}
+    if gate is not None:
+        seen = (faces + change * face_mask(synthesizer.image_size).to(change)).clamp(0, 1)
+        scores = gate.score(faces, seen, target)
+    values = {name: score.float().cpu().tolist() for name, score in scores.items()}
+    changes = change.split([len(group) for group in groups])
+    patches: list[np.ndarray] = []
+    for group, p, c, m in zip(groups, pixels, changes, matrices, strict=True):
+        pasted = paste_back(p, c, m, group[0].box)
+        arrays = pasted.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        patches += list(arrays[..., 0] if arrays.shape[-1] == 1 else arrays)
+    return [
+        CacheEntry(
+            patch,
+            (f.origin[0] + f.box[0], f.origin[1] + f.box[1]),
+            {name: v[i] for name, v in values.items()},
+        )
+        for i, (f, patch) in enumerate(zip(framed, patches, strict=True))
+    ]
+
+
+def _pixels(group: Sequence[FramedFace]) -> torch.Tensor:
+    """Return the pixels of a group, (B, C, h, w) uint8."""
+    pixels = torch.from_numpy(np.stack([face.pixels for face in group]))
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def _extra_inputs(
+    framed: Sequence[FramedFace], draws: Sequence[Draw], synthesizer: Synthesizer
+) -> dict[str, torch.Tensor]:
+    """Return the keyword arguments that this synthesizer's forward takes."""
+    extra: dict[str, torch.Tensor] = {}
+    if synthesizer.variants > 1:
+        extra["variant"] = torch.tensor([draw.variant for draw in draws])
+    if synthesizer.needs_landmarks:
+        for name, arrays in stack_landmarks(framed).items():
+            extra[name] = torch.from_numpy(arrays)
+    return extra
