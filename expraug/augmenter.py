@@ -21,7 +21,7 @@ from expraug.faces.recall import RecallingLocator
 from expraug.gate import Gate, IdentityGate
 from expraug.policy import Policy, Uniform
 from expraug.synthesis import PASTE_VERSION, synthesize
-from expraug.synthesizer import Synthesizer, create_synthesizer
+from expraug.synthesizer import AUTO, Synthesizer, create_synthesizer, resolve_name
 
 if TYPE_CHECKING:
     from expraug.expressions import LabelScheme
@@ -64,7 +64,7 @@ class ExpressionAugmenter:
 
     def __init__(
         self,
-        synthesizer: str | Synthesizer = "pixel",
+        synthesizer: str | Synthesizer = AUTO,
         *,
         policy: Policy | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
@@ -83,10 +83,11 @@ class ExpressionAugmenter:
             raise ValueError(f"on_miss must be 'synthesize', 'keep' or 'error', not {on_miss!r}")
         if isinstance(gate, str) and gate != "identity":
             raise ValueError(f"gate must be 'identity', None or a Gate, not {gate!r}")
-        self._name = synthesizer if isinstance(synthesizer, str) else None
-        self._synthesizer: Synthesizer | None = (
-            create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
-        )
+        self._name: str | None = None
+        if isinstance(synthesizer, str):
+            self._name = resolve_name(synthesizer)
+            synthesizer = create_synthesizer(self._name)
+        self._synthesizer: Synthesizer | None = synthesizer
         self.device = torch.device(device)
         self.policy: Policy = policy or Uniform()
         percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)

@@ -19,7 +19,7 @@ from expraug.faces.paste import face_mask, paste_back
 from expraug.gate import Gate
 from expraug.synthesizer import Synthesizer
 
-PASTE_VERSION = 1
+PASTE_VERSION = 2
 """Raised when alignment or paste-back gives other pixels; part of every cache key."""
 
 
@@ -52,15 +52,18 @@ def synthesize(
     groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
     for i, (image, location) in enumerate(zip(images, locations, strict=True)):
         if location is not None:
-            framed = frame(image, location, synthesizer.image_size)
+            framed = frame(image, location, synthesizer.image_size, synthesizer.any_size)
             groups[framed.group].append((i, framed))
-    ordered = [member for members in groups.values() for member in members]
-    for start in range(0, len(ordered), batch_size):
-        part = ordered[start : start + batch_size]
-        faces, asked = [face for _, face in part], [draws[i] for i, _ in part]
-        made = _one_pass(faces, asked, synthesizer, gate, device)
-        for (i, _), entry in zip(part, made, strict=True):
-            entries[i] = entry
+    of_size: dict[int, list[tuple[int, FramedFace]]] = defaultdict(list)
+    for members in groups.values():
+        of_size[members[0][1].size] += members
+    for ordered in of_size.values():
+        for start in range(0, len(ordered), batch_size):
+            part = ordered[start : start + batch_size]
+            faces, asked = [face for _, face in part], [draws[i] for i, _ in part]
+            made = _one_pass(faces, asked, synthesizer, gate, device)
+            for (i, _), entry in zip(part, made, strict=True):
+                entries[i] = entry
     return entries
 
 
@@ -71,12 +74,13 @@ def _one_pass(
     gate: Gate | None,
     device: torch.device,
 ) -> list[CacheEntry]:
-    """Synthesize faces of any sizes, those of one group beside each other."""
+    """Synthesize faces of one aligned size, those of one group beside each other."""
+    size = framed[0].size
     groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
     pixels = [_pixels(group).to(device) for group in groups]
     matrices = [np.stack([face.matrix for face in group]) for group in groups]
     aligned = [
-        align(p.float().div_(255), m, synthesizer.image_size).expand(-1, 3, -1, -1)
+        align(p.float().div_(255), m, size).expand(-1, 3, -1, -1)
         for p, m in zip(pixels, matrices, strict=True)
     ]
     faces = torch.cat(aligned)
@@ -86,7 +90,7 @@ def _one_pass(
     change = synthesizer(faces, target, intensity, **extra) - faces
     scores: dict[str, torch.Tensor] = {}
     if gate is not None:
-        seen = (faces + change * face_mask(synthesizer.image_size).to(change)).clamp(0, 1)
+        seen = (faces + change * face_mask(size).to(change)).clamp(0, 1)
         scores = gate.score(faces, seen, target)
     values = {name: score.float().cpu().tolist() for name, score in scores.items()}
     changes = change.split([len(group) for group in groups])

@@ -49,6 +49,11 @@ class Synthesizer(nn.Module):
     `blendshapes` (B, 52) float in [0, 1]; `pose` (B, 3) float, yaw, pitch and roll in degrees.
     Called without them it finds them itself, and leaves faces without landmarks unchanged."""
 
+    any_size: ClassVar[bool] = False
+    """Whether `forward` takes faces of any side, S. The road then gives it faces of twice
+    `image_size` where the image has the pixels: what moves at its own size would leave finer
+    lines behind, as ghosts of a brow or a mouth."""
+
     expressions: tuple[Expression, ...]
     """What it can be asked for."""
     image_size: int

@@ -11,6 +11,10 @@ import torch
 from PIL import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# the default synthesizer must not depend on what a machine has, nor fetch anything: `pixel`, unless
+# a test asks for `landmarker`
+LANDMARKER = os.environ.get("EXPRAUG_LANDMARKER")
+os.environ["EXPRAUG_LANDMARKER"] = "no-landmarks.task"
 # tests run side by side in several processes; more threads would only get in each other's way
 torch.set_num_threads(1)
 
@@ -50,7 +54,7 @@ def landmarker(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The Face Landmarker's model file, which `EXPRAUG_LANDMARKER` names during the test."""
     pytest.importorskip("mediapipe")
     default = SHARED / "models" / "face_landmarker.task"
-    path = Path(os.environ.get("EXPRAUG_LANDMARKER") or default)
+    path = Path(LANDMARKER or default)
     if not path.is_file():
         pytest.skip(f"needs {path.name}: set EXPRAUG_LANDMARKER")
     monkeypatch.setenv("EXPRAUG_LANDMARKER", str(path))

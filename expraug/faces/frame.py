@@ -22,6 +22,7 @@ class FramedFace:
         matrix: (2, 3) float64, from the canonical frame to these pixels (`alignment.similarity`).
         origin: (top, left) of the pixels in the image.
         box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
+        size: side of the aligned face, in pixels.
         group: decides which others it can be batched with.
         location: in the image.
     """
@@ -30,17 +31,23 @@ class FramedFace:
     matrix: np.ndarray
     origin: tuple[int, int]
     box: tuple[int, int, int, int]
+    size: int
     group: tuple[Any, ...]
     location: Location
 
 
-def frame(image: np.ndarray, location: Location, size: int) -> FramedFace:
+DETAILED = 1.5
+"""Image pixels on one of an aligned face from which a larger one shows more."""
+
+
+def frame(image: np.ndarray, location: Location, size: int, any_size: bool = False) -> FramedFace:
     """Cut a face out of its image.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
         location: of the face.
         size: side of the synthesizer's aligned faces, in pixels.
+        any_size: it also takes faces of twice that side, which detailed images are given.
     """
     matrix = similarity(location.points[None].astype(np.float64))[0]
     # only the canonical frame's surroundings are worked on, however large the photograph
@@ -50,9 +57,11 @@ def frame(image: np.ndarray, location: Location, size: int) -> FramedFace:
     pixels = image[top:bottom, left:right]
     matrix[:, 2] -= (left, top)
     box = mask_box(matrix, *pixels.shape[:2])
+    if any_size and scale(matrix, size) > DETAILED:
+        size *= 2
     ratio = scale(matrix, size)
-    group = (pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))
-    return FramedFace(pixels, matrix, (int(top), int(left)), box, group, location)
+    group = (size, pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))
+    return FramedFace(pixels, matrix, (int(top), int(left)), box, size, group, location)
 
 
 def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ _OWN_WORKER_SEEDS = SampledParams is not None
 """Whether the library itself gives each DataLoader worker its own random stream."""
 
 _AUGMENTER_DEFAULTS: dict[str, Any] = {
-    "synthesizer": "pixel",
+    "synthesizer": "auto",
     "targets": None,
     "policy": None,
     "intensity": [0.6, 1.0],
@@ -141,7 +141,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
     def __init__(
         self,
         scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
-        synthesizer: str = "pixel",
+        synthesizer: str = "auto",
         targets: Sequence[str] | None = None,
         policy: Mapping[str, Any] | Policy | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),

@@ -76,7 +76,7 @@ class RandomExpression(v2.Transform):
         self,
         scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
         *,
-        synthesizer: str | Synthesizer = "pixel",
+        synthesizer: str | Synthesizer = "auto",
         p: float = 0.5,
         targets: Sequence[Expression | str] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,

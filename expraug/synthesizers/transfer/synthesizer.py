@@ -53,6 +53,7 @@ class TransferSynthesizer(Synthesizer):
     """
 
     needs_landmarks = True
+    any_size = True
     # triangle areas hang on the one, the place of the teeth on the other
     float32: ClassVar[frozenset[str]] = frozenset({"reference", "mouth_frame"})
 
