@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from expraug import __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
-from expraug.expand.preview import CAPTION, CELL, GAP, spread
+from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 
@@ -70,7 +70,7 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
     assert names == {
         *(f"happy/neutral{i}__pixel_{level}_0.webp" for i in (0, 1) for level in ("0.80", "1.00")),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
-        "manifest.parquet",
+        *("manifest.parquet", "README.md", "contact_sheet.jpg"),
     }
     assert "from cache              │      4" in run(*arguments).stdout
     rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
@@ -97,7 +97,7 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path) -> None:
     common = ("expand", faces, out, "--no-gate", "--faces", "crop")
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
-    assert {p.name for p in out.iterdir()} == {"0", "1", "manifest.parquet"}
+    assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
 
 
 def test_errors_are_one_line(faces: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torchvision.datasets import ImageFolder
 
-from expraug.faces.image import MAX_PIXELS, read_image
+from expraug.datasets.image_column import ImageColumn
+from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, read_image
 
 IMAGE_COLUMNS = ("image", "img", "face")
 LABEL_COLUMNS = ("expression", "label", "labels", "emotion", "class")
@@ -37,9 +38,9 @@ class FaceItem:
     file: Path | bytes
     identity: str | None = None
 
-    def read(self, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    def read(self, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES) -> np.ndarray:
         """Decode the image: (H, W) or (H, W, 3) uint8. Raises as `read_image` does."""
-        return read_image(self.file, max_pixels=max_pixels)
+        return read_image(self.file, max_pixels=max_pixels, max_bytes=max_bytes)
 
 
 class Listed(NamedTuple):
@@ -75,15 +76,14 @@ class FolderSource:
         self.root = Path(root)
         listed = ImageFolder(str(self.root), allow_empty=True)
         self.classes: list[str] = listed.classes
-        paths = [Path(path) for path, _ in listed.samples]
-        self._paths = paths
+        self._paths = [path for path, _ in listed.samples]
         self._labels = [label for _, label in listed.samples]
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> FaceItem:
-        path = self._paths[index]
+        path = Path(self._paths[index])
         origin = path.relative_to(self.root).as_posix()
         return FaceItem(path.stem, self.classes[self._labels[index]], origin, path)
 
@@ -96,7 +96,8 @@ class ParquetSource:
     """A parquet file in the `datasets` image format: a struct of bytes and path, and a label.
 
     Columns are found by their usual names: image (or img, face), expression (or label, emotion,
-    class), identity (or person, subject) where there is one.
+    class), identity (or person, subject) where there is one. Labels and names are kept in memory,
+    images are read as they are asked for; see `ImageColumn`.
 
     Raises:
         ValueError: no image or label column; the message lists the columns there are.
@@ -108,9 +109,9 @@ class ParquetSource:
         image = _column(schema.names, IMAGE_COLUMNS, self.path)
         label = _column(schema.names, LABEL_COLUMNS, self.path)
         person = next((c for c in PERSON_COLUMNS if c in schema.names), None)
-        columns = [c for c in (image, label, person) if c is not None]
-        table = pq.read_table(self.path, columns=columns, memory_map=True)
-        self._images = table[image]
+        self._images = ImageColumn(self.path, image)
+        columns = [c for c in (f"{image}.path", label, person) if c is not None]
+        table = pq.ParquetFile(self.path).read(columns)
         names = _class_names(schema.metadata or {}, label)
         values = table[label].to_pylist()
         self._labels = [
@@ -120,7 +121,8 @@ class ParquetSource:
         ]
         self.classes = names or sorted(set(self._labels))
         self._persons = table[person].to_pylist() if person else None
-        paths = pc.struct_field(table[image], "path").to_pylist()
+        named = image in table.column_names  # a struct of bytes alone has no paths to read
+        paths = pc.struct_field(table[image], [0]).to_pylist() if named else [None] * len(values)
         self._stems = [Path(p).stem if p else f"row{i:06d}" for i, p in enumerate(paths)]
 
     def __len__(self) -> int:
@@ -129,8 +131,8 @@ class ParquetSource:
     def __getitem__(self, index: int) -> FaceItem:
         person = None if self._persons is None else self._persons[index]
         identity = None if person is None else str(person)
-        file = (self._images[index].as_py() or {}).get("bytes") or b""
         label = self._labels[index]
+        file = self._images[index]
         return FaceItem(self._stems[index], label, f"row {index}", file, identity)
 
     def listing(self) -> list[Listed]:

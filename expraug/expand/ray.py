@@ -1,0 +1,124 @@
+"""The Ray engine: actors on a cluster, or on this machine, that each carry chunks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from expraug.errors import ExpraugError, MissingDependencyError
+from expraug.expand.local import LocalEngine
+from expraug.expand.work import Work
+
+MAX_BLOCKS = 4096
+"""Tasks that Ray Data makes of the chunks at most."""
+MAX_TASK_RETRIES = 5
+"""How often the actor that works on a chunk may die before the expansion fails."""
+
+
+class RayEngine:
+    """Carries chunks out in a pool of Ray Data actors; chunk numbers travel, images do not.
+
+    Ray Data hands an actor a task when it has room for one, so the memory of each actor is that of
+    a `LocalEngine`, whatever the size of the set. The task of an actor that dies is done again by
+    another: what it had finished stays, what it had begun gets the same bytes. Source set and
+    destination must be on storage that every node sees under the same path.
+
+    Args:
+        work: what to do. With an augmenter on CUDA each actor gets a GPU, else `num_workers` CPUs.
+        actors: how many at most; None: as many as the cluster has room for.
+        address: of the cluster, as `ray.init` takes it; None: that of `RAY_ADDRESS`, or else Ray
+            is started on this machine. A Ray that is connected already is used as it is.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+    """
+
+    def __init__(self, work: Work, actors: int | None = None, address: str | None = None) -> None:
+        self.work, self.actors, self.address = work, actors, address
+        self._ray = _import_ray()
+
+    def run(
+        self, chunks: Sequence[int], advance: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """Expand chunks of the source set, as `LocalEngine.run` does."""
+        if not chunks:
+            return
+        ray = self._ray
+        with self._connected():
+            tasks = ray.data.from_items(
+                [{"chunk": chunk} for chunk in chunks],
+                override_num_blocks=min(len(chunks), MAX_BLOCKS),
+            )
+            most = len(chunks) if self.actors is None else min(self.actors, len(chunks))
+            done = tasks.map_batches(
+                Actor,
+                batch_size=1,
+                fn_constructor_args=[ray.put(self.work)],
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+                num_cpus=max(1, self.work.num_workers),
+                num_gpus=int(self.work.augmenter.device.type == "cuda"),
+                max_restarts=-1,
+                max_task_retries=MAX_TASK_RETRIES,
+            )
+            try:
+                for row in done.iter_rows():
+                    advance(int(row["sources"]))
+            except ray.exceptions.RayError as error:
+                raise _cause(error) from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        ray = self._ray
+        ours = not ray.is_initialized()
+        if ours:
+            ray.init(self.address, log_to_driver=False)
+        context = ray.data.DataContext.get_current()
+        shown, context.enable_progress_bars = context.enable_progress_bars, False
+        try:
+            yield
+        finally:
+            context.enable_progress_bars = shown
+            if ours:
+                ray.shutdown()
+
+
+class Actor:
+    """Carries out the chunks that Ray Data hands it.
+
+    Args:
+        work: reference to the `Work`.
+    """
+
+    def __init__(self, work: Any) -> None:
+        self.work: Work = _import_ray().get(work)
+        self.engine = LocalEngine(self.work)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        chunks = batch["chunk"].tolist()
+        done = self.work.parts.done()
+        self.engine.run([chunk for chunk in chunks if chunk not in done])
+        return {"sources": np.array([len(self.work.indices(chunk)) for chunk in chunks])}
+
+
+def _import_ray() -> Any:
+    try:
+        import ray.data
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the engine 'ray' needs Ray Data: pip install 'expraug[ray]'"
+        ) from error
+    return ray
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the failure of ours, or of the file system, that Ray reports wrapped."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(cause, (ExpraugError, OSError)) and not hasattr(cause, "cause"):
+            return cause
+        seen = cause
+    return error
