@@ -53,6 +53,10 @@ MAX_SUPERSAMPLING = 16
 """Beyond it a face is so large that skipping some of its pixels does not show."""
 
 
+CPU_CACHE_BYTES = 1 << 20
+"""Images are sampled so many at a time that their grids stay in a core's cache."""
+
+
 def scale(matrix: np.ndarray, size: int) -> float:
     """Return how many image pixels one pixel of a canonical frame of side `size` covers."""
     return math.hypot(matrix[0, 0], matrix[1, 0]) / size
@@ -79,26 +83,45 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
     height, width = images.shape[-2:]
     dtype, device = images.dtype, images.device
     theta = matrices.to(device=device, dtype=dtype)
-    rows = (torch.arange(size[0] * per_pixel, dtype=dtype, device=device) + 0.5) / (
-        size[0] * per_pixel
-    )
-    columns = (torch.arange(size[1] * per_pixel, dtype=dtype, device=device) + 0.5) / (
-        size[1] * per_pixel
-    )
+    tall, wide = size[0] * per_pixel, size[1] * per_pixel
+    rows = (torch.arange(tall, dtype=dtype, device=device) + 0.5) / tall
+    columns = (torch.arange(wide, dtype=dtype, device=device) + 0.5) / wide
     # to grid_sample's [-1, 1], which spans the input corner to corner (align_corners=False)
     to_unit = torch.tensor([2 / width, 2 / height], dtype=dtype, device=device)
-    along_x = theta[:, :, 0] * to_unit
-    along_y = theta[:, :, 1] * to_unit
-    start = theta[:, :, 2] * to_unit - 1
-    grid = (
-        columns.view(1, 1, -1, 1) * along_x.view(-1, 1, 1, 2)
-        + rows.view(1, -1, 1, 1) * along_y.view(-1, 1, 1, 2)
-        + start.view(-1, 1, 1, 2)
-    )
-    sampled = F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return F.avg_pool2d(sampled, per_pixel) if per_pixel > 1 else sampled
+    along_x = (theta[:, :, 0] * to_unit).view(-1, 2, 1, 1)
+    along_y = (theta[:, :, 1] * to_unit).view(-1, 2, 1, 1)
+    start = (theta[:, :, 2] * to_unit - 1).view(-1, 2, 1, 1)
+    out = images.new_empty(*images.shape[:2], *size)
+    step = len(images)
+    if device.type == "cpu":
+        step = max(1, CPU_CACHE_BYTES // (2 * tall * wide * out.element_size()))
+    for i in range(0, len(images), step):
+        part = slice(i, i + step)
+        grid = out.new_empty(len(images[part]), tall, wide, 2)
+        for axis in (0, 1):
+            across = columns.view(1, 1, -1) * along_x[part, axis]
+            down = rows.view(1, -1, 1) * along_y[part, axis]
+            grid[..., axis] = (across + down).add_(start[part, axis])
+        sampled = F.grid_sample(
+            images[part], grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        out[part] = _box_filter(sampled, per_pixel)
+    return out
+
+
+def _box_filter(images: Tensor, side: int) -> Tensor:
+    """Return the means of squares of pixels, bit for bit as `F.avg_pool2d`, which is slower."""
+    if images.device.type != "cpu" or side > 4:
+        return F.avg_pool2d(images, side)
+    total = images[..., ::side, ::side]
+    if side == 1:
+        return total
+    total = total.clone()
+    for row in range(side):
+        for column in range(side):
+            if row or column:
+                total += images[..., row::side, column::side]
+    return total.div_(side * side)
 
 
 def align(images: Tensor, matrices: np.ndarray, size: int) -> Tensor:
