@@ -164,7 +164,9 @@ def expand_command(
             "holds. Default: 64 in folders, else 512.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Faces a pass. Default: 64, or 8 on the CPU.")
+    ] = None,
     num_workers: Annotated[
         int | None,
         typer.Option(min=1, help="Threads that decode, in each process. Default: by the cores."),

@@ -70,7 +70,7 @@ def expand(
     gate: GateLike = "auto",
     cache: SynthesisCache | str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     num_workers: int | None = None,
     write: WriteKind = "folder",
     image_format: ImageFormat = "png",
@@ -125,7 +125,7 @@ def expand(
             else none, which the report tells; "identity": the identity gate; a `Gate`; or None.
         cache: folder of a `SynthesisCache`, or one; None keeps nothing.
         device: where synthesizer and detector run.
-        batch_size: faces a pass.
+        batch_size: faces a pass; None: 64, or 8 on the CPU, which is faster there.
         num_workers: threads that decode, and as many that encode, in each process; None: one a
             core, at most 8, shared among the processes; with Ray 1, or 4 beside a GPU.
         write: "folder" (an ImageFolder), "webdataset" (tar shards) or "parquet" (the image format
@@ -164,6 +164,8 @@ def expand(
     _check_choice("write", write, KINDS)
     _check_choice("engine", engine, ENGINES)
     chunk_size = CHUNK_SIZES[write] if chunk_size is None else chunk_size
+    if batch_size is None:
+        batch_size = 8 if torch.device(device).type == "cpu" else 64
     for name, value in [("batch_size", batch_size), ("chunk_size", chunk_size)]:
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")

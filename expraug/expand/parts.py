@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,14 @@ class Parts:
         """
         if resume and self.complete:
             return []
-        for folder in (self.staging, self.work / "parts"):
+        for folder in (self.staging, self.work / "parts", self.work / "attempts"):
             folder.mkdir(parents=True, exist_ok=True)
         write_file(self.work / "settings.json", json.dumps(self.settings, sort_keys=True).encode())
         chunks = list(chunks)
+        share = set(chunks)
+        for attempt in (self.work / "attempts").iterdir():
+            if int(attempt.name.split("-")[0]) in share:
+                attempt.unlink(missing_ok=True)
         if not resume:
             self.manifest.unlink(missing_ok=True)
             for chunk in chunks:
@@ -103,6 +108,15 @@ class Parts:
     def done(self) -> set[int]:
         """Return the chunks that are done."""
         return {int(path.stem) for path in (self.work / "parts").glob("[0-9]*.parquet")}
+
+    def is_done(self, chunk: int) -> bool:
+        """Say whether a chunk is done."""
+        return self._path(chunk).exists()
+
+    def attempt(self, chunk: int) -> int:
+        """Note that a chunk is begun, and return how often it has been since `begin`."""
+        (self.work / "attempts" / f"{chunk:06d}-{uuid.uuid4().hex}").touch()
+        return sum(1 for _ in (self.work / "attempts").glob(f"{chunk:06d}-*"))
 
     def commit(self, chunk: int, rows: Iterable[Row], tally: Tally) -> None:
         """Note that a chunk is done: its files are there, and these are its rows."""

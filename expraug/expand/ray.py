@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 
 from expraug.errors import ExpraugError, MissingDependencyError
 from expraug.expand.local import LocalEngine
+from expraug.expand.processes import WorkerDiedError
 from expraug.expand.work import Work
 
 MAX_BLOCKS = 4096
 """Tasks that Ray Data makes of the chunks at most."""
-MAX_TASK_RETRIES = 5
-"""How often the actor that works on a chunk may die before the expansion fails."""
+MAX_ATTEMPTS = 6
+"""How often a chunk is begun before the expansion fails: its actor may die of bad luck."""
 
 
 class RayEngine:
@@ -23,7 +25,8 @@ class RayEngine:
 
     Ray Data hands an actor a task when it has room for one, so the memory of each actor is that of
     a `LocalEngine`, whatever the size of the set. The task of an actor that dies is done again by
-    another: what it had finished stays, what it had begun gets the same bytes. Source set and
+    another: what it had finished stays, what it had begun gets the same bytes. A chunk that brings
+    its actor down again and again ends the expansion. Source set and
     destination must be on storage that every node sees under the same path.
 
     Args:
@@ -60,8 +63,6 @@ class RayEngine:
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
                 num_cpus=max(1, self.work.num_workers),
                 num_gpus=int(self.work.augmenter.device.type == "cuda"),
-                max_restarts=-1,
-                max_task_retries=MAX_TASK_RETRIES,
             )
             try:
                 for row in done.iter_rows():
@@ -74,7 +75,7 @@ class RayEngine:
         ray = self._ray
         ours = not ray.is_initialized()
         if ours:
-            ray.init(self.address, log_to_driver=False)
+            ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING)
         context = ray.data.DataContext.get_current()
         shown, context.enable_progress_bars = context.enable_progress_bars, False
         try:
@@ -98,9 +99,21 @@ class Actor:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         chunks = batch["chunk"].tolist()
-        done = self.work.parts.done()
-        self.engine.run([chunk for chunk in chunks if chunk not in done])
+        for chunk in chunks:
+            if not self.work.parts.is_done(chunk):
+                self._count_attempt(chunk)
+                self.engine.run([chunk])
         return {"sources": np.array([len(self.work.indices(chunk)) for chunk in chunks])}
+
+    def _count_attempt(self, chunk: int) -> None:
+        attempts = self.work.parts.attempt(chunk)
+        if attempts > MAX_ATTEMPTS:
+            indices = self.work.indices(chunk)
+            raise WorkerDiedError(
+                f"sources {indices[0]} to {indices[-1]} of the set have brought down the worker "
+                f"{MAX_ATTEMPTS} times, perhaps for want of memory; what is done is kept. Take out "
+                f"the image that does it, or make batch_size smaller, and go on with --resume"
+            )
 
 
 def _import_ray() -> Any:
