@@ -76,6 +76,7 @@ class RayEngine:
         ours = not ray.is_initialized()
         if ours:
             ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING)
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         shown, context.enable_progress_bars = context.enable_progress_bars, False
         try:

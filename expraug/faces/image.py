@@ -77,11 +77,15 @@ def read_image(
 ) -> np.ndarray:
     """Decode a file, or the bytes of one, as `to_array` does.
 
+    A `max_pixels` that is over Pillow's own limit raises that one too, for the whole process.
+
     Raises:
         UnreadableImageError: missing, empty, truncated, or no image.
         ImageTooLargeError: more than `max_pixels` or `max_bytes`; nothing was decoded.
     """
     name = "image" if isinstance(source, bytes) else str(source)
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses beyond twice its limit
     try:
         size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
         check_file_size(size, max_bytes, name)
