@@ -63,7 +63,7 @@ def choose_gate(gate: GateLike) -> tuple[Gate | None, str]:
     if gate is None:
         return None, "off"
     if not isinstance(gate, str):
-        return gate, gate.fingerprint
+        return gate, _described(gate)
     if gate not in ("auto", "identity"):
         raise ValueError(f"gate must be 'auto', 'identity', None or a Gate, not {gate!r}")
     identity = IdentityGate()
@@ -75,7 +75,12 @@ def choose_gate(gate: GateLike) -> tuple[Gate | None, str]:
         note = f"off, since its weights are missing: {error}"
         warnings.warn(f"identity gate {note}", stacklevel=3)
         return None, note
-    return identity, f"{identity.fingerprint}, threshold {identity.threshold:.2f}"
+    return identity, _described(identity)
+
+
+def _described(gate: Gate) -> str:
+    threshold = getattr(gate, "threshold", None)
+    return gate.fingerprint + ("" if threshold is None else f", threshold {threshold:.2f}")
 
 
 def parse_shard(shard: str | tuple[int, int] | None) -> tuple[int, int]:

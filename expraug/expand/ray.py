@@ -78,11 +78,15 @@ class RayEngine:
             ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING)
             logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
-        shown, context.enable_progress_bars = context.enable_progress_bars, False
+        wanted = {"enable_progress_bars": False, "raise_original_map_exception": True}
+        before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
         try:
+            for name in before:
+                setattr(context, name, wanted[name])
             yield
         finally:
-            context.enable_progress_bars = shown
+            for name, value in before.items():
+                setattr(context, name, value)
             if ours:
                 ray.shutdown()
 
@@ -127,12 +131,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _cause(error: BaseException) -> BaseException:
+def _cause(error: Any) -> BaseException:
     """Return the failure of ours, or of the file system, that Ray reports wrapped."""
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(cause, (ExpraugError, OSError)) and not hasattr(cause, "cause"):
-            return cause
-        seen = cause
-    return error
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, (ExpraugError, OSError)) else error

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,6 @@ import pytest
 from expraug.expand import expand
 from expraug.expand.checks import parse_shard
 from expraug.expand.parts import WORK
-from expraug.expand.processes import WorkerDiedError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sets import contents, write_faces
@@ -59,40 +53,6 @@ def test_chunk_and_batch_sizes_do_not_show_in_the_faces(whole: Path, tmp_path: P
     expand(whole / "set", tmp_path, batch_size=3, **OPTIONS | {"chunk_size": 7})
     faces = {name: data for name, data in contents(tmp_path).items() if "__" in name}
     assert faces == {n: data for n, data in contents(whole / "out").items() if "__" in n}
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes(whole: Path, tmp_path: Path, processes: int) -> None:
-    report = expand(whole / "set", tmp_path, processes=processes, **OPTIONS)
-    assert report.made == 30
-    assert contents(tmp_path) == contents(whole / "out")
-
-
-def test_a_worker_that_is_killed(whole: Path, tmp_path: Path) -> None:
-    big = write_faces(tmp_path / "set", 400)
-    killed = []
-
-    def kill() -> None:
-        parts = tmp_path / "out" / WORK / "parts"
-        while not (parts.is_dir() and any(parts.iterdir())):
-            time.sleep(0.01)
-        children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-        for pid in " ".join(path.read_text() for path in children).split():
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes() and not killed:
-                os.kill(int(pid), signal.SIGKILL)
-                killed.append(pid)
-
-    if not Path("/proc/self/task").is_dir():
-        pytest.skip("finds its child processes through /proc")
-    thread = threading.Thread(target=kill)
-    thread.start()
-    with pytest.raises(WorkerDiedError, match="--resume"):
-        expand(big, tmp_path / "out", processes=2, **OPTIONS)
-    thread.join()
-    expand(big, tmp_path / "out", resume=True, **OPTIONS)
-    expand(big, tmp_path / "whole", **OPTIONS)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    shutil.rmtree(tmp_path)
 
 
 @pytest.mark.parametrize("shard", ["1", "3/3", "-1/2", "0/0", "a/b", (2, 1)])
