@@ -199,3 +199,27 @@ def test_cache_verify_finds_damage(cache: Path) -> None:
     run("cache", "verify", cache, "--repair")
     run("cache", "verify", cache)
     assert "│       2 │" in run("cache", "info", cache).stdout
+
+
+def test_dry_run(faces: Path, tmp_path: Path) -> None:
+    (faces / "happy" / "happy0.jpg").unlink()
+    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--faces", "crop")
+    output = run(*arguments, "--balance", "--with-originals").stdout
+    assert "│ happy   │      1 │      1 │       1 │                   2 │" in output
+    assert "│ neutral │      2 │      2 │       0 │                   2 │" in output
+    assert "2 sources of which nothing is made: not_chosen" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
+    arguments = ["expand", faces, tmp_path / "out", "--no-gate", "--faces", "crop"]
+    arguments += ["--write", "webdataset", "--chunk-size", "1", "--max-per-source", "1"]
+    output = run(*arguments, "--shard", "1/2").stdout
+    assert "this shard is done" in output
+    assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
+    assert "with another quota" in error(*arguments, "--per-class", "1")
+    run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
+    assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
+    assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
+    assert "no size" in error(*arguments, "--max-file-size", "much")
+    assert "another max_bytes" in error(*arguments, "--resume", "--max-file-size", "1G")

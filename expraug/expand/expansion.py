@@ -165,7 +165,7 @@ def expand(
     _check_choice("engine", engine, ENGINES)
     chunk_size = CHUNK_SIZES[write] if chunk_size is None else chunk_size
     if batch_size is None:
-        batch_size = 8 if torch.device(device).type == "cpu" else 64
+        batch_size = 8 if str(device) == "cpu" else 64
     for name, value in [("batch_size", batch_size), ("chunk_size", chunk_size)]:
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
@@ -174,7 +174,7 @@ def expand(
     folder = Path(dest)
     face_set = open_face_set(source)
     check_destination(Path(source), folder)
-    on_ray_gpu = engine == "ray" and torch.device(device).type == "cuda"
+    on_ray_gpu = engine == "ray" and str(device).startswith("cuda")
     if not on_ray_gpu:  # there, the actors have GPUs and this process may have none
         check_device(device)
     chosen, note = choose_gate(gate)
