@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expraug.faces.separable import is_upright, sample_upright
+
 TEMPLATE = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.551], [0.376, 0.726], [0.624, 0.726]], np.float64
 )
@@ -80,6 +82,23 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
     Returns:
         (B, C, *size) float; outside the input its border is repeated.
     """
+    if images.device.type != "cpu":
+        return _sample_grid(images, matrices, size, per_pixel)
+    out = images.new_empty(*images.shape[:2], *size)
+    turned = []
+    for i, matrix in enumerate(matrices.numpy()):
+        if is_upright(matrix):
+            out[i] = sample_upright(images[i], matrix, size, per_pixel)
+        else:
+            turned.append(i)
+    step = max(1, CPU_CACHE_BYTES // (2 * out.element_size() * size[0] * size[1] * per_pixel**2))
+    for start in range(0, len(turned), step):
+        part = turned[start : start + step]
+        out[part] = _sample_grid(images[part], matrices[part], size, per_pixel)
+    return out
+
+
+def _sample_grid(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int) -> Tensor:
     height, width = images.shape[-2:]
     dtype, device = images.dtype, images.device
     theta = matrices.to(device=device, dtype=dtype)
@@ -91,22 +110,15 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
     along_x = (theta[:, :, 0] * to_unit).view(-1, 2, 1, 1)
     along_y = (theta[:, :, 1] * to_unit).view(-1, 2, 1, 1)
     start = (theta[:, :, 2] * to_unit - 1).view(-1, 2, 1, 1)
-    out = images.new_empty(*images.shape[:2], *size)
-    step = len(images)
-    if device.type == "cpu":
-        step = max(1, CPU_CACHE_BYTES // (2 * tall * wide * out.element_size()))
-    for i in range(0, len(images), step):
-        part = slice(i, i + step)
-        grid = out.new_empty(len(images[part]), tall, wide, 2)
-        for axis in (0, 1):
-            across = columns.view(1, 1, -1) * along_x[part, axis]
-            down = rows.view(1, -1, 1) * along_y[part, axis]
-            grid[..., axis] = (across + down).add_(start[part, axis])
-        sampled = F.grid_sample(
-            images[part], grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
-        out[part] = _box_filter(sampled, per_pixel)
-    return out
+    grid = images.new_empty(len(images), tall, wide, 2)
+    for axis in (0, 1):
+        across = columns.view(1, 1, -1) * along_x[:, axis]
+        down = rows.view(1, -1, 1) * along_y[:, axis]
+        grid[..., axis] = (across + down).add_(start[:, axis])
+    sampled = F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return _box_filter(sampled, per_pixel)
 
 
 def _box_filter(images: Tensor, side: int) -> Tensor:
