@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from expraug.errors import ExpraugError, UnreadableImageError
 from expraug.expand.plan import Job
-from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, check_file_size
+from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, check_file_size, read_image
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,23 @@ def decode(job: Job, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYT
     file, image, digest = job.item.file, None, None
     reason, message = job.reason, job.message
     try:
-        if isinstance(file, Path) and not file.is_file():  # a pipe would block, a link may dangle
-            raise UnreadableImageError(f"{file}: not a file")
-        size = len(file) if isinstance(file, bytes) else file.stat().st_size
-        check_file_size(size, max_bytes, "image" if isinstance(file, bytes) else str(file))
-        digest = _sha256(file)
-        image = job.item.read(max_pixels=max_pixels, max_bytes=max_bytes)
+        data = file if isinstance(file, bytes) else _contents(file, max_bytes)
+        check_file_size(len(data), max_bytes)
+        digest = hashlib.sha256(data).hexdigest()
+        image = read_image(data, max_pixels=max_pixels, max_bytes=max_bytes)
     except ExpraugError as error:
         reason, message = error.reason, str(error)
     except Exception as error:  # whatever a decoder, or a decoder's plug-in, raises on damage
-        reason, message = UnreadableImageError.reason, f"{file!s:.200}: {error!r}"
+        reason, message = UnreadableImageError.reason, f"{error!r}"
     if isinstance(file, Path):  # manifests travel; paths of this machine stay here
         message = message.replace(str(file), job.item.origin)
     return Decoded(job, image, digest, reason, message)
 
 
-def _sha256(file: Path | bytes) -> str:
-    if isinstance(file, bytes):
-        return hashlib.sha256(file).hexdigest()
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _contents(path: Path, max_bytes: int) -> bytes:
+    """Read a file once, for its digest and its pixels; nothing of one that is too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block
+        raise UnreadableImageError(f"{path}: not a file")
+    check_file_size(status.st_size, max_bytes, str(path))
+    return path.read_bytes()

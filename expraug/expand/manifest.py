@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,13 @@ class Tally:
         self.originals.update(other.originals)
 
 
+def table_of(rows: Iterable[Row]) -> pa.Table:
+    """Return rows as a table."""
+    return pa.Table.from_pylist([values_of(row) for row in rows], SCHEMA)
+
+
 class ManifestWriter:
-    """Streams rows into a parquet file.
+    """Streams tables of rows into a parquet file.
 
     Args:
         path: the file.
@@ -115,35 +120,36 @@ class ManifestWriter:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        schema = SCHEMA.with_metadata({_SETTINGS: json.dumps(settings, sort_keys=True).encode()})
-        self._writer = pq.ParquetWriter(path, schema)
-        self._rows: list[dict[str, Any]] = []
+        self._schema = SCHEMA.with_metadata(
+            {_SETTINGS: json.dumps(settings, sort_keys=True).encode()}
+        )
+        self._writer = pq.ParquetWriter(path, self._schema)
+        self._tables: list[pa.Table] = []
 
-    def append(self, row: Row) -> None:
-        """Add a row."""
-        self._rows.append(values_of(row))
-        if len(self._rows) >= ROWS_AT_ONCE:
+    def append(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._tables.append(table.replace_schema_metadata(self._schema.metadata))
+        if sum(map(len, self._tables)) >= ROWS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-        self._rows.clear()
+        self._writer.write_table(pa.concat_tables(self._tables))
+        self._tables.clear()
 
     def close(self, tally: Tally) -> None:
         """Write what is left, and the tally."""
-        if self._rows:
+        if self._tables:
             self._flush()
         counts = {name: dict(sorted(c.items())) for name, c in vars(tally).items()}
         self._writer.add_key_value_metadata({_TALLY: json.dumps(counts, sort_keys=True).encode()})
         self._writer.close()
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the rows of a manifest, some thousands in memory at a time."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
-            for values in batch.to_pylist():
-                yield Row(**values)
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def read_tally(path: Path) -> Tally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import xxhash
@@ -18,6 +19,7 @@ _FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows
 
 
+@lru_cache(maxsize=4096)
 def safe_name(name: str) -> str:
     """Return a name as one component of a path: never a separator, "..", hidden or over-long.
 

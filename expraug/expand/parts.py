@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from expraug.expand.manifest import (
     ManifestWriter,
     Row,
     Tally,
-    read_rows,
     read_settings,
+    read_tables,
     read_tally,
+    table_of,
 )
 from expraug.expand.writing import replacing, write_file
 
@@ -122,14 +123,13 @@ class Parts:
         """Note that a chunk is done: its files are there, and these are its rows."""
         with replacing(self._path(chunk), self.staging) as partial:
             writer = ManifestWriter(partial, {})
-            for row in rows:
-                writer.append(row)
+            writer.append(table_of(rows))
             writer.close(tally)
 
-    def rows(self) -> Iterator[Row]:
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of all that is done, in the order of the source set."""
         for path in self._files():
-            yield from read_rows(path)
+            yield from read_tables(path, columns)
 
     def tally(self) -> Tally:
         """Return the tally of all that is done."""
@@ -169,8 +169,8 @@ class Parts:
             for path in map(self._path, range(self.chunks)):
                 try:
                     total.add(read_tally(path))
-                    for row in read_rows(path):
-                        writer.append(row)
+                    for table in read_tables(path):
+                        writer.append(table)
                 except pa.ArrowInvalid as error:  # not by a kill; by a power cut, say
                     path.unlink(missing_ok=True)
                     raise DestinationError(

@@ -155,7 +155,8 @@ class Plan:
             item: the source.
             index: its position in the listing, which a plan with `chosen` needs.
         """
-        item = replace(item, stem=self.renamed.get(item.origin, item.stem))
+        if item.origin in self.renamed:
+            item = replace(item, stem=self.renamed[item.origin])
         if item.class_name not in self.expression_of:
             message = f"class {item.class_name!r} is none of {', '.join(self.expression_of)}"
             return Job(item, reason=LabelError.reason, message=message)

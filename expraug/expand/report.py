@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from expraug.expand.manifest import MANIFEST, Row, Tally
+from expraug.expand.manifest import MANIFEST
 from expraug.expand.parts import Parts
 from expraug.expand.plan import Plan
 from expraug.expressions import Expression
@@ -47,15 +47,15 @@ class Report:
 
     def read(self, parts: Parts, plan: Plan) -> None:
         """Count what is there."""
-        tally: Tally = parts.tally()
+        tally = parts.tally()
         self.sources, self.originals = tally.sources, tally.originals
-        for row in parts.rows():
-            self._count(row, plan)
-
-    def _count(self, row: Row, plan: Plan) -> None:
-        if row.file is None or row.target is None:
-            self.skipped[row.reason] += 1
-            return
-        self.made += row.status == "made"
-        self.cached += row.status == "cached"
-        self.synthetic[plan.folders[Expression.parse(row.target)]] += 1
+        counts: Counter[tuple[str, str, str | None]] = Counter()
+        for table in parts.tables(["status", "reason", "target"]):
+            counts.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        for (status, reason, target), count in counts.items():
+            if status == "skipped" or target is None:
+                self.skipped[reason] += count
+                continue
+            self.made += count * (status == "made")
+            self.cached += count * (status == "cached")
+            self.synthetic[plan.folders[Expression.parse(target)]] += count

@@ -96,5 +96,6 @@ def replacing(path: Path, staging: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
