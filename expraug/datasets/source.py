@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ class FolderSource:
         self.root = Path(root)
         listed = ImageFolder(str(self.root), allow_empty=True)
         self.classes: list[str] = listed.classes
+        self._prefix = os.path.join(str(self.root), "")
         self._paths = [path for path, _ in listed.samples]
         self._labels = [label for _, label in listed.samples]
 
@@ -83,13 +85,17 @@ class FolderSource:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> FaceItem:
-        path = Path(self._paths[index])
-        origin = path.relative_to(self.root).as_posix()
-        return FaceItem(path.stem, self.classes[self._labels[index]], origin, path)
+        class_name, origin, stem = self._listed(index)
+        return FaceItem(stem, class_name, origin, Path(self._paths[index]))
+
+    def _listed(self, index: int) -> Listed:
+        path = self._paths[index]
+        stem = os.path.splitext(os.path.basename(path))[0]
+        origin = path[len(self._prefix) :].replace(os.sep, "/")
+        return Listed(self.classes[self._labels[index]], origin, stem)
 
     def listing(self) -> list[Listed]:
-        items = (self[i] for i in range(len(self)))
-        return [Listed(item.class_name, item.origin, item.stem) for item in items]
+        return [self._listed(index) for index in range(len(self))]
 
 
 class ParquetSource:

@@ -34,26 +34,34 @@ def sample_upright(
         (C, *size) float.
     """
     height, width = image.shape[-2:]
-    down = _taps(float(matrix[1, 1]), float(matrix[1, 2]), height, size[0], per_pixel)
-    across = _taps(float(matrix[0, 0]), float(matrix[0, 2]), width, size[1], per_pixel)
-    rows = _weigh_rows(image, *down)
-    return _weigh_rows(rows.transpose(1, 2).contiguous(), *across).transpose(1, 2)
+    down = _taps(float(matrix[1, 1]), float(matrix[1, 2]), height, size[0], per_pixel, image.dtype)
+    across = _taps(float(matrix[0, 0]), float(matrix[0, 2]), width, size[1], per_pixel, image.dtype)
+    return _weigh_rows(_weigh_rows(image, down).transpose(1, 2).contiguous(), across).transpose(
+        1, 2
+    )
 
 
-def _weigh_rows(image: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Return sums of K weighted rows of (C, H, W): (C, size, W), for (K, size) indices."""
-    weights = weights.to(image.dtype).unsqueeze(2)
-    total = image.index_select(1, indices[0]).mul_(weights[0])
-    for index, weight in zip(indices[1:], weights[1:], strict=True):
+_Taps = list[tuple[Tensor, Tensor]]
+
+
+def _weigh_rows(image: Tensor, taps: _Taps) -> Tensor:
+    """Return sums of weighted rows of (C, H, W): (C, size, W)."""
+    (index, weight), *rest = taps
+    total = image.index_select(1, index).mul_(weight)
+    for index, weight in rest:
         total.addcmul_(image.index_select(1, index), weight)
     return total
 
 
 @lru_cache(maxsize=64)
 def _taps(
-    step: float, start: float, length: int, size: int, per_pixel: int
-) -> tuple[Tensor, Tensor]:
-    """Return which of `length` input pixels an output pixel sees, and how much: (K, size) each."""
+    step: float, start: float, length: int, size: int, per_pixel: int, dtype: torch.dtype
+) -> _Taps:
+    """Return which of `length` input pixels the `size` output pixels see, and how much of each.
+
+    The k-th pair holds the index of the k-th input pixel that each output pixel sees, (size,), and
+    its weight, (size, 1).
+    """
     count = size * per_pixel
     places = ((np.arange(count) + 0.5) / count * step + start - 0.5).clip(0, length - 1)
     low = np.floor(places).astype(np.int64).clip(max=max(length - 2, 0)).reshape(size, per_pixel)
@@ -63,4 +71,5 @@ def _taps(
     for part, share in ((low - first, 1 - upper), (low - first + 1, upper)):
         np.add.at(weights, (part, np.arange(size)[:, None]), share / per_pixel)
     indices = (first[:, 0] + np.arange(len(weights))[:, None]).clip(max=length - 1)
-    return torch.from_numpy(indices), torch.from_numpy(weights)
+    columns = torch.from_numpy(weights).to(dtype).unsqueeze(2)
+    return list(zip(torch.from_numpy(indices), columns, strict=True))
