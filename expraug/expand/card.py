@@ -11,7 +11,7 @@ from expraug.expand.contact_sheet import contact_sheet
 from expraug.expand.manifest import MANIFEST
 from expraug.expand.report import Report
 from expraug.expand.work import Work
-from expraug.expand.writing import DIGITAL_SOURCE_TYPE, write_file
+from expraug.expand.writing import DIGITAL_SOURCE_TYPE, replacing
 
 CARD, SHEET = "README.md", "contact_sheet.jpg"
 FACES_SHOWN, FACES_TRIED = 6, 60
@@ -30,7 +30,7 @@ def write_card(
         augmenter: draws the contact sheet; as that of `work`, on a device that is there.
         license: of the source set, as the hub spells it; None: unknown.
     """
-    folder = work.parts.folder
+    folder, staging = work.parts.folder, work.parts.staging
     sheet, _ = contact_sheet(
         work.source,
         work.plan,
@@ -42,11 +42,13 @@ def write_card(
     if sheet is not None:
         picture = BytesIO()
         sheet.save(picture, "JPEG", quality=90)
-        write_file(folder / SHEET, picture.getvalue())
+        with replacing(folder / SHEET, staging) as partial:
+            partial.write_bytes(picture.getvalue())
     text = f"---\n{_header(work, report, license)}\n---\n\n" + _body(
         work, report, license, with_sheet=sheet is not None
     )
-    write_file(folder / CARD, text.encode())
+    with replacing(folder / CARD, staging) as partial:
+        partial.write_bytes(text.encode())
 
 
 def _header(work: Work, report: Report, license: str | None) -> str:
