@@ -250,9 +250,8 @@ def expand(
         elsewhere = on_ray_gpu and not torch.cuda.is_available()
         write_card(work, report, create(device="cpu") if elsewhere else augmenter, license)
 
-    report.complete = parts.finish(describe)
-    if not report.sources:
-        report.read(parts, plan)
+    parts.finish(describe)
+    report.read(parts, plan)
     return report
 
 

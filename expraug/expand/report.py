@@ -46,12 +46,23 @@ class Report:
         return self.folder / MANIFEST
 
     def read(self, parts: Parts, plan: Plan) -> None:
-        """Count what is there."""
+        """Count what is there, in place of what was counted before."""
+        try:
+            self._read(parts, plan)
+        except FileNotFoundError:
+            if not parts.complete:
+                raise
+            self._read(parts, plan)  # meanwhile another process has completed the set
+
+    def _read(self, parts: Parts, plan: Plan) -> None:
         tally = parts.tally()
-        self.sources, self.originals = tally.sources, tally.originals
         counts: Counter[tuple[str, str, str | None]] = Counter()
         for table in parts.tables(["status", "reason", "target"]):
             counts.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        self.complete = parts.complete
+        self.sources, self.originals = tally.sources, tally.originals
+        self.made = self.cached = 0
+        self.skipped, self.synthetic = Counter(), Counter()
         for (status, reason, target), count in counts.items():
             if status == "skipped" or target is None:
                 self.skipped[reason] += count

@@ -10,7 +10,7 @@ import pytest
 
 from expraug.expand import expand
 from expraug.expand.checks import parse_shard
-from expraug.expand.parts import WORK
+from expraug.expand.parts import WORK, Parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sets import contents, write_faces
@@ -53,6 +53,22 @@ def test_chunk_and_batch_sizes_do_not_show_in_the_faces(whole: Path, tmp_path: P
     expand(whole / "set", tmp_path, batch_size=3, **OPTIONS | {"chunk_size": 7})
     faces = {name: data for name, data in contents(tmp_path).items() if "__" in name}
     assert faces == {n: data for n, data in contents(whole / "out").items() if "__" in n}
+
+
+def test_a_set_that_another_shard_completes_meanwhile(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = Parts.tally
+
+    def late(self: Parts) -> Any:
+        monkeypatch.undo()
+        expand(whole / "set", tmp_path, shard=(1, 2), **OPTIONS)
+        raise FileNotFoundError("a part that was there a moment ago")
+
+    monkeypatch.setattr(Parts, "tally", late)
+    report = expand(whole / "set", tmp_path, shard=(0, 2), **OPTIONS)
+    assert Parts.tally is tally
+    assert (report.complete, report.made) == (True, 30)
 
 
 @pytest.mark.parametrize("shard", ["1", "3/3", "-1/2", "0/0", "a/b", (2, 1)])
