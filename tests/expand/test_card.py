@@ -12,7 +12,7 @@ from expraug.expand import DestinationError, expand
 from expraug.gate import IdentityGate
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import write_faces
+from expanded_sets import write_faces
 from test_expand import FakeEncoder
 
 OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop"}

@@ -19,7 +19,7 @@ from expraug.faces.locate import create_locator
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 from stress_expand.damage import KINDS, damaged_files
 
 DAMAGED = {

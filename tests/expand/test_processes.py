@@ -17,7 +17,7 @@ from expraug.expand.parts import WORK
 from expraug.expand.processes import WorkerDiedError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 4}
 

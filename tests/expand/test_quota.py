@@ -15,7 +15,7 @@ from expraug.expand.quota import choose
 from expraug.expressions import Expression
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 
 HAPPY, NEUTRAL, SAD = Expression.HAPPY, Expression.NEUTRAL, Expression.SAD
 ALL = (NEUTRAL, HAPPY, SAD)

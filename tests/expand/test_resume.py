@@ -15,7 +15,7 @@ from expraug.expand import DestinationError, expand
 from expraug.expand.parts import WORK
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 
 REPOSITORY = Path(__file__).parents[2]
 OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 5}

@@ -13,7 +13,7 @@ from expraug.expand.checks import parse_shard
 from expraug.expand.parts import WORK, Parts
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 4, "with_originals": True}
 

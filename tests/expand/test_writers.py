@@ -18,7 +18,7 @@ from expraug.datasets import open_source
 from expraug.expand import DestinationError, Report, expand
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sets import contents, write_faces
+from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 8, "with_originals": True}
 
