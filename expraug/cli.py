@@ -42,6 +42,17 @@ class Store(str, Enum):
     directory = "directory"
 
 
+class Write(str, Enum):
+    folder = "folder"
+    webdataset = "webdataset"
+    parquet = "parquet"
+
+
+class EngineName(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
 SynthesizerOption = Annotated[
     str, typer.Option(help="Name (see `expraug list`), folder, or owner/name@commit on the hub.")
 ]
@@ -56,6 +67,9 @@ SchemeOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")]
+EngineOption = Annotated[
+    EngineName, typer.Option(help="This machine, or actors of Ray Data (expraug[ray]).")
+]
 MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Larger images are skipped.")]
 CacheFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the cache.")]
 
@@ -83,13 +97,24 @@ def expand_command(
         Path, typer.Argument(help="Folder with one sub-folder a class, or parquet file.")
     ],
     dest: Annotated[Path, typer.Argument(help="Folder of the expanded set.")],
-    synthesizer: SynthesizerOption = "pixel",
+    synthesizer: SynthesizerOption = "auto",
     targets: Annotated[
         str, typer.Option(help="Expressions to make, as happy,sad; all: what can be made.")
     ] = "all",
     intensity: Annotated[str, typer.Option(help="In (0, 1]; several as 0.5,1.0.")] = "1.0",
     variants: Annotated[int, typer.Option(min=1, help="For each target and intensity.")] = 1,
-    seed: Annotated[int, typer.Option(help="Decides which variants are taken.")] = 0,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Fill each class up to the size of the largest.")
+    ] = False,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Synthetic faces of each class at most.")
+    ] = None,
+    max_per_source: Annotated[
+        int | None, typer.Option(min=1, help="Synthetic faces of each source at most.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Decides which variants are taken, and which sources.")
+    ] = 0,
     device: DeviceOption = "cpu",
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep synthetic faces here for next time.")
@@ -103,6 +128,9 @@ def expand_command(
         ),
     ] = None,
     faces: FacesOption = Faces.detect,
+    write: Annotated[
+        Write, typer.Option(help="Class folders, tar shards, or parquet files for `datasets`.")
+    ] = Write.folder,
     image_format: Annotated[
         Format, typer.Option("--format", help="Of the synthetic faces; png and webp lose nothing.")
     ] = Format.png,
@@ -111,12 +139,48 @@ def expand_command(
         bool, typer.Option("--with-originals", help="Copy the originals along.")
     ] = False,
     max_pixels: MaxPixelsOption = 64_000_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 64,
-    num_workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode. Default: one a core, at most 8.")
+    max_file_size: Annotated[
+        str, typer.Option(help="Larger image files are skipped, as 500M or 2G.")
+    ] = "268435456",
+    license: Annotated[
+        str | None,
+        typer.Option(help="Of the source set, as cc-by-4.0; for the data card."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run was interrupted.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do the I-th of N shares, counted from 0, of one set."),
+    ] = None,
+    engine: EngineOption = EngineName.local,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, or Ray actors. Default: 1; what the cluster has."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster. Default: RAY_ADDRESS, or a local one.")
+    ] = None,
+    chunk_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sources that are done or not done as one, and that one tar or parquet file "
+            "holds. Default: 64 in folders, else 512.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Faces a pass. Default: 64, or 8 on the CPU.")
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that decode, in each process. Default: by the cores."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be made, and make nothing.")
+    ] = False,
 ) -> None:
-    """Make the synthetic faces of a whole set: images by class, and a manifest."""
+    """Make the synthetic faces of a whole set: images by class, a manifest and a data card."""
     with _reported():
         from expraug.expand import expand
 
@@ -127,6 +191,9 @@ def expand_command(
             targets=None if targets == "all" else targets.split(","),
             intensity=[float(value) for value in intensity.split(",")],
             variants=variants,
+            balance=balance,
+            per_class=per_class,
+            max_per_source=max_per_source,
             seed=seed,
             scheme=scheme,
             faces=faces.value,
@@ -135,12 +202,25 @@ def expand_command(
             device=device,
             batch_size=batch_size,
             num_workers=num_workers,
+            write=write.value,
             image_format=image_format.value,
-            max_pixels=max_pixels,
             with_originals=with_originals,
+            max_pixels=max_pixels,
+            max_bytes=_parse_bytes(max_file_size),
+            license=license,
+            chunk_size=chunk_size,
+            resume=resume,
+            shard=shard,
+            engine=engine.value,
+            processes=processes,
+            ray_address=ray_address,
+            dry_run=dry_run,
             progress=True,
         )
-        _print_report(report)
+        if dry_run:
+            _print_plan(report)
+        else:
+            _print_report(report)
 
 
 @app.command("preview")
@@ -149,7 +229,7 @@ def preview_command(
         Path, typer.Argument(help="Folder with one sub-folder a class, or parquet file.")
     ],
     out: Annotated[Path, typer.Argument(help="Picture to write, as sheet.png.")],
-    synthesizer: SynthesizerOption = "pixel",
+    synthesizer: SynthesizerOption = "auto",
     faces_shown: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 8,
     intensity: Annotated[float, typer.Option(help="In (0, 1].")] = 1.0,
     faces: FacesOption = Faces.detect,
@@ -180,7 +260,7 @@ def evaluate_command(
     data: Annotated[
         list[Path], typer.Option(help="Labelled set, a folder of classes or a parquet file; again.")
     ],
-    synthesizer: SynthesizerOption = "pixel",
+    synthesizer: SynthesizerOption = "auto",
     reference: Annotated[
         Path | None,
         typer.Option(help="Real faces for classes of which the data has fewer than 10."),
@@ -346,7 +426,7 @@ def _reported() -> Iterator[None]:
             warnings.showwarning = show
             yield
     except KeyboardInterrupt:
-        console.print("[red]interrupted[/]; what was made until now is kept and listed")
+        console.print("[red]interrupted[/]; what was made until now is kept")
         raise typer.Exit(130) from None
     except (ExpraugError, OSError, ValueError) as error:
         console.print(f"[red]error:[/] {escape(str(error).strip())}")
@@ -361,21 +441,34 @@ def _open_cache(folder: Path, *, readonly: bool = False) -> SynthesisCache:
     return SynthesisCache(folder, readonly=readonly)
 
 
+def _print_plan(report: Report) -> None:
+    _print_classes(report, "to make", report.planned)
+    for reason, count in sorted(report.skipped.items()):
+        typer.echo(f"{count:,} sources of which nothing is made: {reason}")
+    typer.echo("Files that turn out to be damaged, or to hold no face, will make it fewer.")
+
+
 def _print_report(report: Report) -> None:
     rows = [("made", report.made), ("from cache", report.cached)]
     rows += [(f"skipped: {reason}", count) for reason, count in sorted(report.skipped.items())]
     _print_table(("faces", "number"), [(name, f"{n:,}") for name, n in rows])
-    names = sorted(report.sources.keys() | report.synthetic.keys())
-    columns: list[Mapping[str, int]] = [report.sources, report.originals, report.synthetic]
+    _print_classes(report, "synthetic", report.synthetic)
+    typer.echo(f"identity gate: {report.gate}")
+    if report.complete:
+        typer.echo(f"manifest: {report.manifest}")
+    else:
+        typer.echo("this shard is done; the set is complete when all of them are")
+
+
+def _print_classes(report: Report, title: str, made: Mapping[str, int]) -> None:
+    names = sorted(report.sources.keys() | made.keys())
+    columns: list[Mapping[str, int]] = [report.sources, report.originals, made]
     counts = [[column.get(name, 0) for column in columns] for name in names]
     table = [
-        (name, *(f"{n:,}" for n in (before, original, synthetic, original + synthetic)))
-        for name, (before, original, synthetic) in zip(names, counts, strict=True)
+        (name, *(f"{n:,}" for n in (before, original, new, original + new)))
+        for name, (before, original, new) in zip(names, counts, strict=True)
     ]
-    titles = ("class", "source", "copied", "synthetic", "in the expanded set")
-    _print_table(titles, table)
-    typer.echo(f"identity gate: {report.gate}")
-    typer.echo(f"manifest: {report.manifest}")
+    _print_table(("class", "source", "copied", title, "in the expanded set"), table)
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from expraug import __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
-from expraug.expand.preview import CAPTION, CELL, GAP, spread
+from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 
@@ -69,7 +69,7 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
     assert names == {
         *(f"happy/neutral{i}__pixel_{level}_0.webp" for i in (0, 1) for level in ("0.80", "1.00")),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
-        "manifest.parquet",
+        *("manifest.parquet", "README.md", "contact_sheet.jpg"),
     }
     assert "from cache              │      4" in run(*arguments).stdout
     rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
@@ -96,7 +96,7 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path) -> None:
     common = ("expand", faces, out, "--no-gate", "--faces", "crop")
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
-    assert {p.name for p in out.iterdir()} == {"0", "1", "manifest.parquet"}
+    assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
 
 
 def test_errors_are_one_line(faces: Path, tmp_path: Path) -> None:
@@ -200,3 +200,27 @@ def test_cache_verify_finds_damage(cache: Path) -> None:
     run("cache", "verify", cache, "--repair")
     run("cache", "verify", cache)
     assert "│       2 │" in run("cache", "info", cache).stdout
+
+
+def test_dry_run(faces: Path, tmp_path: Path) -> None:
+    (faces / "happy" / "happy0.jpg").unlink()
+    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--faces", "crop")
+    output = run(*arguments, "--balance", "--with-originals").stdout
+    assert "│ happy   │      1 │      1 │       1 │                   2 │" in output
+    assert "│ neutral │      2 │      2 │       0 │                   2 │" in output
+    assert "2 sources of which nothing is made: not_chosen" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
+    arguments = ["expand", faces, tmp_path / "out", "--no-gate", "--faces", "crop"]
+    arguments += ["--write", "webdataset", "--chunk-size", "1", "--max-per-source", "1"]
+    output = run(*arguments, "--shard", "1/2").stdout
+    assert "this shard is done" in output
+    assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
+    assert "with another quota" in error(*arguments, "--per-class", "1")
+    run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
+    assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
+    assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
+    assert "no size" in error(*arguments, "--max-file-size", "much")
+    assert "another max_bytes" in error(*arguments, "--resume", "--max-file-size", "1G")

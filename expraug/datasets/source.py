@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from torchvision.datasets import ImageFolder
 
+from expraug.datasets.image_column import ImageColumn
 from expraug.datasets.png import png
 from expraug.datasets.split import Split
 from expraug.errors import UnreadableImageError
-from expraug.faces.image import MAX_PIXELS, read_image
+from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, read_image
 
 IMAGE_COLUMNS = ("image", "img", "face")
 LABEL_COLUMNS = ("expression", "label", "labels", "emotion", "class")
@@ -49,14 +51,14 @@ class FaceItem:
     split: str | None = None
     votes: tuple[float, ...] | None = None
 
-    def read(self, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    def read(self, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES) -> np.ndarray:
         """Decode the face: (H, W) or (H, W, 3) uint8.
 
         Raises:
             UnreadableImageError, ImageTooLargeError: as `read_image` does; also for a box of which
                 nothing lies in the image.
         """
-        image = read_image(self.file, max_pixels=max_pixels)
+        image = read_image(self.file, max_pixels=max_pixels, max_bytes=max_bytes)
         if self.box is None:
             return image
         left, top, right, bottom = self.box
@@ -109,28 +111,33 @@ class FolderSource:
         self.root = Path(root)
         listed = ImageFolder(str(self.root), allow_empty=True)
         self.classes: list[str] = listed.classes
-        paths = [Path(path) for path, _ in listed.samples]
-        self._paths = paths
+        self._prefix = os.path.join(str(self.root), "")
+        self._paths = [path for path, _ in listed.samples]
         self._labels = [label for _, label in listed.samples]
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> FaceItem:
+        class_name, origin, stem = self._listed(index)
+        return FaceItem(stem, class_name, origin, Path(self._paths[index]))
+
+    def _listed(self, index: int) -> Listed:
         path = self._paths[index]
-        origin = path.relative_to(self.root).as_posix()
-        return FaceItem(path.stem, self.classes[self._labels[index]], origin, path)
+        stem = os.path.splitext(os.path.basename(path))[0]
+        origin = path[len(self._prefix) :].replace(os.sep, "/")
+        return Listed(self.classes[self._labels[index]], origin, stem)
 
     def listing(self) -> list[Listed]:
-        items = (self[i] for i in range(len(self)))
-        return [Listed(item.class_name, item.origin, item.stem) for item in items]
+        return [self._listed(index) for index in range(len(self))]
 
 
 class ParquetSource:
     """A parquet file in the `datasets` image format: a struct of bytes and path, and a label.
 
     Columns are found by their usual names: image (or img, face), expression (or label, emotion,
-    class), identity (or person, subject) where there is one.
+    class), identity (or person, subject) where there is one. Labels and names are kept in memory,
+    images are read as they are asked for; see `ImageColumn`.
 
     Raises:
         ValueError: no image or label column; the message lists the columns there are.
@@ -142,9 +149,9 @@ class ParquetSource:
         image = _column(schema.names, IMAGE_COLUMNS, self.path)
         label = _column(schema.names, LABEL_COLUMNS, self.path)
         person = next((c for c in PERSON_COLUMNS if c in schema.names), None)
-        columns = [c for c in (image, label, person) if c is not None]
-        table = pq.read_table(self.path, columns=columns, memory_map=True)
-        self._images = table[image]
+        self._images = ImageColumn(self.path, image)
+        columns = [c for c in (f"{image}.path", label, person) if c is not None]
+        table = pq.ParquetFile(self.path).read(columns)
         names = _class_names(schema.metadata or {}, label)
         values = table[label].to_pylist()
         self._labels = [
@@ -154,7 +161,8 @@ class ParquetSource:
         ]
         self.classes = names or sorted(set(self._labels))
         self._persons = table[person].to_pylist() if person else None
-        paths = pc.struct_field(table[image], "path").to_pylist()
+        named = image in table.column_names  # a struct of bytes alone has no paths to read
+        paths = pc.struct_field(table[image], [0]).to_pylist() if named else [None] * len(values)
         self._stems = [Path(p).stem if p else f"row{i:06d}" for i, p in enumerate(paths)]
 
     def __len__(self) -> int:
@@ -163,8 +171,8 @@ class ParquetSource:
     def __getitem__(self, index: int) -> FaceItem:
         person = None if self._persons is None else self._persons[index]
         identity = None if person is None else str(person)
-        file = (self._images[index].as_py() or {}).get("bytes") or b""
         label = self._labels[index]
+        file = self._images[index]
         return FaceItem(self._stems[index], label, f"row {index}", file, identity)
 
     def listing(self) -> list[Listed]:

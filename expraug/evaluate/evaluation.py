@@ -31,7 +31,7 @@ from expraug.evaluate.road import measure_speed, measure_untouched
 from expraug.evaluate.strata import Stratum, measure_strata, read_strata
 from expraug.evaluate.synthesis import Maker, sources_for
 from expraug.evaluate.use import measure_use
-from expraug.expand.expansion import check_device
+from expraug.expand.checks import check_device
 from expraug.expand.plan import SchemeLike
 from expraug.expressions import Expression
 from expraug.faces.identity import IdentityEncoder, create_identity_encoder

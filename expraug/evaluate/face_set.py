@@ -15,7 +15,7 @@ from torch import Tensor
 from expraug.datasets import FaceItem, person_split
 from expraug.datasets.source import FaceSource
 from expraug.errors import ExpraugError, NoFaceError
-from expraug.expand.expansion import open_face_set
+from expraug.expand.checks import open_face_set
 from expraug.expand.plan import SchemeLike, class_expressions
 from expraug.expressions import Expression
 from expraug.faces import align_image

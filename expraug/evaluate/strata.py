@@ -16,7 +16,7 @@ from expraug.evaluate.agreement import Agreement
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
 from expraug.evaluate.face_set import FaceSet
 from expraug.evaluate.identity import Identity
-from expraug.expand.expansion import SourceError
+from expraug.expand.checks import SourceError
 from expraug.expressions import Expression
 
 YAWS = (0, 10, 20, 35, 90)

@@ -1,9 +1,13 @@
 """Offline expansion: a set of faces in, its synthetic faces as files out, with a manifest."""
 
-from expraug.expand.expansion import DestinationError, Report, SourceError, expand
+from expraug.expand.checks import SourceError
+from expraug.expand.expansion import expand
 from expraug.expand.manifest import MANIFEST, SCHEMA, Row
+from expraug.expand.parts import DestinationError
 from expraug.expand.plan import Job, Plan
 from expraug.expand.preview import preview
+from expraug.expand.quota import Quota
+from expraug.expand.report import Report
 
 __all__ = [
     "MANIFEST",
@@ -11,6 +15,7 @@ __all__ = [
     "DestinationError",
     "Job",
     "Plan",
+    "Quota",
     "Report",
     "Row",
     "SourceError",

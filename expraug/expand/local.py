@@ -2,101 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-import xxhash
 from PIL import Image
 
-from expraug.augmenter import Draw, ExpressionAugmenter, Outcome
-from expraug.datasets.source import FaceItem, FaceSource
-from expraug.errors import ExpraugError, UnreadableImageError
-from expraug.expand.manifest import Row
+from expraug.augmenter import Draw, Outcome
+from expraug.datasets.source import FaceItem
+from expraug.errors import ExpraugError
+from expraug.expand.decoding import Decoded, decode
+from expraug.expand.manifest import Row, Tally
 from expraug.expand.naming import safe_name, synthetic_name
-from expraug.expand.plan import Job, Plan
-from expraug.expand.writing import ImageFormat, copy_file, encode, provenance, write_file
-from expraug.faces.image import MAX_PIXELS
-from expraug.faces.locate import Location, Locator
+from expraug.expand.plan import NOT_CHOSEN
+from expraug.expand.work import Work
+from expraug.expand.writers import Face, Writer, create_writer
+from expraug.expand.writing import ImageFormat, encode, provenance
+from expraug.faces.locate import Location
+from expraug.faces.recall import RecallingLocator
 
 BATCH_BYTES = 128 << 20
 """Pixels, sources and synthetics, that a batch holds at most, unless one source alone has more."""
 
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "MPO": ".jpg"}
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A job with its source's pixels; `reason` says why there are none, or nothing is drawn."""
-
-    job: Job
-    image: np.ndarray | None
-    digest: str | None
-    reason: str
-    message: str
-
-
-def decode(job: Job, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Read a job's source. Whatever is wrong with the file becomes a reason."""
-    file, image, digest = job.item.file, None, None
-    reason, message = job.reason, job.message
-    try:
-        if isinstance(file, Path) and not file.is_file():  # a pipe would block, a link may dangle
-            raise UnreadableImageError(f"{file}: not a file")
-        digest = _sha256(file)
-        image = job.item.read(max_pixels=max_pixels)
-    except ExpraugError as error:
-        reason, message = error.reason, str(error)
-    except Exception as error:  # whatever a decoder, or a decoder's plug-in, raises on damage
-        reason, message = UnreadableImageError.reason, f"{file!s:.200}: {error!r}"
-    if isinstance(file, Path):  # manifests travel; paths of this machine stay here
-        message = message.replace(str(file), job.item.origin)
-    return Decoded(job, image, digest, reason, message)
-
-
-def _sha256(file: Path | bytes) -> str:
-    if isinstance(file, bytes):
-        return hashlib.sha256(file).hexdigest()
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-class RecallingLocator:
-    """Remembers where the faces of the images at hand are, so that each is looked for once.
-
-    Args:
-        locator: looks for the faces.
-    """
-
-    def __init__(self, locator: Locator) -> None:
-        self.locator = locator
-        self.fingerprint, self.constant = locator.fingerprint, locator.constant
-        self.landmarks = getattr(locator, "landmarks", False)
-        self._known: dict[int, tuple[np.ndarray, Location | None]] = {}
-
-    def forget(self) -> None:
-        """Let go of the images at hand."""
-        self._known.clear()
-
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Location | None]:
-        new = [
-            image for image in {id(i): i for i in images}.values() if id(image) not in self._known
-        ]
-        for image, location in zip(new, self.locator(new) if new else [], strict=True):
-            self._known[id(image)] = (
-                image,
-                location,
-            )  # the image too, so that its id stays its own
-        return [self._known[id(image)][1] for image in images]
+_MESSAGES = {"identity_lost": "the gate found that it no longer shows the same person"}
 
 
 @dataclass(frozen=True)
@@ -109,106 +42,122 @@ class _Result:
     message: str = ""
 
 
+@dataclass
+class _Chunk:
+    """A chunk that is being worked on."""
+
+    number: int
+    size: int
+    writer: Writer
+    rows: list[Row] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A row, or the copy of an original, that waits for its file; or the end of a chunk."""
+
+    chunk: _Chunk
+    row: Row | None = None
+    face: Future[Face | str] | Future[Face] | None = None
+
+
 class LocalEngine:
-    """Carries a plan out in this process, in the order of the source set.
+    """Carries chunks out in this process, one after the other.
 
     Memory is bounded: about two batches and a few images for each thread are held at a time.
 
     Args:
-        plan: what to make.
-        augmenter: makes it; if it detects faces, on a `RecallingLocator`.
-        folder: the expanded set.
-        image_format: of the synthetic faces.
-        with_originals: copy readable sources too, under their class.
-        max_pixels: larger sources are skipped.
-        num_workers: threads that decode, and as many that encode.
-
-    Attributes:
-        sources, originals: sources that were worked on, and copied along, by class folder.
+        work: what to do.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        augmenter: ExpressionAugmenter,
-        folder: Path,
-        *,
-        image_format: ImageFormat = "png",
-        with_originals: bool = False,
-        max_pixels: int = MAX_PIXELS,
-        num_workers: int = 4,
-    ) -> None:
-        self.plan = plan
-        self.augmenter = augmenter
-        self.folder = folder
-        self.image_format: ImageFormat = image_format
-        self.with_originals = with_originals
-        self.max_pixels = max_pixels
-        self.num_workers = max(1, num_workers)
-        self.sources: Counter[str] = Counter()
-        self.originals: Counter[str] = Counter()
-        self._name = augmenter.synthesizer.name
-        self._fingerprint = augmenter.synthesizer.fingerprint
-        self._taken: set[int] = set()
-        self._pending: deque[tuple[Row | None, Future[str] | None]] = deque()
+    def __init__(self, work: Work) -> None:
+        self.work, self.plan, self.augmenter = work, work.plan, work.augmenter
+        self._name = work.augmenter.synthesizer.name
+        self._fingerprint = work.augmenter.synthesizer.fingerprint
+        self._label = {name: i for i, name in enumerate(work.plan.classes)}
+        self._pending: deque[_Pending] = deque()
+        self._begun: dict[int, _Chunk] = {}
 
     def run(
-        self,
-        source: FaceSource,
-        emit: Callable[[Row], None],
-        advance: Callable[[int], None] = lambda count: None,
+        self, chunks: Iterable[int], advance: Callable[[int], None] = lambda count: None
     ) -> None:
-        """Expand a source set.
+        """Expand chunks of the source set.
 
         Args:
-            source: the set.
-            emit: called with each row once its file is there; also with those of files that are
-                there when an exception or Ctrl-C ends the run.
-            advance: called with a number of sources that were worked on.
+            chunks: their numbers.
+            advance: called with the number of sources of each chunk that is done.
 
         Raises:
             ExpraugError: nothing can be made at all, as without weights.
             OSError: the folder cannot be written to.
         """
-        readers = ThreadPoolExecutor(self.num_workers, "expraug-decode")
-        writers = ThreadPoolExecutor(self.num_workers, "expraug-encode")
+        threads = max(1, self.work.num_workers)
+        readers = ThreadPoolExecutor(threads, "expraug-decode")
+        writers = ThreadPoolExecutor(threads, "expraug-encode")
+        cache = self.augmenter.cache
         try:
-            for batch in self._batches(self._decoded(source, readers)):
-                before = len(self._pending)
-                self._work(batch, writers)
-                self._settle(before, emit)
-                advance(len(batch))
-            self._settle(len(self._pending), emit)
+            with nullcontext() if cache is None else cache.filling():
+                for chunk, batch, last in self._batches(self._decoded(chunks, readers)):
+                    before = len(self._pending)
+                    self._work(chunk, batch, writers)
+                    if last:
+                        self._pending.append(_Pending(chunk))
+                    self._settle(before, advance)
+            self._settle(len(self._pending), advance)
         finally:
             for pool in (readers, writers):
                 pool.shutdown(wait=True, cancel_futures=True)
-            self._rescue(emit)
+            for unfinished in self._begun.values():
+                unfinished.writer.abort()
+            self._begun.clear()
+            self._pending.clear()
 
-    def _decoded(self, source: FaceSource, readers: ThreadPoolExecutor) -> Iterator[Decoded]:
-        ahead: deque[Future[Decoded]] = deque()
-        for index in range(len(source)):
-            job = self.plan.job(source[index])
-            ahead.append(readers.submit(decode, job, self.max_pixels))
-            if len(ahead) > 2 * self.num_workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    def _begin(self, number: int) -> _Chunk:
+        parts, classes = self.work.parts, self.plan.classes
+        writer = create_writer(self.work.write, parts.folder, parts.staging, number, classes)
+        self._begun[number] = _Chunk(number, len(self.work.indices(number)), writer)
+        return self._begun[number]
 
-    def _batches(self, decoded: Iterator[Decoded]) -> Iterator[list[Decoded]]:
+    def _decoded(
+        self, chunks: Iterable[int], readers: ThreadPoolExecutor
+    ) -> Iterator[tuple[_Chunk, Decoded, bool]]:
+        ahead: deque[tuple[_Chunk, Future[Decoded], bool]] = deque()
+        for number in chunks:
+            chunk, indices = self._begin(number), self.work.indices(number)
+            for index in indices:
+                ahead.append((chunk, self._read(index, readers), index == indices[-1]))
+                if len(ahead) > 2 * self.work.num_workers:
+                    chunk_of, decoded, last = ahead.popleft()
+                    yield chunk_of, decoded.result(), last
+        for chunk_of, decoded, last in ahead:
+            yield chunk_of, decoded.result(), last
+
+    def _read(self, index: int, readers: ThreadPoolExecutor) -> Future[Decoded]:
+        job = self.plan.job(self.work.source[index], index)
+        if job.reason == NOT_CHOSEN and not self.work.with_originals:  # nothing needs its pixels
+            unread: Future[Decoded] = Future()
+            unread.set_result(Decoded(job, None, None, job.reason, job.message))
+            return unread
+        return readers.submit(decode, job, self.work.max_pixels, self.work.max_bytes)
+
+    def _batches(
+        self, decoded: Iterator[tuple[_Chunk, Decoded, bool]]
+    ) -> Iterator[tuple[_Chunk, list[Decoded], bool]]:
+        """Yield batches of one chunk each, and whether they are its last."""
         batch: list[Decoded] = []
         faces = size = 0
-        for item in decoded:
+        for chunk, item, last in decoded:
             batch.append(item)
             if item.image is not None:
                 faces += len(item.job.draws)
                 size += item.image.nbytes * (1 + len(item.job.draws))
-            if faces >= self.augmenter.batch_size or size >= BATCH_BYTES or len(batch) >= 1024:
-                yield batch
+            full = faces >= self.augmenter.batch_size or size >= BATCH_BYTES or len(batch) >= 1024
+            if full or last:
+                yield chunk, batch, last
                 batch, faces, size = [], 0, 0
-        if batch:
-            yield batch
 
-    def _work(self, batch: list[Decoded], writers: ThreadPoolExecutor) -> None:
+    def _work(self, chunk: _Chunk, batch: list[Decoded], writers: ThreadPoolExecutor) -> None:
         """Synthesize a batch and queue its rows, in order, with the files that they wait for."""
         able = [i for i, d in enumerate(batch) if d.image is not None and d.job.draws]
         made = self._synthesize([batch[i] for i in able]) if able else []
@@ -216,23 +165,28 @@ class LocalEngine:
         for i, decoded in enumerate(batch):
             item = decoded.job.item
             folder = safe_name(item.class_name)
-            self.sources[folder] += 1
-            if self.with_originals and decoded.image is not None:
-                path = self.folder / self._claim(_original_name(item))
-                self.originals[folder] += 1
-                copied = writers.submit(_copy, item, path)
-                self._pending.append((None, copied))
+            chunk.tally.sources[folder] += 1
+            if self.work.with_originals and decoded.image is not None:
+                chunk.tally.originals[folder] += 1
+                name = _original(self.plan.original(item), item)
+                face = Face(name, self._label[folder], item.content(), item, None)
+                self._pending.append(
+                    _Pending(chunk, None, writers.submit(chunk.writer.stage, face))
+                )
             if i in results:
-                self._queue(decoded, results[i], writers)
+                self._queue(chunk, decoded, results[i], writers)
             else:
-                self._pending.append((self._row(decoded), None))
+                self._pending.append(_Pending(chunk, self._row(decoded)))
 
-    def _queue(self, decoded: Decoded, result: _Result, writers: ThreadPoolExecutor) -> None:
+    def _queue(
+        self, chunk: _Chunk, decoded: Decoded, result: _Result, writers: ThreadPoolExecutor
+    ) -> None:
         faces = result.location.faces if result.location else None
         if result.reason:
             row = replace(self._row(decoded), reason=result.reason, message=result.message)
-            self._pending.append((replace(row, faces=faces or 0), None))
+            self._pending.append(_Pending(chunk, replace(row, faces=faces or 0)))
             return
+        item = decoded.job.item
         for draw, outcome in zip(decoded.job.draws, result.outcomes, strict=True):
             row = replace(
                 self._row(decoded),
@@ -245,16 +199,15 @@ class LocalEngine:
                 score_identity=outcome.scores.get("identity"),
             )
             if outcome.target is None:
-                self._pending.append((row, None))
+                self._pending.append(_Pending(chunk, row))
                 continue
-            stem = decoded.job.item.stem
-            name = synthetic_name(stem, self._name, draw.level, draw.variant, self.image_format)
-            file = self._claim(f"{self.plan.folders[draw.target]}/{name}")
-            row = replace(row, file=file, status="cached" if outcome.cached else "made")
-            xmp = provenance(self._fingerprint, str(draw.target), draw.level / 100, stem)
-            path = self.folder / file
-            saved = writers.submit(_save, outcome.image, path, self.image_format, xmp)
-            self._pending.append((row, saved))
+            row = replace(row, status="cached" if outcome.cached else "made")
+            folder, kind = self.plan.folders[draw.target], self.work.image_format
+            name = synthetic_name(item.stem, self._name, draw.level, draw.variant, kind)
+            face = Face(f"{folder}/{name}", self._label[folder], b"", item, row)
+            xmp = provenance(self._fingerprint, str(draw.target), draw.level / 100, item.stem)
+            saved = writers.submit(_save, chunk.writer, face, outcome, kind, xmp)
+            self._pending.append(_Pending(chunk, row, saved))
 
     def _row(self, decoded: Decoded) -> Row:
         item, image = decoded.job.item, decoded.image
@@ -296,8 +249,7 @@ class LocalEngine:
             self.augmenter.locator.forget()
         sources = [d.image for d in batch if d.image is not None]
         locations = self.augmenter.locate(sources)
-        images: list[np.ndarray] = []
-        draws: list[Draw | None] = []
+        images, draws = [], list[Draw]()
         for image, location, decoded in zip(sources, locations, batch, strict=True):
             if location is not None:
                 images += [image] * len(decoded.job.draws)
@@ -310,71 +262,48 @@ class LocalEngine:
             for location, decoded in zip(locations, batch, strict=True)
         ]
 
-    def _claim(self, file: str) -> str:
-        """Return a file name that this run has not used: a set may hold synthetics of its own."""
-        path, number = Path(file), 1
-        while True:
-            key = xxhash.xxh64_intdigest(file.encode())
-            if key not in self._taken:
-                self._taken.add(key)
-                return file
-            number += 1
-            file = path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix()
-
-    def _settle(self, count: int, emit: Callable[[Row], None]) -> None:
-        """Wait for the files of the oldest rows in the queue and pass these rows on."""
+    def _settle(self, count: int, advance: Callable[[int], None]) -> None:
+        """Wait for the files of the oldest rows in the queue; commit chunks that are whole."""
         for _ in range(count):
-            row, file = self._pending[0]
-            failure = file.result() if file else ""
+            pending = self._pending[0]
+            chunk, row = pending.chunk, pending.row
+            face = pending.face.result() if pending.face else None
+            file = chunk.writer.append(face) if isinstance(face, Face) else None
             self._pending.popleft()
             if row is not None:
-                emit(_failed(row, failure) if failure else row)
-
-    def _rescue(self, emit: Callable[[Row], None]) -> None:
-        """Pass on the rows whose files are there, when a run ends early."""
-        while self._pending:
-            row, file = self._pending.popleft()
-            with suppress(Exception):
-                if row is not None and (file is None or (file.done() and not file.cancelled())):
-                    failure = file.result() if file else ""
-                    emit(_failed(row, failure) if failure else row)
-
-
-_MESSAGES: dict[str, str] = {
-    "identity_lost": "the gate found that it no longer shows the same person",
-}
+                failed = _failed(row, face) if isinstance(face, str) else row
+                chunk.rows.append(replace(failed, file=file) if file else failed)
+            elif pending.face is None:
+                chunk.writer.close()
+                self.work.parts.commit(chunk.number, chunk.rows, chunk.tally)
+                del self._begun[chunk.number]
+                advance(chunk.size)
 
 
 def _failed(row: Row, failure: str) -> Row:
-    return replace(row, file=None, status="skipped", reason="not_encodable", message=failure)
+    return replace(row, status="skipped", reason="not_encodable", message=failure)
 
 
-def _save(image: np.ndarray, path: Path, image_format: ImageFormat, xmp: str) -> str:
-    """Write a synthetic face; return "" or why the format cannot hold it."""
+def _save(
+    writer: Writer, face: Face, outcome: Outcome, image_format: ImageFormat, xmp: str
+) -> Face | str:
+    """Stage a synthetic face, or return why the format cannot hold it."""
     try:
-        data = encode(image, image_format, xmp)
+        data = encode(outcome.image, image_format, xmp)
     except (ValueError, OSError) as error:
-        return f"{image_format} cannot hold {image.shape[1]}x{image.shape[0]} pixels: {error}"
-    write_file(path, data)
-    return ""
+        height, width = outcome.image.shape[:2]
+        return f"{image_format} cannot hold {width}x{height} pixels: {error}"
+    return writer.stage(replace(face, data=data))
 
 
-def _copy(item: FaceItem, path: Path) -> str:
-    copy_file(item.content(), path)
-    return ""
-
-
-def _original_name(item: FaceItem) -> str:
-    """Return where a source is copied to: under its class, by its own name where it is a file."""
-    if item.box is not None:
-        return f"{safe_name(item.class_name)}/{safe_name(item.stem)}.png"
-    if isinstance(item.file, Path):
-        *folders, name = Path(item.origin).parts
-        stem, suffix = Path(name).stem, Path(name).suffix
-        if folders[:1] != [item.class_name]:  # a set whose folders are no classes
-            folders, stem = [item.class_name], item.stem
-        return "/".join([*map(safe_name, folders), safe_name(stem) + suffix])
-    with Image.open(io.BytesIO(item.file)) as image:
+def _original(path: str, item: FaceItem) -> str:
+    """Return the path of a copy, with the suffix that an image without a file name lacks."""
+    suffix = PurePosixPath(path).suffix
+    known = suffix.lower() in Image.registered_extensions()
+    if known and item.box is None:
+        return path
+    content = item.content()  # of a box, a PNG
+    with Image.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
         kind = image.format or "PNG"
-    suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
-    return f"{safe_name(item.class_name)}/{safe_name(item.stem)}{suffix}"
+    stem = path.removesuffix(suffix) if known else path
+    return stem + _SUFFIXES.get(kind, f".{kind.lower()}")

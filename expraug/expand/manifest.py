@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +39,8 @@ SCHEMA = pa.schema(
 )
 """Columns of the manifest; they are described at `Row`."""
 
-_SETTINGS = b"expraug"
-_ROWS_AT_ONCE = 2000
+_SETTINGS, _TALLY = b"expraug", b"expraug.tally"
+ROWS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,8 @@ class Row:
     """One row of the manifest. What is not known is None.
 
     Args:
-        file: the synthetic face, relative to the manifest; None if none was written.
+        file: the synthetic face, relative to the manifest; in a tar or parquet file, that file's
+            path and the name in it. None if none was written.
         source: where the source came from: its path relative to the source set, or "row 17".
         source_class: the source's class, in the source set's own words.
         identity: who it shows, if the source set says.
@@ -88,61 +88,91 @@ class Row:
     height: int | None = None
 
 
-class ManifestWriter:
-    """Streams rows into a temporary file that takes the manifest's name when the block is left.
-
-    It does so also when an exception or Ctrl-C ends the block: what was made until then is listed.
+@dataclass
+class Tally:
+    """Counts that the rows of a manifest do not hold, kept in its metadata.
 
     Args:
-        folder: the expanded set.
+        sources: sources that were worked on, by class folder.
+        originals: sources that were copied along, by class folder.
+    """
+
+    sources: Counter[str] = field(default_factory=Counter)
+    originals: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Add another tally to this one."""
+        self.sources.update(other.sources)
+        self.originals.update(other.originals)
+
+
+def table_of(rows: Iterable[Row]) -> pa.Table:
+    """Return rows as a table."""
+    return pa.Table.from_pylist([values_of(row) for row in rows], SCHEMA)
+
+
+class ManifestWriter:
+    """Streams tables of rows into a parquet file.
+
+    Args:
+        path: the file.
         settings: JSON values that decide what is made; kept in the file for `read_settings`.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.path = folder / MANIFEST
-        self._partial = folder / f".{MANIFEST}.{uuid.uuid4().hex}.tmp"
-        schema = SCHEMA.with_metadata({_SETTINGS: json.dumps(settings, sort_keys=True).encode()})
-        self._writer = pq.ParquetWriter(self._partial, schema)
-        self._rows: list[dict[str, Any]] = []
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._schema = SCHEMA.with_metadata(
+            {_SETTINGS: json.dumps(settings, sort_keys=True).encode()}
+        )
+        self._writer = pq.ParquetWriter(path, self._schema)
+        self._tables: list[pa.Table] = []
 
-    def append(self, row: Row) -> None:
-        """Add a row."""
-        values = {k: _text(v) if isinstance(v, str) else v for k, v in asdict(row).items()}
-        self._rows.append(values)
-        if len(self._rows) >= _ROWS_AT_ONCE:
+    def append(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._tables.append(table.replace_schema_metadata(self._schema.metadata))
+        if sum(map(len, self._tables)) >= ROWS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-        self._rows.clear()
+        self._writer.write_table(pa.concat_tables(self._tables))
+        self._tables.clear()
 
-    def __enter__(self) -> ManifestWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if self._rows:
-                self._flush()
-            self._writer.close()
-            os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+    def close(self, tally: Tally) -> None:
+        """Write what is left, and the tally."""
+        if self._tables:
+            self._flush()
+        counts = {name: dict(sorted(c.items())) for name, c in vars(tally).items()}
+        self._writer.add_key_value_metadata({_TALLY: json.dumps(counts, sort_keys=True).encode()})
+        self._writer.close()
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the settings that a folder's manifest was written with; None if they are not known."""
+def read_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of a manifest, some thousands in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def read_tally(path: Path) -> Tally:
+    """Return the tally of a manifest."""
+    counts = json.loads(pq.read_metadata(path).metadata[_TALLY])
+    return Tally(**{name: Counter(values) for name, values in counts.items()})
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """Return the settings that a manifest was written with; None if they are not known."""
     try:
-        metadata = pq.read_schema(folder / MANIFEST).metadata or {}
+        metadata = pq.read_schema(path).metadata or {}
         return json.loads(metadata[_SETTINGS])
     except (OSError, KeyError, ValueError):  # pyarrow's errors on damaged files are ValueErrors
         return None
 
 
-def _text(value: str) -> str:
+def values_of(row: Row) -> dict[str, Any]:
+    """Return the columns of a row."""
+    values = ((name, getattr(row, name)) for name in SCHEMA.names)
+    return {k: clean_text(v) if isinstance(v, str) else v for k, v in values}
+
+
+def clean_text(value: str) -> str:
     """Return text that UTF-8 can hold: file names may carry bytes that are no text."""
     return value.encode("utf-8", "replace").decode()

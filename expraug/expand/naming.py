@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import PurePosixPath
 
 import xxhash
 
@@ -15,6 +19,7 @@ _FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows
 
 
+@lru_cache(maxsize=4096)
 def safe_name(name: str) -> str:
     """Return a name as one component of a path: never a separator, "..", hidden or over-long.
 
@@ -36,3 +41,28 @@ def synthetic_name(stem: str, synthesizer: str, level: int, variant: int, image_
     suffix = "jpg" if image_format == "jpeg" else image_format
     name = f"{safe_name(stem)}__{safe_name(synthesizer)}_{level / 100:.2f}_{variant}"
     return f"{name}.{suffix}"
+
+
+def original_path(class_name: str, origin: str, stem: str) -> str:
+    """Return where a source is copied to: its own path in a set of files, else `<class>/<stem>`.
+
+    What `<class>/<stem>` lacks, a suffix, the image itself tells.
+    """
+    path = PurePosixPath(origin)
+    *folders, name = path.parts
+    if folders[:1] != [class_name]:  # a row of a file, or a set whose folders are no classes
+        return f"{safe_name(class_name)}/{safe_name(stem)}"
+    suffix = PurePosixPath(name).suffix
+    return "/".join([*map(safe_name, folders), safe_name(name.removesuffix(suffix)) + suffix])
+
+
+def digest_of(origin: str) -> str:
+    """Return 16 hexadecimal digits that tell a source from the others of its set."""
+    return xxhash.xxh64_hexdigest(origin.encode("utf-8", "replace"))
+
+
+def clashing(names: Sequence[str]) -> list[int]:
+    """Return the indices of names that are not alone, on file systems that ignore case as well."""
+    keys = [xxhash.xxh64_intdigest(n.casefold().encode("utf-8", "replace")) for n in names]
+    counts = Counter(keys)
+    return [i for i, key in enumerate(keys) if counts[key] > 1]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import numpy as np
-import xxhash
 
 from expraug.augmenter import Draw, ExpressionAugmenter
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
-from expraug.expand.naming import safe_name
+from expraug.expand.naming import clashing, digest_of, original_path, safe_name
+from expraug.expand.quota import Quota, choose
 from expraug.expressions import Expression, LabelScheme
 
 SchemeLike = LabelScheme | str | Mapping[str, str | None]
+
+NOT_CHOSEN = "not_chosen"
+"""Reason of sources of which nothing is made because enough is made of others."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,13 @@ class Plan:
         variants: how many variants are made for each target and intensity.
         variants_there: how many the synthesizer has.
         seed: decides which variants are taken where the synthesizer has more.
+        classes: folder name of each class of the expanded set, those of the source set first: the
+            position is the label.
         renamed: by origin, another stem for sources whose synthetic faces would get the names of
             another's.
+        renamed_originals: by origin, another path for sources whose copy would get that of another
+            or of a synthetic face.
+        chosen: (sources, draws) bool, which of the draws that are possible are made; None: all.
     """
 
     expression_of: Mapping[str, Expression | None]
@@ -57,7 +65,10 @@ class Plan:
     variants: int = 1
     variants_there: int = 1
     seed: int = 0
+    classes: Sequence[str] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed_originals: Mapping[str, str] = field(default_factory=dict)
+    chosen: np.ndarray | None = None
 
     @classmethod
     def create(
@@ -71,6 +82,7 @@ class Plan:
         variants: int = 1,
         seed: int = 0,
         listing: Sequence[Listed] = (),
+        quota: Quota | None = None,
     ) -> Plan:
         """Plan an expansion.
 
@@ -83,6 +95,7 @@ class Plan:
             variants: for each target and intensity.
             seed: any integer.
             listing: the source set's items, among which names are kept apart.
+            quota: how many are made; None: all that can be.
 
         Raises:
             LabelError: no class means an expression, or a target is no expression.
@@ -104,24 +117,46 @@ class Plan:
         augmenter.require(sorted(wanted))
         known = class_expressions(classes, scheme)
         names = {e: name for name, e in known.items() if e is not None}
-        makes = {
-            source: tuple(t for t in augmenter.available(source) if t in wanted)
-            for source in Expression
-        }
-        return cls(
+        folders = {t: safe_name(names.get(t, str(t))) for t in sorted(wanted)}
+        plan = cls(
+            classes=list(dict.fromkeys([*map(safe_name, classes), *folders.values()])),
             expression_of=known,
-            makes=makes,
-            folders={t: safe_name(names.get(t, str(t))) for t in sorted(wanted)},
+            makes={
+                source: tuple(t for t in augmenter.available(source) if t in wanted)
+                for source in Expression
+            },
+            folders=folders,
             levels=tuple(sorted({round(float(i) * 100) for i in intensities})),
             variants=variants,
             variants_there=synthesizer.variants,
             seed=seed,
-            renamed=_renamed(listing, known, makes),
         )
+        renamed = plan._distinct_stems(listing)
+        plan = replace(
+            plan,
+            renamed=renamed,
+            renamed_originals=plan._distinct_originals(listing, renamed, synthesizer.name),
+        )
+        if quota is None or not listing:
+            return plan
+        expressions = [known.get(listed.class_name) for listed in listing]
+        limits = quota.limits(expressions, list(folders), fixed=targets is not None)
+        origins = [listed.origin for listed in listing]
+        repeats = len(plan.levels) * variants
+        chosen = choose(
+            expressions, origins, plan.makes, limits, repeats, quota.max_per_source, seed
+        )
+        return replace(plan, chosen=chosen)
 
-    def job(self, item: FaceItem) -> Job:
-        """Return what is to be made of a source."""
-        item = replace(item, stem=self.renamed.get(item.origin, item.stem))
+    def job(self, item: FaceItem, index: int | None = None) -> Job:
+        """Return what is to be made of a source.
+
+        Args:
+            item: the source.
+            index: its position in the listing, which a plan with `chosen` needs.
+        """
+        if item.origin in self.renamed:
+            item = replace(item, stem=self.renamed[item.origin])
         if item.class_name not in self.expression_of:
             message = f"class {item.class_name!r} is none of {', '.join(self.expression_of)}"
             return Job(item, reason=LabelError.reason, message=message)
@@ -136,39 +171,70 @@ class Plan:
             asked = ", ".join(map(str, self.folders))
             message = f"none of what is asked for ({asked}) can be made of {source}"
             return Job(item, reason=UnsupportedExpressionError.reason, message=message)
-        draws = (
+        draws = [
             Draw(target, level, variant)
             for target in self.makes[source]
             for level in self.levels
             for variant in self._variants(item)
-        )
+        ]
+        if self.chosen is not None and index is not None:
+            draws = [d for d, made in zip(draws, self.chosen[index], strict=False) if made]
+            if not draws:
+                return Job(item, reason=NOT_CHOSEN, message="enough faces are made of others")
         return Job(item, tuple(draws))
+
+    def jobs(self, listing: Sequence[Listed]) -> Iterator[Job]:
+        """Yield the job of every item of a listing, with no file to work on."""
+        for index, listed in enumerate(listing):
+            yield self.job(FaceItem(listed.stem, listed.class_name, listed.origin, b""), index)
+
+    def original(self, item: FaceItem) -> str:
+        """Return the path that a source is copied to; see `original_path`."""
+        path = original_path(item.class_name, item.origin, item.stem)
+        return self.renamed_originals.get(item.origin, path)
 
     def _variants(self, item: FaceItem) -> list[int]:
         if self.variants == self.variants_there:
             return list(range(self.variants))
-        name = int(_digest(item.origin), 16)
+        name = int(digest_of(item.origin), 16)
         chosen = np.random.default_rng([abs(self.seed), name]).permutation(self.variants_there)
         return sorted(chosen[: self.variants].tolist())
 
+    def _targets(self, listed: Listed) -> tuple[Expression, ...]:
+        source = self.expression_of.get(listed.class_name)
+        return () if source is None else self.makes[source]
 
-def _renamed(
-    listing: Sequence[Listed],
-    expression_of: Mapping[str, Expression | None],
-    makes: Mapping[Expression, tuple[Expression, ...]],
-) -> dict[str, str]:
-    """Give sources of one stem and one target a hash of their origin in their stem."""
-    claims: dict[tuple[Expression, str], list[Listed]] = defaultdict(list)
-    for listed in listing:
-        source = expression_of.get(listed.class_name)
-        for target in () if source is None else makes[source]:
-            claims[target, listed.stem].append(listed)
-    clashing = {listed for found in claims.values() if len(found) > 1 for listed in found}
-    return {c.origin: f"{c.stem}-{_digest(c.origin)[:8]}" for c in clashing}
+    def _distinct_stems(self, listing: Sequence[Listed]) -> dict[str, str]:
+        """Give sources of one stem and one target a hash of their origin in their stem."""
+        claims = [
+            (listed, f"{int(target)}/{safe_name(listed.stem)}")
+            for listed in listing
+            for target in self._targets(listed)
+        ]
+        found = {claims[i][0] for i in clashing([name for _, name in claims])}
+        return {c.origin: f"{c.stem}-{digest_of(c.origin)}" for c in found}
+
+    def _distinct_originals(
+        self, listing: Sequence[Listed], renamed: Mapping[str, str], synthesizer: str
+    ) -> dict[str, str]:
+        """Give originals that would have one name, or that of a synthetic face, a hash as well."""
+        paths = [original_path(c.class_name, c.origin, c.stem) for c in listing]
+        mark = f"__{safe_name(synthesizer)}_"
+        found = set(clashing(paths))
+        alike = [i for i, path in enumerate(paths) if mark in path]  # may be one of an earlier run
+        if alike:
+            made = {
+                f"{self.folders[target]}/{safe_name(renamed.get(c.origin, c.stem))}".casefold()
+                for c in listing
+                for target in self._targets(c)
+            }
+            found |= {i for i in alike if paths[i].rpartition(mark)[0].casefold() in made}
+        return {listing[i].origin: _with_digest(paths[i], listing[i].origin) for i in sorted(found)}
 
 
-def _digest(origin: str) -> str:
-    return xxhash.xxh64_hexdigest(origin.encode("utf-8", "replace"))
+def _with_digest(path: str, origin: str) -> str:
+    suffix = PurePosixPath(path).suffix if "/" in origin else ""
+    return f"{path.removesuffix(suffix)}-{digest_of(origin)}{suffix}"
 
 
 def class_expressions(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,25 +83,19 @@ def encode(image: np.ndarray, image_format: ImageFormat, xmp: str) -> bytes:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent, whatever happens; folders are made."""
-    with _replacing(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, path.parent) as partial:
         partial.write_bytes(data)
 
 
-def copy_file(source: Path | bytes, path: Path) -> None:
-    """Copy a file, given by path or content, as `write_file` writes."""
-    with _replacing(path) as partial:
-        if isinstance(source, bytes):
-            partial.write_bytes(source)
-        else:
-            shutil.copyfile(source, partial)
-
-
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{uuid.uuid4().hex}.tmp"
+def replacing(path: Path, staging: Path) -> Iterator[Path]:
+    """Give a temporary path in a folder of the same file system; what was written there becomes
+    `path` when the block is left, unless by an exception."""
+    partial = staging / f".{uuid.uuid4().hex}.tmp"
     try:
         yield partial
         os.replace(partial, path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expraug.faces.separable import is_upright, sample_upright
+
 TEMPLATE = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.551], [0.376, 0.726], [0.624, 0.726]], np.float64
 )
@@ -53,6 +55,10 @@ MAX_SUPERSAMPLING = 16
 """Beyond it a face is so large that skipping some of its pixels does not show."""
 
 
+CPU_CACHE_BYTES = 1 << 20
+"""Images are sampled so many at a time that their grids stay in a core's cache."""
+
+
 def scale(matrix: np.ndarray, size: int) -> float:
     """Return how many image pixels one pixel of a canonical frame of side `size` covers."""
     return math.hypot(matrix[0, 0], matrix[1, 0]) / size
@@ -76,29 +82,58 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
     Returns:
         (B, C, *size) float; outside the input its border is repeated.
     """
+    if images.device.type != "cpu":
+        return _sample_grid(images, matrices, size, per_pixel)
+    out = images.new_empty(*images.shape[:2], *size)
+    turned = []
+    for i, matrix in enumerate(matrices.numpy()):
+        if is_upright(matrix):
+            out[i] = sample_upright(images[i], matrix, size, per_pixel)
+        else:
+            turned.append(i)
+    step = max(1, CPU_CACHE_BYTES // (2 * out.element_size() * size[0] * size[1] * per_pixel**2))
+    for start in range(0, len(turned), step):
+        part = turned[start : start + step]
+        out[part] = _sample_grid(images[part], matrices[part], size, per_pixel)
+    return out
+
+
+def _sample_grid(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int) -> Tensor:
     height, width = images.shape[-2:]
     dtype, device = images.dtype, images.device
     theta = matrices.to(device=device, dtype=dtype)
-    rows = (torch.arange(size[0] * per_pixel, dtype=dtype, device=device) + 0.5) / (
-        size[0] * per_pixel
-    )
-    columns = (torch.arange(size[1] * per_pixel, dtype=dtype, device=device) + 0.5) / (
-        size[1] * per_pixel
-    )
+    tall, wide = size[0] * per_pixel, size[1] * per_pixel
+    rows = (torch.arange(tall, dtype=dtype, device=device) + 0.5) / tall
+    columns = (torch.arange(wide, dtype=dtype, device=device) + 0.5) / wide
     # to grid_sample's [-1, 1], which spans the input corner to corner (align_corners=False)
     to_unit = torch.tensor([2 / width, 2 / height], dtype=dtype, device=device)
-    along_x = theta[:, :, 0] * to_unit
-    along_y = theta[:, :, 1] * to_unit
-    start = theta[:, :, 2] * to_unit - 1
-    grid = (
-        columns.view(1, 1, -1, 1) * along_x.view(-1, 1, 1, 2)
-        + rows.view(1, -1, 1, 1) * along_y.view(-1, 1, 1, 2)
-        + start.view(-1, 1, 1, 2)
-    )
+    along_x = (theta[:, :, 0] * to_unit).view(-1, 2, 1, 1)
+    along_y = (theta[:, :, 1] * to_unit).view(-1, 2, 1, 1)
+    start = (theta[:, :, 2] * to_unit - 1).view(-1, 2, 1, 1)
+    grid = images.new_empty(len(images), tall, wide, 2)
+    for axis in (0, 1):
+        across = columns.view(1, 1, -1) * along_x[:, axis]
+        down = rows.view(1, -1, 1) * along_y[:, axis]
+        grid[..., axis] = (across + down).add_(start[:, axis])
     sampled = F.grid_sample(
         images, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return F.avg_pool2d(sampled, per_pixel) if per_pixel > 1 else sampled
+    return _box_filter(sampled, per_pixel)
+
+
+def _box_filter(images: Tensor, side: int) -> Tensor:
+    """Return the means of squares of pixels, bit for bit as `F.avg_pool2d`, which is slower."""
+    if images.device.type != "cpu" or side > 4:
+        return F.avg_pool2d(images, side)
+    total = images[..., ::side, ::side]
+    if side == 1:
+        return total
+    total = total.clone()
+    for row in range(side):
+        for column in range(side):
+            if row or column:
+                total += images[..., row::side, column::side]
+    return total.div_(side * side)
 
 
 def align(images: Tensor, matrices: np.ndarray, size: int) -> Tensor:

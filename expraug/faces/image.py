@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from expraug.errors import ImageTooLargeError, UnreadableImageError
 
 MAX_PIXELS = 64_000_000
 """Default limit on width × height; a decompression bomb is refused before it is decoded."""
+
+MAX_FILE_BYTES = 256 << 20
+"""Default limit on the size of an image file; a larger one is refused before it is read."""
 
 MIN_SIDE = 16
 """Images with a shorter side hold no face that could be worked on."""
@@ -69,18 +74,29 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
 
 
-def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_FILE_BYTES
+) -> np.ndarray:
     """Decode a file, or the bytes of one, as `to_array` does.
+
+    A `max_pixels` that is over Pillow's own limit raises that one too, for the whole process.
 
     Raises:
         UnreadableImageError: missing, empty, truncated, or no image.
-        ImageTooLargeError: more than `max_pixels`; nothing was decoded.
+        ImageTooLargeError: more than `max_pixels` or `max_bytes`; nothing was decoded.
     """
     name = "image" if isinstance(source, bytes) else str(source)
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses beyond twice its limit
     try:
+        size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
+        check_file_size(size, max_bytes, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit decides
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            image = Image.open(file, formats=_formats())
+    except ImageTooLargeError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:  # its own message holds a memory address
@@ -93,6 +109,21 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> n
             return to_array(image)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"{name}: {error}") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """Return the formats that Pillow decodes by itself: for EPS it would run Ghostscript."""
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
+
+
+def check_file_size(size: int, max_bytes: int = MAX_FILE_BYTES, name: str = "image") -> None:
+    """Raise ImageTooLargeError if a file has more than `max_bytes`."""
+    if size > max_bytes:
+        raise ImageTooLargeError(
+            f"{name}: {size} bytes are over the limit of {max_bytes}; raise max_bytes to allow it"
+        )
 
 
 def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS, name: str = "image") -> None:

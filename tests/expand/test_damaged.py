@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,11 @@ from torchvision.datasets import ImageFolder
 from expraug.augmenter import ExpressionAugmenter
 from expraug.expand import expand
 from expraug.faces.locate import create_locator
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+from expanded_sets import contents, write_faces
+from stress_expand.damage import KINDS, damaged_files
 
 DAMAGED = {
     "truncated.jpg": "unreadable_image",
@@ -113,6 +120,36 @@ def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path) ->
 def test_limit_can_be_lowered(small_set: Path, tmp_path: Path) -> None:
     report = expand(small_set, tmp_path / "out", gate=None, max_pixels=100 * 100)
     assert report.skipped == {"image_too_large": 4}
+
+
+def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> None:
+    size = (small_set / "neutral" / "bob.jpg").stat().st_size
+    report = expand(small_set, tmp_path / "out", gate=None, faces="crop", max_bytes=size - 1)
+    rows = {r["source"]: r for r in pq.read_table(report.manifest).to_pylist()}
+    row = rows["neutral/bob.jpg"]
+    assert (row["reason"], row["source_digest"]) == ("image_too_large", None)
+    assert "raise max_bytes" in row["message"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("write", ["folder", "parquet"])
+def test_any_damage_among_good_faces(tmp_path: Path, write: Any) -> None:
+    options: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 16, "write": write}
+    source = write_faces(tmp_path / "set", 20, side=48)
+    good = expand(source, tmp_path / "good", **options)
+    names = damaged_files(source, 20 * len(KINDS))
+    mixed = expand(source, tmp_path / "mixed", **options)
+    rows = {r["source"]: r for r in pq.read_table(mixed.manifest).to_pylist()}
+    assert set(names) < set(rows)
+    assert len(rows) == 20 + len(names)
+    for name in names:
+        assert rows[name]["file"] or (rows[name]["reason"] and rows[name]["message"])
+    listed = [name for name in names if rows[name]["reason"]]
+    assert len(names) / 3 < len(listed) < len(names)  # odd modes can be read, most else cannot
+    if write == "folder":
+        faces = {n: d for n, d in contents(good.folder).items() if "/" in n}
+        assert len(faces) == 20
+        assert faces.items() <= contents(mixed.folder).items()
 
 
 def test_parquet_of_rubbish(tmp_path: Path) -> None:

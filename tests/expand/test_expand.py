@@ -16,10 +16,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.errors import MissingWeightsError
 from expraug.expand import SCHEMA, DestinationError, Report, SourceError, expand
-from expraug.expand.expansion import DeviceError
+from expraug.expand.checks import DeviceError
 from expraug.expand.writing import DIGITAL_SOURCE_TYPE, encode
 from expraug.faces.alignment import similarity
 from expraug.faces.image import read_image
@@ -53,6 +52,10 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
     return pq.read_table(report.manifest).to_pylist()
 
 
+BESIDE = {"manifest.parquet", "README.md", "contact_sheet.jpg"}
+"""What an expanded set holds besides faces."""
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
@@ -80,9 +83,7 @@ def test_images_and_manifest(small_set: Path, tmp_path: Path) -> None:
     assert (rows[1]["status"], rows[1]["reason"]) == ("skipped", "no_expression")
     # one stem in two classes: both are there, under names of their own
     assert len({r["file"] for r in rows if r["file"]}) == 3
-    assert {r["file"] for r in rows if r["file"]} | {"manifest.parquet"} == contents(
-        report.folder
-    ).keys()
+    assert {r["file"] for r in rows if r["file"]} | BESIDE == contents(report.folder).keys()
     assert ImageFolder(str(report.folder)).classes == ["Happiness", "neutral"]
     assert (report.made, report.cached, dict(report.skipped)) == (3, 0, {"no_expression": 1})
     assert report.sources == {"neutral": 2, "Happiness": 1, "bored": 1}
@@ -160,8 +161,8 @@ def test_set_that_holds_synthetics_already(small_set: Path, tmp_path: Path) -> N
     twice = expand(once.folder, tmp_path / "twice", gate=None, with_originals=True)
     files = contents(twice.folder)
     for name, data in contents(once.folder).items():
-        assert name == "manifest.parquet" or data in files.values()
-    assert len(files) == 1 + sum(twice.originals.values()) + twice.made
+        assert name in BESIDE or data in files.values()
+    assert len(files) == len(BESIDE) + sum(twice.originals.values()) + twice.made
 
 
 @pytest.mark.parametrize(
@@ -246,25 +247,6 @@ def test_one_face_that_fails(small_set: Path, tmp_path: Path) -> None:
         expand(small_set, tmp_path / "c", synthesizer=Fragile(None, always=True), gate=None)
 
 
-def test_interrupted(small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    walk = ExpressionAugmenter.__call__
-
-    def interrupted(self: Any, images: Any, draws: Any) -> Any:
-        calls.append(len(images))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return walk(self, images, draws)
-
-    monkeypatch.setattr(ExpressionAugmenter, "__call__", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        expand(small_set, tmp_path / "out", gate=None, batch_size=1)
-    rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
-    assert [r["status"] for r in rows] == ["made", "skipped", "made"]
-    files = {r["file"] for r in rows if r["file"]} | {"manifest.parquet"}
-    assert files == contents(tmp_path / "out").keys()
-
-
 def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> None:
     stems = ["../../up", "/abs", "..", "a\0b", "long" * 100, "dots...", "con"]
     classes = ["../neutral", "neutral", "happy", ".."]
@@ -282,7 +264,7 @@ def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> No
     )
     assert {p.name for p in tmp_path.iterdir()} == {"in"}
     assert {p.name for p in (tmp_path / "in").iterdir()} == {"set.parquet", "out"}
-    assert len(contents(report.folder)) == 1 + report.made + len(rows)
+    assert len(contents(report.folder)) == len(BESIDE) + report.made + len(rows)
     for row in rows_of(report):
         if row["file"]:
             inside = (report.folder / row["file"]).resolve()

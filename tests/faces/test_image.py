@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,39 @@ def test_arrays_tensors_and_pil_agree(array):
 def test_other_arrays_are_errors(wrong):
     with pytest.raises(ValueError, match="grey or RGB"):
         as_array(wrong)
+
+
+def test_files_that_are_too_large_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # sparse: reading it would never end
+    with pytest.raises(ImageTooLargeError, match="raise max_bytes"):
+        read_image(path)
+    Image.new("L", (20, 20)).save(tmp_path / "small.png")
+    data = (tmp_path / "small.png").read_bytes()
+    assert read_image(data, max_bytes=len(data)).shape == (20, 20)
+    with pytest.raises(ImageTooLargeError):
+        read_image(data, max_bytes=len(data) - 1)
+
+
+def test_a_raised_limit_holds_against_pillows_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("1", (100, 100)).save(tmp_path / "a.png")
+    with pytest.raises(ImageTooLargeError):
+        read_image(tmp_path / "a.png", max_pixels=1000)
+    assert read_image(tmp_path / "a.png", max_pixels=10_000).shape == (100, 100)
+
+
+def test_no_outside_program_is_run_for_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*arguments: object, **_: object) -> None:
+        raise AssertionError(f"ran {arguments}")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", forbidden)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(UnreadableImageError, match="not an image in a known format"):
+        read_image(tmp_path / "a.jpg")

@@ -10,8 +10,8 @@ from PIL import Image
 from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.cache import SynthesisCache
 from expraug.errors import UnsupportedExpressionError
-from expraug.expand.local import RecallingLocator
 from expraug.faces import CropLocator, LandmarkLocator, align, similarity
+from expraug.faces.recall import RecallingLocator
 
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
 

@@ -1,0 +1,100 @@
+"""What is checked before an expansion starts, so that it fails at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from expraug.datasets.source import FaceSource, open_source
+from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
+from expraug.expand.parts import DestinationError
+from expraug.gate import Gate, IdentityGate
+
+GateLike = Literal["auto", "identity"] | Gate | None
+
+
+class SourceError(ExpraugError, OSError):
+    """The source is no ImageFolder and no parquet file of labelled images."""
+
+    reason = "source"
+
+
+class DeviceError(ExpraugError, RuntimeError):
+    """There is no such device here."""
+
+    reason = "device"
+
+
+def open_face_set(source: str | os.PathLike[str]) -> FaceSource:
+    """Open a source set; raises SourceError where `open_source` raises."""
+    try:
+        return open_source(os.fspath(source))
+    except (OSError, ValueError) as error:
+        raise SourceError(str(error)) from error
+
+
+def check_destination(source: Path, dest: Path) -> None:
+    """Raise DestinationError if the destination is a file or lies in the source set."""
+    if dest.exists() and not dest.is_dir():
+        raise DestinationError(f"{dest} is a file; give a folder")
+    inside, outside = dest.resolve(), source.resolve()
+    if outside.is_dir() and (inside == outside or outside in inside.parents):
+        raise DestinationError(
+            f"{dest} lies in the source set {source}, where synthetic faces would pass for real "
+            f"ones; give a folder outside it"
+        )
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise DeviceError if torch cannot use the device."""
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError and NotImplementedError
+        raise DeviceError(f"device {str(device)!r} cannot be used: {error}") from error
+
+
+def choose_gate(gate: GateLike) -> tuple[Gate | None, str]:
+    """Return the gate to use, its weights loaded, and a line that says which, or why none."""
+    if gate is None:
+        return None, "off"
+    if not isinstance(gate, str):
+        return gate, _described(gate)
+    if gate not in ("auto", "identity"):
+        raise ValueError(f"gate must be 'auto', 'identity', None or a Gate, not {gate!r}")
+    identity = IdentityGate()
+    try:
+        _ = identity.encoder
+    except (MissingWeightsError, MissingDependencyError) as error:
+        if gate == "identity":
+            raise
+        note = f"off, since its weights are missing: {error}"
+        warnings.warn(f"identity gate {note}", stacklevel=3)
+        return None, note
+    return identity, _described(identity)
+
+
+def _described(gate: Gate) -> str:
+    threshold = getattr(gate, "threshold", None)
+    return gate.fingerprint + ("" if threshold is None else f", threshold {threshold:.2f}")
+
+
+def parse_shard(shard: str | tuple[int, int] | None) -> tuple[int, int]:
+    """Return number and count of a shard, (0, 1) for None.
+
+    Raises:
+        ValueError: not "i/n" with 0 <= i < n.
+    """
+    if shard is None:
+        return 0, 1
+    if isinstance(shard, str):
+        match = re.fullmatch(r"(\d+)/(\d+)", shard)
+        shard = (int(match[1]), int(match[2])) if match else (-1, 0)
+    number, count = shard
+    if not 0 <= number < count:
+        raise ValueError("shard must be i/n, with i from 0 to n - 1: the first of four is 0/4")
+    return number, count

@@ -1,0 +1,126 @@
+"""A contact sheet: some faces of a set in rows, with what is made of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from expraug.augmenter import Draw, ExpressionAugmenter
+from expraug.datasets.source import FaceSource
+from expraug.expand.decoding import decode
+from expraug.expand.plan import Plan
+from expraug.expressions import Expression
+from expraug.faces.alignment import align_image
+from expraug.faces.locate import Location
+
+CELL, GAP, CAPTION = 160, 10, 26
+_INK, _LINE, _PAPER = (40, 40, 40), (205, 205, 205), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    index: int
+    caption: str
+    crops: dict[Expression | None, np.ndarray]
+
+
+def contact_sheet(
+    source: FaceSource,
+    plan: Plan,
+    augmenter: ExpressionAugmenter,
+    faces_shown: int,
+    *,
+    max_pixels: int,
+    tries: int | None = None,
+) -> tuple[Image.Image | None, int]:
+    """Draw faces that are spread evenly over a set, and what is made of them.
+
+    Args:
+        source: the set.
+        plan: what is made; of several intensities and variants the last is shown.
+        augmenter: makes it.
+        faces_shown: rows at most.
+        max_pixels: larger sources are left out.
+        tries: how many sources are looked at, those that fail left out; None: as many as it takes,
+            and failures are raised.
+
+    Returns:
+        The picture, None where no face was found, and the number of its rows.
+    """
+    rows: list[_Shown] = []
+    for count, index in enumerate(spread(len(source))):
+        if len(rows) == faces_shown or count == tries:
+            break
+        job = plan.job(source[index], index)
+        image = decode(job, max_pixels).image if job.draws else None
+        if image is None:
+            continue
+        try:
+            (location,) = augmenter.locate([image])
+            if location is not None:
+                crops = _crops(augmenter, image, location, job.draws)
+                rows.append(_Shown(index, job.item.class_name, crops))
+        except Exception:  # as in an expansion, one face that fails stops nothing
+            if tries is None:
+                raise
+    rows.sort(key=lambda row: row.index)
+    return (draw_sheet(rows) if rows else None), len(rows)
+
+
+def spread(count: int) -> Iterator[int]:
+    """Yield 0 … count - 1 so that the first few, however many, lie evenly over the range."""
+    bits = max(count - 1, 0).bit_length()
+    for i in range(1 << bits):
+        index = int(f"{i:0{bits}b}"[::-1], 2) if bits else 0
+        if index < count:
+            yield index
+
+
+def _crops(
+    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, draws: tuple[Draw, ...]
+) -> dict[Expression | None, np.ndarray]:
+    crops: dict[Expression | None, np.ndarray] = {None: _crop(image, location.points)}
+    draws = tuple({draw.target: draw for draw in draws}.values())
+    for draw, outcome in zip(draws, augmenter([image] * len(draws), draws), strict=True):
+        if outcome.target is not None:
+            crops[draw.target] = _crop(outcome.image, location.points)
+    return crops
+
+
+def _crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the canonical frame as (CELL, CELL, 3) uint8."""
+    face = align_image(image, points, CELL)
+    return face.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def draw_sheet(rows: list[_Shown]) -> Image.Image:
+    """Lay the rows out under a line of captions."""
+    made = {target for row in rows for target in row.crops if target is not None}
+    columns: list[Expression | None] = [None, *sorted(made)]
+    step = CELL + GAP
+    width = GAP + step * len(columns)
+    height = CAPTION + (CELL + CAPTION) * len(rows) + GAP
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+
+    def write(text: str, x: int, y: int) -> None:
+        while pen.textlength(text, font) > CELL and len(text) > 1:
+            text = text.rstrip("…")[:-1] + "…"
+        pen.text((x + CELL / 2, y + CAPTION / 2), text, _INK, font, anchor="mm")
+
+    for column, target in enumerate(columns):
+        x = GAP + step * column
+        write("source" if target is None else str(target), x, 0)
+        for number, row in enumerate(rows):
+            y = CAPTION + (CELL + CAPTION) * number
+            if target in row.crops:
+                sheet.paste(Image.fromarray(row.crops[target]), (x, y))
+            else:
+                pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline=_LINE)
+            if target is None:
+                write(row.caption, x, y + CELL)
+    return sheet

@@ -1,0 +1,183 @@
+"""What of an expansion is done: the manifest in parts, one file a chunk, until all are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from expraug.errors import ExpraugError
+from expraug.expand.manifest import (
+    MANIFEST,
+    ManifestWriter,
+    Row,
+    Tally,
+    read_settings,
+    read_tables,
+    read_tally,
+    table_of,
+)
+from expraug.expand.writing import replacing, write_file
+
+WORK = ".expraug"
+"""Folder in the expanded set that is there while the set is not complete."""
+
+
+class DestinationError(ExpraugError, ValueError):
+    """The destination lies in the source, or holds something else."""
+
+    reason = "destination"
+
+
+class Parts:
+    """Keeps track of which chunks are done, for any number of processes and machines at once.
+
+    A chunk is done when its part of the manifest is there. The manifest itself is there when all
+    chunks are: an expanded set with a manifest is complete. A chunk that is worked on twice gets
+    the same bytes twice, so nothing needs a lock.
+
+    Args:
+        folder: the expanded set.
+        chunks: how many there are.
+        settings: JSON values that decide what is made.
+    """
+
+    def __init__(self, folder: Path, chunks: int, settings: dict[str, Any]) -> None:
+        self.folder, self.chunks, self.settings = folder, chunks, settings
+        self.manifest = folder / MANIFEST
+        self.work = folder / WORK
+        self.staging = self.work / "tmp"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole set is there."""
+        return self.manifest.is_file()
+
+    def check(self) -> None:
+        """Raise DestinationError if the folder holds an expansion with other settings."""
+        state = self.work / "settings.json"
+        if self.manifest.exists():
+            there = read_settings(self.manifest)
+            if there is None:
+                raise DestinationError(
+                    f"{self.manifest} is no manifest of an expansion; give another folder"
+                )
+        elif state.exists():
+            there = json.loads(state.read_text())
+        elif (self.folder / "README.md").exists():
+            raise DestinationError(
+                f"{self.folder / 'README.md'} would be replaced by the data card; move it away, or "
+                f"give another folder"
+            )
+        else:
+            return
+        now = json.loads(json.dumps(self.settings))
+        differing = sorted(k for k in there.keys() | now.keys() if there.get(k) != now.get(k))
+        if differing:
+            raise DestinationError(
+                f"{self.folder} holds an expansion with another {', '.join(differing)}; give "
+                f"another folder, or delete it"
+            )
+
+    def begin(self, chunks: Iterable[int], *, resume: bool) -> list[int]:
+        """Make the work folder and return which of these chunks are to be done.
+
+        Without `resume` all of them are, and what was done of them before is forgotten.
+        """
+        if resume and self.complete:
+            return []
+        for folder in (self.staging, self.work / "parts", self.work / "attempts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_file(self.work / "settings.json", json.dumps(self.settings, sort_keys=True).encode())
+        chunks = list(chunks)
+        share = set(chunks)
+        for attempt in (self.work / "attempts").iterdir():
+            if int(attempt.name.split("-")[0]) in share:
+                attempt.unlink(missing_ok=True)
+        if not resume:
+            self.manifest.unlink(missing_ok=True)
+            for chunk in chunks:
+                self._path(chunk).unlink(missing_ok=True)
+        done = self.done()
+        return [chunk for chunk in chunks if chunk not in done]
+
+    def done(self) -> set[int]:
+        """Return the chunks that are done."""
+        return {int(path.stem) for path in (self.work / "parts").glob("[0-9]*.parquet")}
+
+    def is_done(self, chunk: int) -> bool:
+        """Say whether a chunk is done."""
+        return self._path(chunk).exists()
+
+    def attempt(self, chunk: int) -> int:
+        """Note that a chunk is begun, and return how often it has been since `begin`."""
+        (self.work / "attempts" / f"{chunk:06d}-{uuid.uuid4().hex}").touch()
+        return sum(1 for _ in (self.work / "attempts").glob(f"{chunk:06d}-*"))
+
+    def commit(self, chunk: int, rows: Iterable[Row], tally: Tally) -> None:
+        """Note that a chunk is done: its files are there, and these are its rows."""
+        with replacing(self._path(chunk), self.staging) as partial:
+            writer = ManifestWriter(partial, {})
+            writer.append(table_of(rows))
+            writer.close(tally)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of all that is done, in the order of the source set."""
+        for path in self._files():
+            yield from read_tables(path, columns)
+
+    def tally(self) -> Tally:
+        """Return the tally of all that is done."""
+        total = Tally()
+        for path in self._files():
+            total.add(read_tally(path))
+        return total
+
+    def _files(self) -> list[Path]:
+        return [self.manifest] if self.complete else [self._path(c) for c in sorted(self.done())]
+
+    def finish(self, describe: Callable[[], None]) -> bool:
+        """Put the manifest in place if every chunk is done; say whether the set is complete.
+
+        Several processes may do this at the same time.
+
+        Args:
+            describe: writes what else belongs to a complete set, before it counts as complete.
+
+        Raises:
+            DestinationError: a part is damaged.
+        """
+        if not self.complete:
+            if len(self.done()) < self.chunks:
+                return False
+            try:
+                self._merge(describe)
+            except FileNotFoundError:
+                if not self.complete:  # another process was faster, and has cleared away
+                    raise
+        shutil.rmtree(self.work, ignore_errors=True)
+        return True
+
+    def _merge(self, describe: Callable[[], None]) -> None:
+        with replacing(self.manifest, self.staging) as partial:
+            writer, total = ManifestWriter(partial, self.settings), Tally()
+            for path in map(self._path, range(self.chunks)):
+                try:
+                    total.add(read_tally(path))
+                    for table in read_tables(path):
+                        writer.append(table)
+                except pa.ArrowInvalid as error:  # not by a kill; by a power cut, say
+                    path.unlink(missing_ok=True)
+                    raise DestinationError(
+                        f"{path} was damaged and is deleted; run the same with --resume"
+                    ) from error
+            writer.close(total)
+            describe()
+
+    def _path(self, chunk: int) -> Path:
+        return self.work / "parts" / f"{chunk:06d}.parquet"

@@ -1,0 +1,1 @@
+"""What `recipes/stress_expand.py` damages and kills."""

@@ -1,0 +1,81 @@
+"""The Ray engine, on a Ray of two CPUs that is started for this file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+
+from expraug.expand import DestinationError, expand  # noqa: E402
+from expraug.expand.parts import Parts  # noqa: E402
+from expraug.expand.processes import WorkerDiedError  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+from expanded_sets import contents, write_faces  # noqa: E402
+from stress_expand.ray_worker import actors, kill_workers  # noqa: E402
+
+OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 4}
+ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize(("actors", "write"), [(1, "folder"), (2, "parquet")])
+def test_the_set_is_that_of_the_local_engine(tmp_path: Path, actors: int, write: Any) -> None:
+    write_faces(tmp_path / "set", 20)
+    options = OPTIONS | {"with_originals": True, "write": write}
+    there = expand(tmp_path / "set", tmp_path / "ray", engine="ray", processes=actors, **options)
+    here = expand(tmp_path / "set", tmp_path / "here", **options)
+    assert there.complete
+    assert there.synthetic == here.synthetic
+    assert contents(there.folder) == contents(here.folder)
+    assert ray.is_initialized()  # it was ours, not the engine's
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
+def test_a_worker_that_is_killed(tmp_path: Path) -> None:
+    write_faces(tmp_path / "set", 200, side=192)
+    with kill_workers(2, pause=0.3) as killed:
+        expand(tmp_path / "set", tmp_path / "ray", **ON_RAY)
+    assert killed
+    assert not set(killed) & set(actors())
+    expand(tmp_path / "set", tmp_path / "here", **OPTIONS)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+
+
+def test_failures_keep_their_class(tmp_path: Path) -> None:
+    write_faces(tmp_path / "set", 4)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "neutral").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DestinationError, match="leads out"):
+        expand(tmp_path / "set", tmp_path / "out", **ON_RAY)
+
+
+def test_a_chunk_that_kills_its_worker_every_time(tmp_path: Path) -> None:
+    write_faces(tmp_path / "set", 4)
+    begin = Parts.begin
+
+    def tried_often(self: Parts, chunks: Any, *, resume: bool) -> list[int]:
+        todo = begin(self, chunks, resume=resume)
+        for _ in range(6):
+            self.attempt(0)
+        return todo
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parts, "begin", tried_often)
+        with pytest.raises(WorkerDiedError, match=r"sources 0 to 3 .* 6 times"):
+            expand(tmp_path / "set", tmp_path / "out", **ON_RAY)
+    assert expand(tmp_path / "set", tmp_path / "out", resume=True, **OPTIONS).made == 4

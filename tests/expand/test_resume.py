@@ -1,0 +1,104 @@
+"""An expansion that is interrupted goes on, and comes out the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expraug.augmenter import ExpressionAugmenter
+from expraug.expand import DestinationError, expand
+from expraug.expand.parts import WORK
+
+sys.path.insert(0, str(Path(__file__).parent))
+from expanded_sets import contents, write_faces
+
+REPOSITORY = Path(__file__).parents[2]
+OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 5}
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A set of 20 faces of which two chunks of four were done when Ctrl-C came."""
+    write_faces(tmp_path / "set", 20)
+    calls = []
+    walk = ExpressionAugmenter.__call__
+
+    def stop(self: Any, images: Any, draws: Any) -> Any:
+        calls.append(len(images))
+        if len(calls) == 4:  # rows of a chunk are settled one batch later
+            raise KeyboardInterrupt
+        return walk(self, images, draws)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpressionAugmenter, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            expand(tmp_path / "set", tmp_path / "out", **OPTIONS)
+    return tmp_path
+
+
+def test_an_interrupted_set_has_no_manifest(interrupted: Path) -> None:
+    assert not (interrupted / "out" / "manifest.parquet").exists()
+    done = sorted(p.stem for p in (interrupted / "out" / WORK / "parts").iterdir())
+    assert done == ["000000", "000001"]
+
+
+def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = []
+    walk = ExpressionAugmenter.__call__
+
+    def count(self: Any, batch: Any, draws: Any) -> Any:
+        images.extend(batch)
+        return walk(self, batch, draws)
+
+    monkeypatch.setattr(ExpressionAugmenter, "__call__", count)
+    report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    assert len(images) == 10 + 6  # what was missing, and the contact sheet
+    assert (report.made, report.complete) == (20, True)
+    whole = expand(interrupted / "set", interrupted / "whole", **OPTIONS)
+    assert contents(report.folder) == contents(whole.folder)
+    assert report == type(report)(**(vars(whole) | {"folder": report.folder}))
+    images.clear()
+    again = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    assert not images
+    assert again.made == 20
+
+
+def test_without_resume_it_begins_anew(interrupted: Path) -> None:
+    (interrupted / "out" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
+    expand(interrupted / "set", interrupted / "out", **OPTIONS)
+    expand(interrupted / "set", interrupted / "whole", **OPTIONS)
+    assert contents(interrupted / "out") == contents(interrupted / "whole")
+
+
+def test_a_damaged_part_is_deleted_and_told(interrupted: Path) -> None:
+    (interrupted / "out" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
+    with pytest.raises(DestinationError, match="--resume"):
+        expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    assert (report.made, report.complete) == (20, True)
+
+
+def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
+    with pytest.raises(DestinationError, match="another levels"):
+        expand(interrupted / "set", interrupted / "out", resume=True, intensity=0.5, **OPTIONS)
+    next((interrupted / "set" / "happy").iterdir()).unlink()
+    with pytest.raises(DestinationError, match="another listing"):
+        expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+
+
+@pytest.mark.parametrize(("write", "kills"), [("folder", 6), ("webdataset", 3)])
+def test_kills_change_nothing(tmp_path: Path, write: str, kills: int) -> None:
+    write_faces(tmp_path / "set", 60, side=192)
+    script = REPOSITORY / "recipes" / "stress_expand.py"
+    command = [sys.executable, "-W", "ignore", script, "--source", tmp_path / "set"]
+    command += ["--faces", "60", "--kills", str(kills), "--chunk-size", "4", "--write", write]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["kills"] == kills
+    assert result["same after kills"] is True
