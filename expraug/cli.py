@@ -54,7 +54,11 @@ class EngineName(str, Enum):
 
 
 SynthesizerOption = Annotated[
-    str, typer.Option(help="Name (see `expraug list`), folder, or owner/name@commit on the hub.")
+    str,
+    typer.Option(
+        help="Name (see `expraug list`), folder, or owner/name@commit on the hub; auto: transfer "
+        "where its landmarks can be had, else pixel."
+    ),
 ]
 FacesOption = Annotated[
     Faces, typer.Option(help="Photographs, or images that are face crops already.")
@@ -187,7 +191,7 @@ def expand_command(
         report = expand(
             source,
             dest,
-            synthesizer=synthesizer,
+            synthesizer=_told(synthesizer),
             targets=None if targets == "all" else targets.split(","),
             intensity=[float(value) for value in intensity.split(",")],
             variants=variants,
@@ -244,7 +248,7 @@ def preview_command(
         count = preview(
             source,
             out,
-            synthesizer=synthesizer,
+            synthesizer=_told(synthesizer),
             faces_shown=faces_shown,
             intensity=intensity,
             scheme=scheme,
@@ -446,6 +450,16 @@ def _print_plan(report: Report) -> None:
     for reason, count in sorted(report.skipped.items()):
         typer.echo(f"{count:,} sources of which nothing is made: {reason}")
     typer.echo("Files that turn out to be damaged, or to hold no face, will make it fewer.")
+
+
+def _told(synthesizer: str) -> str:
+    """Return the name that "auto" stands for, and say it."""
+    from expraug.synthesizer import AUTO, resolve_name
+
+    name = resolve_name(synthesizer)
+    if synthesizer == AUTO:
+        typer.echo(f"synthesizer: {name}")
+    return name
 
 
 def _print_report(report: Report) -> None:

@@ -10,7 +10,8 @@ import os
 import tempfile
 import urllib.request
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,6 @@ _LARGEST, _SMALLEST, _SMALL_CROP = 640, 288, 100
 """Longer sides, in pixels: beyond the first an image is reduced, well below the second it is
 enlarged, and below the third a photograph is looked at as a face crop."""
 _MAX_FACES = 4
-_INHERITED: list[Any] = []  # detectors of a parent process: their threads stayed there
 
 
 class LandmarkLocator:
@@ -65,24 +65,23 @@ class LandmarkLocator:
             raise ValueError(f"mode must be 'detect' or 'crop', not {mode!r}")
         self.mode, self.model = mode, model
         self.fingerprint = f"mediapipe-{MODEL_SHA256[:8]}-{mode}"
-        self._detector: Any = None
-        self._process = 0
+        self._file: Path | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_detector": None, "_process": 0}  # a worker creates its own
+        return self.__dict__ | {"_file": None}
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Location | None]:
-        if self._detector is None or self._process != os.getpid():
-            if self._detector is not None:
-                _INHERITED.append(self._detector)  # closing it here would wait for its threads
-            self._detector, self._process = _load(self.model), os.getpid()
         return [self._locate(image) for image in images]
 
     def _locate(self, image: np.ndarray) -> Location | None:
+        if self._file is None:
+            _require_mediapipe()
+            self._file = find_model(self.model)
+        detect = _load(self._file, os.getpid())
         pixels, ratio = _fit(image)
         padded_first = self.mode == "crop" or max(image.shape[:2]) < _SMALL_CROP
         for framed, pad in _framings(pixels, padded_first):
-            found = self._detector(framed)
+            found = detect(framed)
             if not found.face_landmarks:
                 continue
             height, width = framed.shape[:2]
@@ -165,19 +164,28 @@ def _download(file: Path) -> None:
         ) from error
 
 
-def _load(model: str | Path | None) -> Any:
-    """Return a function from (H, W, 3) uint8 to MediaPipe's result."""
+def _require_mediapipe() -> None:
     try:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions
-        from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions
+        import mediapipe  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             "landmarks need MediaPipe: pip install 'expraug[landmarks]'"
         ) from error
 
+
+@cache
+def _load(file: Path, process: int) -> Callable[[np.ndarray], Any]:
+    """Return a function from (H, W, 3) uint8 to MediaPipe's result.
+
+    It is kept until the process ends, since to destroy a detector can wait for its threads for
+    ever; and a forked process needs its own, since the threads stayed with its parent.
+    """
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions
+    from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions
+
     options = FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(find_model(model))),
+        base_options=BaseOptions(model_asset_path=str(file)),
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
         num_faces=_MAX_FACES,

@@ -1,0 +1,69 @@
+"""The recipe that makes pairs, and the fit that learns from them, on the sample faces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from expraug import Expression, create_synthesizer
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", REPOSITORY / "recipes" / script, *map(str, arguments)],
+        capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def people(faces, tmp_path):
+    rows = [(path, path.parent.name, path.stem) for path in sorted(faces.glob("*/*.jpg"))[:16]]
+    file = tmp_path / "people.parquet"
+    table = {
+        "image": [{"bytes": path.read_bytes(), "path": path.name} for path, _, _ in rows],
+        "expression": [expression for _, expression, _ in rows],
+        "identity": [who for _, _, who in rows],
+    }
+    pq.write_table(pa.table(table), file)
+    return file
+
+
+def test_pairs_are_gated_and_pixel_learns_from_them(people, shared, landmarker, tmp_path):
+    made = tmp_path / "made.parquet"
+    out = run(
+        "make_pairs.py", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "--split", "test", "--variants", "2",
+    )  # fmt: skip
+    assert "6 neutral faces" in out
+    rows = pq.read_table(made).to_pylist()
+    neutral = [row for row in rows if row["expression"] == "neutral"]
+    assert len(neutral) == 6
+    for row in rows:
+        if row["expression"] == "neutral":
+            continue
+        assert row["identity"] == neutral[row["source"]]["identity"]
+        assert row["score_identity"] > 0.9
+        assert row["variant"] in (0, 1)
+    assert {"happy", "surprise", "contempt"} <= {row["expression"] for row in rows}
+
+    # everyone in the samples is a test person, of whom the fit takes no real photograph
+    script = (
+        "import sys; sys.path.insert(0, 'recipes')\n"
+        "from fit_pixel import fit_made, synthesizer\n"
+        f"maps = fit_made(__import__('pathlib').Path({str(made)!r}), 64, 0.4, 1.5)\n"
+        f"synthesizer(maps, 64).save_pretrained({str(tmp_path / 'pixel')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY)
+    pixel = create_synthesizer(str(tmp_path / "pixel"))
+    assert Expression.SURPRISE in pixel.expressions
+    assert pixel.image_size == 64
+    assert pixel.bias.abs().max() > 0.02

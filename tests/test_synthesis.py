@@ -1,0 +1,41 @@
+"""From located faces to patches."""
+
+import numpy as np
+from PIL import Image
+
+from expraug import Draw, Expression, ExpressionAugmenter
+from expraug.synthesizers import TransferSynthesizer
+
+SURPRISE = Draw(Expression.SURPRISE)
+
+
+def enlarged(image, side):
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def test_a_detailed_face_is_made_at_twice_the_size(neutral_images, landmarker, monkeypatch):
+    image = enlarged(neutral_images[0], 512)
+    sizes = []
+    forward = TransferSynthesizer.forward
+
+    def spying(self, faces, *args, **kwargs):
+        sizes.append(faces.shape[-1])
+        return forward(self, faces, *args, **kwargs)
+
+    monkeypatch.setattr(TransferSynthesizer, "forward", spying)
+    augmenter = ExpressionAugmenter("transfer", faces="detect")
+    large, small = augmenter([image, enlarged(image, 144)], [SURPRISE, SURPRISE])
+    assert sorted(sizes) == [128, 256]
+    # the same face, whichever size it was made at
+    difference = np.abs(large.image.astype(int) - enlarged(small.image, 512).astype(int))
+    assert difference.mean() < 4
+    monkeypatch.setattr(TransferSynthesizer, "any_size", False)
+    (coarse,) = augmenter([image], [SURPRISE])
+    assert sizes[-1] == 128
+    assert not np.array_equal(coarse.image, large.image)
+
+
+def test_pixel_works_at_its_own_size_only(neutral_images):
+    image = enlarged(neutral_images[0], 512)
+    (made,) = ExpressionAugmenter("pixel", faces="detect")([image], [Draw(Expression.HAPPY)])
+    assert made.target is Expression.HAPPY
