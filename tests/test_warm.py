@@ -36,8 +36,10 @@ class Damaged(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(neutral_images, tmp_path, num_workers):
-    augmenter = ExpressionAugmenter(cache=tmp_path, intensity_levels=2, on_miss="error")
+def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(
+    neutral_images, tmp_path, smile, num_workers
+):
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path, intensity_levels=2, on_miss="error")
     dataset = Damaged(neutral_images)
     report = augmenter.warm(dataset, SCHEME, num_workers=num_workers, progress=False)
     assert (report.made, report.cached) == (4 * 2, 0)
@@ -48,8 +50,8 @@ def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(neutral_images, tmp
     assert (again.made, again.cached) == (0, 8)
 
 
-def test_training_after_warming_only_reads(neutral_images, tmp_path):
-    augmenter = ExpressionAugmenter(cache=tmp_path, on_miss="error")
+def test_training_after_warming_only_reads(neutral_images, tmp_path, smile):
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path, on_miss="error")
     pairs = [(image, 1) for image in neutral_images]
     augmenter.warm(pairs, SCHEME, progress=False)
     transform = RandomExpression(SCHEME, augmenter=augmenter, p=1.0)
@@ -58,8 +60,8 @@ def test_training_after_warming_only_reads(neutral_images, tmp_path):
     assert augmenter.stats["cached"] >= len(pairs)
 
 
-def test_faces_that_are_not_found_are_listed_once(neutral_images, tmp_path):
-    augmenter = ExpressionAugmenter(cache=tmp_path, faces="detect")
+def test_faces_that_are_not_found_are_listed_once(neutral_images, tmp_path, smile):
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path, faces="detect")
     blank = np.full((64, 64, 3), 99, np.uint8)
     report = augmenter.warm([(blank, 1), (neutral_images[0], 1)], SCHEME, progress=False)
     assert report.made == 3
