@@ -170,9 +170,9 @@ def test_html_stands_alone_and_shows_faces(evaluation: Evaluation, tmp_path: Pat
         assert line in page
 
 
-def test_what_cannot_be_done_is_said(faces: Path) -> None:
+def test_what_cannot_be_done_is_said(faces: Path, smile: str) -> None:
     with pytest.raises(UnsupportedExpressionError, match="cannot make fear"):
-        evaluate("pixel", faces, targets=[Expression.FEAR])
+        evaluate(smile, faces, targets=[Expression.FEAR])
     with pytest.raises(ValueError, match="split"):
         evaluate("pixel", faces, split="exam")
     with pytest.raises(NoFaceError, match="no face of split"):
