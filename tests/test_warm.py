@@ -36,10 +36,8 @@ class Damaged(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(
-    neutral_images, tmp_path, smile, num_workers
-):
-    augmenter = ExpressionAugmenter(smile, cache=tmp_path, intensity_levels=2, on_miss="error")
+def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(neutral_images, tmp_path, num_workers):
+    augmenter = ExpressionAugmenter(cache=tmp_path, intensity_levels=2, on_miss="error")
     dataset = Damaged(neutral_images)
     report = augmenter.warm(dataset, SCHEME, num_workers=num_workers, progress=False)
     assert (report.made, report.cached) == (4 * 2, 0)
@@ -60,8 +58,8 @@ def test_training_after_warming_only_reads(neutral_images, tmp_path, smile):
     assert augmenter.stats["cached"] >= len(pairs)
 
 
-def test_faces_that_are_not_found_are_listed_once(neutral_images, tmp_path, smile):
-    augmenter = ExpressionAugmenter(smile, cache=tmp_path, faces="detect")
+def test_faces_that_are_not_found_are_listed_once(neutral_images, tmp_path):
+    augmenter = ExpressionAugmenter(cache=tmp_path, faces="detect")
     blank = np.full((64, 64, 3), 99, np.uint8)
     report = augmenter.warm([(blank, 1), (neutral_images[0], 1)], SCHEME, progress=False)
     assert report.made == 3

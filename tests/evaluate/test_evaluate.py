@@ -140,10 +140,10 @@ def test_pixel_on_the_bundled_faces(evaluation: Evaluation) -> None:
     assert evaluation.paired["happy"].psnr_gain.value > 0
     assert evaluation.frechet["happy"].made.value < evaluation.frechet["happy"].sources.value
     assert evaluation.identity is not None
-    assert evaluation.identity.verified_all.n == 20
+    assert evaluation.identity.verified_all.n == 80
     assert evaluation.identity.different_pairs == 180
     assert evaluation.speed is not None
-    assert evaluation.speed.parameters == 65_536
+    assert evaluation.speed.parameters == 262_144
     assert "20 synthetic" in evaluation.skipped["use"]
 
 
