@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from expraug import __version__
+from expraug import Expression, __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
 from expraug.expand.preview import CAPTION, CELL, GAP, spread
@@ -54,8 +54,7 @@ def test_version_and_help() -> None:
 
 def test_list() -> None:
     output = run("list").stdout
-    all_eight = "neutral, happy, sad, surprise, fear, disgust, angry, contempt"
-    for word in ("pixel", "transfer", all_eight, "128 px", "yes"):
+    for word in ("pixel", "transfer", *map(str, Expression), "128 px", "yes"):
         assert word in output
 
 
