@@ -92,7 +92,7 @@ def warm(
     with augmenter.cache.filling(), Progress(disable=not progress) as bar:
         task = bar.add_task("synthesizing", total=len(samples))
         for batch in loader:
-            _warm_batch(augmenter, batch, report, draws)
+            _warm_batch(augmenter, batch, report, samples.scheme, draws)
             bar.advance(task, len(batch))
     return report
 
@@ -101,6 +101,7 @@ def _warm_batch(
     augmenter: ExpressionAugmenter,
     batch: Sequence[_Sample],
     report: WarmReport,
+    scheme: LabelScheme,
     wanted: Callable[[int], Sequence[Draw]] | None,
 ) -> None:
     images, draws, indices = [], [], []
@@ -111,7 +112,9 @@ def _warm_batch(
             if wanted is not None:
                 report.rejected += [(sample.index, d, sample.reason) for d in wanted(sample.index)]
             continue
-        for draw in wanted(sample.index) if wanted else augmenter.possible(sample.source):
+        # an expression that the data set has no class for is left out by every front door
+        possible = [d for d in augmenter.possible(sample.source) if d.target in scheme]
+        for draw in wanted(sample.index) if wanted else possible:
             images.append(sample.image)
             draws.append(draw)
             indices.append(sample.index)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from expraug import __version__
+from expraug import Expression, __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
 from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
@@ -54,7 +54,7 @@ def test_version_and_help() -> None:
 
 def test_list() -> None:
     output = run("list").stdout
-    for word in ("pixel", "happy, neutral", "128 px", "yes"):
+    for word in ("pixel", "transfer", *map(str, Expression), "128 px", "yes"):
         assert word in output
 
 
@@ -89,22 +89,22 @@ def test_gate_choices(faces: Path, tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ")
 
 
-def test_classes_given_as_pairs(faces: Path, tmp_path: Path) -> None:
+def test_classes_given_as_pairs(faces: Path, tmp_path: Path, smile: str) -> None:
     (faces / "neutral").rename(faces / "0")
     (faces / "happy").rename(faces / "1")
     out = tmp_path / "out"
-    common = ("expand", faces, out, "--no-gate", "--faces", "crop")
+    common = ("expand", faces, out, "--no-gate", "--faces", "crop", "--synthesizer", smile)
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
 
 
-def test_errors_are_one_line(faces: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
     out = tmp_path / "out"
     assert "no such folder" in error("expand", tmp_path / "nowhere", out)
     assert "lies in the source" in error("expand", faces, faces / "out")
     common = ("expand", faces, out, "--no-gate")
-    assert "cannot make sad" in error(*common, "--targets", "sad")
+    assert "cannot make sad" in error(*common, "--targets", "sad", "--synthesizer", smile)
     assert "no known expression" in error(*common, "--targets", "hapy")
     assert "intensity" in error(*common, "--intensity", "0")
     assert "could not convert" in error(*common, "--intensity", "much")
@@ -116,9 +116,10 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path) -> None:
     run(*common, "--format", "bmp", code=2)
 
 
-def test_preview(faces: Path, tmp_path: Path) -> None:
+def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
     sheet = tmp_path / "new" / "sheet.png"
-    assert "2 faces" in run("preview", faces, sheet, "--faces-shown", "2").stdout
+    arguments = ("preview", faces, sheet, "--faces-shown", "2", "--synthesizer", smile)
+    assert "2 faces" in run(*arguments).stdout
     image = np.asarray(Image.open(sheet))
     step = CELL + GAP
     assert image.shape == (CAPTION + 2 * (CELL + CAPTION) + GAP, GAP + 3 * step, 3)
@@ -134,7 +135,7 @@ def test_preview(faces: Path, tmp_path: Path) -> None:
         assert (empty[1:-1, 1:-1] == 255).all()
         assert (empty[0] == 205).all()
     before = sheet.read_bytes()
-    run("preview", faces, sheet, "--faces-shown", "2")
+    run(*arguments)
     assert sheet.read_bytes() == before
 
 

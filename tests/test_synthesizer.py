@@ -51,8 +51,8 @@ def test_clip_starts_at_the_source(synthesizer):
     assert torch.equal(clip[:, -1], synthesizer(faces, target, torch.ones(2)))
 
 
-def test_unknown_target_lists_what_there_is():
-    pixel = create_synthesizer("pixel")
+def test_unknown_target_lists_what_there_is(smile):
+    pixel = create_synthesizer(smile)
     faces, _ = batch(pixel, 1)
     with pytest.raises(UnsupportedExpressionError, match="cannot make sad; it can make happy"):
         pixel(faces, torch.tensor([int(Expression.SAD)]), torch.ones(1))

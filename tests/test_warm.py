@@ -48,8 +48,8 @@ def test_warm_makes_all_that_can_be_drawn_and_lists_the_rest(neutral_images, tmp
     assert (again.made, again.cached) == (0, 8)
 
 
-def test_training_after_warming_only_reads(neutral_images, tmp_path):
-    augmenter = ExpressionAugmenter(cache=tmp_path, on_miss="error")
+def test_training_after_warming_only_reads(neutral_images, tmp_path, smile):
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path, on_miss="error")
     pairs = [(image, 1) for image in neutral_images]
     augmenter.warm(pairs, SCHEME, progress=False)
     transform = RandomExpression(SCHEME, augmenter=augmenter, p=1.0)

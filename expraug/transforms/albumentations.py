@@ -130,7 +130,8 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
     Example:
         >>> import albumentations as A, numpy as np
         >>> from expraug.transforms.albumentations import RandomExpression
-        >>> pipeline = A.Compose([RandomExpression("fer2013", p=1.0), A.HorizontalFlip()])
+        >>> smile = RandomExpression("fer2013", targets=["happy"], p=1.0)
+        >>> pipeline = A.Compose([smile, A.HorizontalFlip()])
         >>> neutral = np.full((48, 48, 3), 128, np.uint8)
         >>> pipeline(image=neutral, label=6)["label"]  # fer2013: 6 is neutral, 3 is happy
         3

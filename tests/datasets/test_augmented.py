@@ -59,8 +59,8 @@ class NeverHappy:
         return "" if scores["identity"] > 0.66 else "identity_lost"
 
 
-def test_adding_keeps_the_real_samples_and_knows_every_label(folder):
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(), copies=2)
+def test_adding_keeps_the_real_samples_and_knows_every_label(folder, smile):
+    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), copies=2)
     assert 20 < len(dataset) <= 60
     assert dataset.targets[:20] == folder.targets
     assert dataset.sources[:20] == list(range(20))
@@ -79,8 +79,8 @@ def test_adding_keeps_the_real_samples_and_knows_every_label(folder):
         dataset[len(dataset)]
 
 
-def test_an_added_sample_is_what_the_augmenter_makes(folder):
-    augmenter = ExpressionAugmenter(intensity=(1, 1))
+def test_an_added_sample_is_what_the_augmenter_makes(folder, smile):
+    augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
     image, label = ExpressionAugmentedDataset(folder, augmenter)[20]
     (outcome,) = augmenter([np.array(folder[0][0])], [Draw(Expression.NEUTRAL)])
     assert label == NEUTRAL
@@ -88,11 +88,11 @@ def test_an_added_sample_is_what_the_augmenter_makes(folder):
 
 
 @pytest.mark.parametrize("mode", ["add", "replace"])
-def test_same_seed_same_samples(folder, tmp_path, mode):
+def test_same_seed_same_samples(folder, tmp_path, mode, smile):
     """Whatever the workers and however they start, with and without what the cache holds."""
 
     def dataset(cache, seed=3):
-        augmenter = ExpressionAugmenter(cache=cache)
+        augmenter = ExpressionAugmenter(smile, cache=cache)
         return ExpressionAugmentedDataset(folder, augmenter, mode=mode, seed=seed, p=0.7)
 
     first = dataset(tmp_path)
@@ -108,8 +108,8 @@ def test_same_seed_same_samples(folder, tmp_path, mode):
     assert read(first, 2, "fork") == read(first)
 
 
-def test_replacing_without_a_seed_draws_from_torch(folder, tmp_path):
-    augmenter = ExpressionAugmenter(cache=tmp_path)
+def test_replacing_without_a_seed_draws_from_torch(folder, tmp_path, smile):
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path)
     dataset = ExpressionAugmentedDataset(folder, augmenter, mode="replace")
     assert len(dataset) == len(folder)
     runs = []
@@ -121,8 +121,8 @@ def test_replacing_without_a_seed_draws_from_torch(folder, tmp_path):
     assert 4 <= changed <= 16, "p is 0.5"
 
 
-def test_samplers_and_splits(folder):
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(), copies=2, seed=1)
+def test_samplers_and_splits(folder, smile):
+    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), copies=2, seed=1)
     expected = read(dataset)
     train, test = split_at_random(dataset, [0.8, 0.2], torch.Generator().manual_seed(0))
     assert len(train) + len(test) == len(dataset)
@@ -140,8 +140,8 @@ def test_samplers_and_splits(folder):
     assert is_synthetic(both) == [False] * 20 + is_synthetic(dataset)
 
 
-def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path):
-    augmenter = ExpressionAugmenter(gate=NeverHappy(), cache=tmp_path)
+def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path, smile):
+    augmenter = ExpressionAugmenter(smile, gate=NeverHappy(), cache=tmp_path)
     dataset = ExpressionAugmentedDataset(folder, augmenter)
     before = [dataset[i] for i in range(len(dataset))]
     lost = [i for i in range(20, 40) if before[i][1] != dataset.targets[i]]
@@ -160,10 +160,10 @@ def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path):
     assert augmenter.stats["made"] == 20 - len(lost), "warming makes nothing twice"
 
 
-def test_no_face_no_change(folder, tmp_path):
+def test_no_face_no_change(folder, tmp_path, smile):
     blank = Image.new("RGB", (80, 80), "grey")
     pairs = [(blank, NEUTRAL), folder[10], (Image.new("L", (8, 8)), NEUTRAL)]
-    augmenter = ExpressionAugmenter(faces="detect", cache=tmp_path)
+    augmenter = ExpressionAugmenter(smile, faces="detect", cache=tmp_path)
     dataset = ExpressionAugmentedDataset(pairs, augmenter, ["happy", "neutral"])
     assert len(dataset) == 6
     assert dataset[3] == (blank, NEUTRAL)
@@ -174,7 +174,7 @@ def test_no_face_no_change(folder, tmp_path):
     assert (len(dataset), dataset[3][1]) == (4, HAPPY)
 
 
-def test_nothing_is_read_to_plan(folder):
+def test_nothing_is_read_to_plan(folder, smile):
     class Unreadable(Dataset):
         classes, targets = folder.classes, folder.targets
 
@@ -184,12 +184,12 @@ def test_nothing_is_read_to_plan(folder):
         def __getitem__(self, index):
             raise OSError("read")
 
-    dataset = ExpressionAugmentedDataset(Unreadable(), ExpressionAugmenter())
+    dataset = ExpressionAugmentedDataset(Unreadable(), ExpressionAugmenter(smile))
     assert len(dataset) == len(dataset.targets) == 40
 
 
-def test_samples_of_every_kind(neutral_images):
-    augmenter = ExpressionAugmenter(intensity=(1, 1))
+def test_samples_of_every_kind(neutral_images, smile):
+    augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
     face = neutral_images[0]
     tensor = torch.from_numpy(face).permute(2, 0, 1)
     expected = augmenter([face], [Draw(Expression.HAPPY)])[0].image
@@ -215,9 +215,9 @@ def test_samples_of_every_kind(neutral_images):
     assert np.array_equal(np.rint(made[4]["image"] * 255), expected)
 
 
-def test_a_base_that_gives_another_sample_keeps_image_and_label_in_step(neutral_images):
+def test_a_base_that_gives_another_sample_keeps_image_and_label_in_step(neutral_images, smile):
     """As timm's ImageDataset does with a damaged file."""
-    augmenter = ExpressionAugmenter()
+    augmenter = ExpressionAugmenter(smile)
     pairs = [(neutral_images[0], HAPPY)]
     dataset = ExpressionAugmentedDataset(pairs, augmenter, ["happy", "neutral"], labels=[NEUTRAL])
     image, label = dataset[1]
@@ -226,26 +226,28 @@ def test_a_base_that_gives_another_sample_keeps_image_and_label_in_step(neutral_
     assert augmenter.stats == {"label_not_as_planned": 1}
 
 
-def test_policies_and_schemes(folder):
+def test_policies_and_schemes(folder, smile):
     neutral_only = Subset(folder, range(8, 20))
     balanced = ExpressionAugmentedDataset(
-        neutral_only, ExpressionAugmenter(policy=Balance({"happy": 2, "neutral": 10})), copies=3
+        neutral_only,
+        ExpressionAugmenter(smile, policy=Balance({"happy": 2, "neutral": 10})),
+        copies=3,
     )
     assert set(balanced.sources[12:]) <= set(range(2, 12)), "only of the frequent class"
-    none = ExpressionAugmentedDataset(folder, ExpressionAugmenter(policy=Matrix({})))
+    none = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile, policy=Matrix({})))
     assert len(none) == 20
     bored = {"bored": None, "neutral": "neutral"}
-    assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(), bored)) == 20
+    assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), bored)) == 20
     with pytest.raises(LabelError, match="label 1 is outside"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter(), ["happy"])
+        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), ["happy"])
     for soft in ([0.5, 0.5], torch.tensor([0.5, 0.5]), np.array([1, 0])):
         with pytest.raises(LabelError, match="soft labels"):
-            ExpressionAugmentedDataset([(None, soft)], ExpressionAugmenter(), "fer2013")
+            ExpressionAugmentedDataset([(None, soft)], ExpressionAugmenter(smile), "fer2013")
     with pytest.raises(LabelError, match="does not tell"):
-        ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter())
+        ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter(smile))
 
 
-def test_a_data_set_may_bring_its_scheme():
+def test_a_data_set_may_bring_its_scheme(smile):
     class Described(Dataset):
         scheme = LabelScheme.from_mapping({"joy": "happy", "bored": None})
         targets = (0, 1)
@@ -253,26 +255,26 @@ def test_a_data_set_may_bring_its_scheme():
         def __len__(self):
             return 2
 
-    dataset = ExpressionAugmentedDataset(Described(), ExpressionAugmenter())
+    dataset = ExpressionAugmentedDataset(Described(), ExpressionAugmenter(smile))
     assert dataset.scheme is Described.scheme
     assert len(dataset) == 2, "there is no class for neutral faces"
 
 
-def test_target_transforms_are_seen(faces):
+def test_target_transforms_are_seen(faces, smile):
     folder = ImageFolder(str(faces), target_transform=lambda label: 1 - label)
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(), ["neutral", "happy"])
+    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), ["neutral", "happy"])
     assert dataset[20][1] == dataset.targets[20] == 0
     assert dataset[0][1] == dataset.targets[0] == 1
 
 
-def test_wrong_arguments(folder):
+def test_wrong_arguments(folder, smile):
     for wrong in ({"mode": "append"}, {"copies": 0}, {"p": 2}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ExpressionAugmentedDataset(folder, ExpressionAugmenter(), **wrong)
+            ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), **wrong)
     with pytest.raises(ValueError, match="3 labels for 20"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter(), labels=[0, 1, 0])
+        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), labels=[0, 1, 0])
     with pytest.raises(ValueError, match="needs a cache"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter()).warm()
+        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile)).warm()
 
 
 class _Labels(list):

@@ -30,8 +30,8 @@ def stored(dataset):
     return dataset.cast_column("image", datasets.Image(decode=False))[:]
 
 
-def test_adding_rows(rows):
-    augmenter = ExpressionAugmenter(intensity=(0.8, 0.8))
+def test_adding_rows(rows, smile):
+    augmenter = ExpressionAugmenter(smile, intensity=(0.8, 0.8))
     made = rows.map(ExpressionMap(augmenter), batched=True, batch_size=4)
     assert made.num_rows == 12
     assert made.features["image"] == rows.features["image"]
@@ -60,18 +60,18 @@ def test_adding_rows(rows):
         assert after["source_digest"][2 * i] in xmp
 
 
-def test_replacing_rows(rows):
-    made = rows.map(ExpressionMap(ExpressionAugmenter(), mode="replace", seed=1), batched=True)
+def test_replacing_rows(rows, smile):
+    made = rows.map(ExpressionMap(ExpressionAugmenter(smile), mode="replace", seed=1), batched=True)
     assert made.num_rows == 6
     assert 0 < sum(made["synthetic"]) < 6
     for row, before, after in zip(made, stored(rows)["image"], stored(made)["image"], strict=True):
         assert row["synthetic"] == (row["label"] != row["source_label"]) == (before != after)
-    every = rows.map(ExpressionMap(ExpressionAugmenter(), mode="replace", p=1), batched=True)
+    every = rows.map(ExpressionMap(ExpressionAugmenter(smile), mode="replace", p=1), batched=True)
     assert all(every["synthetic"])
 
 
-def test_several_copies_differ(rows):
-    made = rows.map(ExpressionMap(ExpressionAugmenter(), copies=9), batched=True)
+def test_several_copies_differ(rows, smile):
+    made = rows.map(ExpressionMap(ExpressionAugmenter(smile), copies=9), batched=True)
     levels = {}
     for row in made:
         if row["synthetic"]:
@@ -79,8 +79,8 @@ def test_several_copies_differ(rows):
     assert all(len(set(found)) == len(found) > 2 for found in levels.values())
 
 
-def test_batches_and_processes_change_nothing(rows, tmp_path):
-    function = ExpressionMap(ExpressionAugmenter(cache=tmp_path), copies=2)
+def test_batches_and_processes_change_nothing(rows, tmp_path, smile):
+    function = ExpressionMap(ExpressionAugmenter(smile, cache=tmp_path), copies=2)
     options = {"batched": True, "load_from_cache_file": False}
     reference = described(rows.map(function, batch_size=6, **options))
     assert described(rows.map(function, batch_size=1, **options)) == reference
@@ -91,8 +91,8 @@ def test_batches_and_processes_change_nothing(rows, tmp_path):
     assert sorted(described(backwards)) == sorted(reference)
 
 
-def test_set_transform(rows):
-    transform = ExpressionMap(ExpressionAugmenter(), NAMES, mode="replace", p=0.5, seed=None)
+def test_set_transform(rows, smile):
+    transform = ExpressionMap(ExpressionAugmenter(smile), NAMES, mode="replace", p=0.5, seed=None)
     online = rows.with_transform(transform)
     torch.manual_seed(0)
     changed = []
@@ -116,8 +116,8 @@ def test_set_transform(rows):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streaming_gives_the_rows_of_map(rows, workers):
-    function = ExpressionMap(ExpressionAugmenter(), rows.features["label"], copies=2)
+def test_streaming_gives_the_rows_of_map(rows, workers, smile):
+    function = ExpressionMap(ExpressionAugmenter(smile), rows.features["label"], copies=2)
     expected = described(rows.map(function, batched=True))
     stream = rows.to_iterable_dataset(num_shards=2)
     made = stream.map(
@@ -133,7 +133,7 @@ def test_streaming_gives_the_rows_of_map(rows, workers):
     assert described(without_features) == expected
 
 
-def test_what_cannot_be_made_stays_with_its_reason(rows):
+def test_what_cannot_be_made_stays_with_its_reason(rows, smile):
     blank = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(blank, "PNG")
     good = stored(rows)["image"][3]["bytes"]
@@ -153,7 +153,7 @@ def test_what_cannot_be_made_stays_with_its_reason(rows):
         },
         features=datasets.Features(image=datasets.Image(), label=rows.features["label"]),
     )
-    function = ExpressionMap(ExpressionAugmenter(faces="detect"))
+    function = ExpressionMap(ExpressionAugmenter(smile, faces="detect"))
     with pytest.warns(UserWarning, match="label -1 is outside"):
         made = damaged.map(function, batched=True, batch_size=3)
     real = made.filter(lambda synthetic: not synthetic, input_columns="synthetic")
@@ -163,8 +163,8 @@ def test_what_cannot_be_made_stays_with_its_reason(rows):
     assert made.num_rows == len(cells) + 1
 
 
-def test_gate_scores(rows):
-    function = ExpressionMap(ExpressionAugmenter(gate=NotTheFirst()), mode="replace", p=1)
+def test_gate_scores(rows, smile):
+    function = ExpressionMap(ExpressionAugmenter(smile, gate=NotTheFirst()), mode="replace", p=1)
     made = rows.map(function, batched=True)
     scored = [row for row in made if row["synthetic"]]
     lost = [row for row in made if not row["synthetic"]]
@@ -175,8 +175,8 @@ def test_gate_scores(rows):
     assert all(row["label"] == row["source_label"] for row in lost)
 
 
-def test_saved_and_loaded_again(rows, tmp_path):
-    made = rows.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+def test_saved_and_loaded_again(rows, tmp_path, smile):
+    made = rows.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
     made.save_to_disk(tmp_path / "saved")
     made.to_parquet(tmp_path / "made.parquet")
     parquet = datasets.load_dataset(
@@ -191,7 +191,7 @@ def test_saved_and_loaded_again(rows, tmp_path):
     assert sorted(people["identity"]) == sorted(rows["identity"])
 
 
-def test_pushed(rows, tmp_path, monkeypatch):
+def test_pushed(rows, tmp_path, monkeypatch, smile):
     """All of `push_to_hub` but the network: the hub is a folder."""
     from fsspec.implementations.dirfs import DirFileSystem
     from fsspec.implementations.local import LocalFileSystem
@@ -225,16 +225,16 @@ def test_pushed(rows, tmp_path, monkeypatch):
         "datasets.arrow_dataset.DirFileSystem",
         lambda fs, path: DirFileSystem(path=str(hub), fs=LocalFileSystem()),
     )
-    made = rows.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    made = rows.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
     assert made.push_to_hub("someone/faces", split="train") == "committed"
     pulled = datasets.load_dataset(str(hub), split="train", cache_dir=str(tmp_path / "cache"))
     assert pulled.features == made.features
     assert described(pulled) == described(made)
 
 
-def test_ranks_go_to_their_gpus(monkeypatch):
+def test_ranks_go_to_their_gpus(monkeypatch, smile):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    augmenter = ExpressionAugmenter(faces="detect")
+    augmenter = ExpressionAugmenter(smile, faces="detect")
     augmenter.device = augmenter.locator.device = torch.device("cuda")
     function = ExpressionMap(augmenter)
     before = Hasher.hash(function)
@@ -245,27 +245,27 @@ def test_ranks_go_to_their_gpus(monkeypatch):
     assert function._augmenter_for(None) is augmenter
     assert augmenter.device == augmenter.locator.device == torch.device("cuda")
     assert Hasher.hash(function) == before
-    on_cpu = ExpressionMap(ExpressionAugmenter())
+    on_cpu = ExpressionMap(ExpressionAugmenter(smile))
     assert on_cpu._augmenter_for(1) is on_cpu.augmenter
     assert _on_device(on_cpu.augmenter, torch.device("cpu")).synthesizer.name == "pixel"
 
 
-def test_labels_as_names(rows):
+def test_labels_as_names(rows, smile):
     names = rows.cast_column("label", datasets.Value("string"))
     texts = [{0: "happy", 1: "neutral"}[int(label)] for label in names["label"]]
     named = names.remove_columns("label").add_column("expression", texts)
-    made = named.map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    made = named.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
     assert made["expression"][:2] == ["happy", "neutral"]
     other_words = ["joy" if text == "happy" else "calm" for text in texts]
     synonyms = named.remove_columns("expression").add_column("expression", other_words)
     with pytest.raises(LabelError, match="how the set spells"):
-        synonyms.map(ExpressionMap(ExpressionAugmenter()), batched=True)
-    function = ExpressionMap(ExpressionAugmenter(), ["joy", "calm"], label_column="expression")
+        synonyms.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    function = ExpressionMap(ExpressionAugmenter(smile), ["joy", "calm"], label_column="expression")
     assert synonyms.map(function, batched=True)["expression"][:2] == ["joy", "calm"]
 
 
-def test_wrong_use(rows):
-    function = ExpressionMap(ExpressionAugmenter(), NAMES)
+def test_wrong_use(rows, smile):
+    function = ExpressionMap(ExpressionAugmenter(smile), NAMES)
     with pytest.raises(ValueError, match="batched=True"):
         rows.map(function)
     with pytest.raises(ValueError, match="expanded before"):
@@ -276,16 +276,16 @@ def test_wrong_use(rows):
         rows.remove_columns("label").map(function, batched=True)
     with pytest.raises(ValueError, match="with_format"):
         rows.with_format("torch").map(function, batched=True)
-    stream = rows.to_iterable_dataset().map(ExpressionMap(ExpressionAugmenter()), batched=True)
+    stream = rows.to_iterable_dataset().map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
     with pytest.raises(LabelError, match="nothing tells what the numbers"):
         next(iter(stream))
     for wrong in ({"mode": "append"}, {"copies": 0}, {"copies": 2, "mode": "replace"}, {"p": 2}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ExpressionMap(ExpressionAugmenter(), **wrong)
+            ExpressionMap(ExpressionAugmenter(smile), **wrong)
 
 
-def test_a_data_set_of_rows_is_a_base_too(rows):
-    dataset = ExpressionAugmentedDataset(rows, ExpressionAugmenter())
+def test_a_data_set_of_rows_is_a_base_too(rows, smile):
+    dataset = ExpressionAugmentedDataset(rows, ExpressionAugmenter(smile))
     assert dataset.targets == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0]
     sample = dataset[7]
     assert (sample["label"], sample["identity"]) == (NEUTRAL, rows[1]["identity"])

@@ -42,9 +42,9 @@ def test_no_sample_comes_twice_before_the_others_came_once(rare):
         assert max(times) - min(times) <= 1
 
 
-def test_a_class_without_real_faces(faces):
+def test_a_class_without_real_faces(faces, smile):
     neutral = Subset(ImageFolder(str(faces)), range(10, 20))
-    dataset = ExpressionAugmentedDataset(neutral, ExpressionAugmenter())
+    dataset = ExpressionAugmentedDataset(neutral, ExpressionAugmenter(smile))
     sampler = BalancedExpressionSampler(dataset, seed=0)
     assert drawn(dataset, sampler) == {(0, True): 10, (1, False): 10}
 

@@ -17,8 +17,12 @@ def images(faces):
     return timm_data.create_dataset("", str(faces))
 
 
-def mixed(faces, **options):
-    return ExpressionMixDataset(images(faces), ExpressionAugmenter(), **options)
+@pytest.fixture
+def mixed(faces, smile):
+    """Return a function that mixes the sample faces with options."""
+    return lambda **options: ExpressionMixDataset(
+        images(faces), ExpressionAugmenter(smile), **options
+    )
 
 
 def loader(dataset, **options):
@@ -26,21 +30,25 @@ def loader(dataset, **options):
     return timm_data.create_loader(dataset, **options)
 
 
-def test_classes_and_labels_come_from_the_reader(faces, monkeypatch):
+def test_classes_and_labels_come_from_the_reader(faces, monkeypatch, smile):
     base = images(faces)
     monkeypatch.setattr(type(base), "__getitem__", lambda self, i: pytest.fail("was read"))
-    dataset = ExpressionMixDataset(base, ExpressionAugmenter())
+    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile))
     assert dataset.scheme.classes == {0: "happy", 1: "neutral"}
     assert dataset.targets == [0] * 10 + [1] * 20 + [0] * 10
 
 
-def test_the_transform_comes_after_synthesis(faces):
+def test_the_transform_comes_after_synthesis(faces, smile):
     base = images(faces)
     base.transform = lambda image: image.resize((32, 32))
-    dataset = ExpressionMixDataset(base, ExpressionAugmenter(), seed=2)
+    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile), seed=2)
     assert base.transform is None
     plain = ExpressionAugmentedDataset(
-        images(faces), ExpressionAugmenter(), dataset.scheme, seed=2, labels=dataset.targets[:20]
+        images(faces),
+        ExpressionAugmenter(smile),
+        dataset.scheme,
+        seed=2,
+        labels=dataset.targets[:20],
     )
     image, target = dataset[25]
     assert type(dataset[25]) is tuple
@@ -52,8 +60,8 @@ def test_the_transform_comes_after_synthesis(faces):
 
 @pytest.mark.parametrize("prefetcher", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_create_loader(faces, prefetcher, workers):
-    made = loader(mixed(faces), use_prefetcher=prefetcher, num_workers=workers)
+def test_create_loader(mixed, prefetcher, workers):
+    made = loader(mixed(), use_prefetcher=prefetcher, num_workers=workers)
     batches = list(made)
     assert len(batches) == 5
     for pixels, targets in batches:
@@ -63,8 +71,8 @@ def test_create_loader(faces, prefetcher, workers):
     assert sum(int(t.sum()) for _, t in batches) == 20
 
 
-def test_soft_labels(faces):
-    dataset = mixed(faces, soft_labels=True, copies=2)
+def test_soft_labels(mixed):
+    dataset = mixed(soft_labels=True, copies=2)
     levels = [draw.level / 100 for _, draw in dataset._added]
     assert len(set(levels)) == 3
     for i, level in enumerate(levels, start=20):
@@ -81,26 +89,26 @@ def test_soft_labels(faces):
     assert mixup(pixels, targets)[1].sum(dim=1) == pytest.approx(torch.ones(8))
 
 
-def test_hard_labels_with_mixup(faces):
+def test_hard_labels_with_mixup(mixed):
     mixup = timm_data.Mixup(num_classes=2)
-    pixels, targets = next(iter(loader(mixed(faces), use_prefetcher=False)))
+    pixels, targets = next(iter(loader(mixed(), use_prefetcher=False)))
     changed, soft = mixup(pixels, targets)
     assert changed.shape == pixels.shape
     assert soft.shape == (8, 2)
     collate = timm_data.FastCollateMixup(num_classes=2)
-    _, soft = next(iter(loader(mixed(faces), collate_fn=collate)))
+    _, soft = next(iter(loader(mixed(), collate_fn=collate)))
     assert soft.shape == (8, 2)
 
 
-def test_inside_augmix(faces):
-    dataset = timm_data.AugMixDataset(mixed(faces), num_splits=2)
+def test_inside_augmix(mixed):
+    dataset = timm_data.AugMixDataset(mixed(), num_splits=2)
     splits = loader(dataset, num_aug_splits=2, auto_augment="augmix-m3-w3", batch_size=4)
     pixels, targets = next(iter(splits))
     assert pixels.shape == (8, 3, 64, 64)
     assert torch.equal(targets[:4], targets[4:])
 
 
-def test_what_cannot_be_made_keeps_its_own_target(faces):
+def test_what_cannot_be_made_keeps_its_own_target(faces, smile):
     class Never:
         fingerprint = "never"
 
@@ -112,15 +120,15 @@ def test_what_cannot_be_made_keeps_its_own_target(faces):
 
     for soft in (False, True):
         dataset = ExpressionMixDataset(
-            images(faces), ExpressionAugmenter(gate=Never()), soft_labels=soft
+            images(faces), ExpressionAugmenter(smile, gate=Never()), soft_labels=soft
         )
         image, target = dataset[20]
         assert np.array_equal(image, dataset[0][0])
         assert (target.tolist() if soft else target) == ([1, 0] if soft else 0)
 
 
-def test_replacing_draws_anew(faces):
-    dataset = mixed(faces, mode="replace", seed=0)
+def test_replacing_draws_anew(mixed):
+    dataset = mixed(mode="replace", seed=0)
     assert len(dataset) == 20
     epochs = []
     for epoch in (0, 1, 0):
@@ -129,14 +137,14 @@ def test_replacing_draws_anew(faces):
     assert epochs[0] == epochs[2] != epochs[1]
 
 
-def test_tar_files_tell_their_labels(faces, tmp_path):
+def test_tar_files_tell_their_labels(faces, tmp_path, smile):
     import tarfile
 
     with tarfile.open(tmp_path / "faces.tar", "w") as tar:
         tar.add(faces / "happy", "happy")
         tar.add(faces / "neutral", "neutral")
     dataset = ExpressionMixDataset(
-        timm_data.ImageDataset(str(tmp_path / "faces.tar")), ExpressionAugmenter()
+        timm_data.ImageDataset(str(tmp_path / "faces.tar")), ExpressionAugmenter(smile)
     )
     assert dataset.targets[:20] == [0] * 10 + [1] * 10
     assert [dataset[i][1] for i in (0, 20)] == [0, 1]

@@ -111,12 +111,12 @@ def test_an_expression_without_a_class_is_never_made(neutral_images):
     assert any_target(image, 0) == (image, 0)
 
 
-def test_errors(neutral_images):
+def test_errors(neutral_images, smile):
     image = Image.fromarray(neutral_images[0])
     with pytest.raises(LabelError, match="label 5 is outside"):
         always()(image, 5)
     with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
-        RandomExpression("fer2013", targets=["sad"])
+        RandomExpression("fer2013", synthesizer=smile, targets=["sad"])
     with pytest.raises(LabelError, match="no class for sad"):
         RandomExpression(SCHEME, targets=["sad"])
     with pytest.raises(ValueError, match="targets or a policy"):

@@ -25,9 +25,9 @@ from expraug.faces.locate import CropLocator
 from expraug.transforms.torchvision import RandomExpression
 
 
-def test_a_joint_transform_changes_image_and_label_together(tree_of):
+def test_a_joint_transform_changes_image_and_label_together(tree_of, smile):
     tree = tree_of("rafdb")
-    change = RandomExpression("raf-db", p=1.0)
+    change = RandomExpression("raf-db", synthesizer=smile, p=1.0)
     plain = open_dataset("raf-db", tree.root, split="train")
     changed = open_dataset("raf-db", tree.root, split="train", transforms=change)
     torch.manual_seed(0)
@@ -53,11 +53,11 @@ def test_transforms_may_be_given_or_assigned_later(tree_of):
         open_dataset("raf-db", tree.root, transform=str, transforms=str)
 
 
-def test_warm_takes_a_data_set_and_counts_its_damage(own, tmp_path):
+def test_warm_takes_a_data_set_and_counts_its_damage(own, tmp_path, smile):
     root = own("ckplus").root
     dataset = open_dataset("ck+", root, split="all")
     dataset.items[0].file.write_bytes(b"")
-    augmenter = ExpressionAugmenter(cache=tmp_path / "cache")
+    augmenter = ExpressionAugmenter(smile, cache=tmp_path / "cache")
     report = augmenter.warm(dataset, dataset.scheme, progress=False)
     # 6 neutral faces smile, one happy face goes back
     assert report.made == 7 * len(augmenter.possible(Expression.NEUTRAL))
