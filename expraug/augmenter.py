@@ -106,7 +106,7 @@ class ExpressionAugmenter:
         self.on_miss = on_miss
         self.batch_size = batch_size
         self.stats: Counter[str] = Counter()
-        self._targets: dict[Expression | None, list[tuple[Expression, float]]] = {}
+        self._targets: dict[tuple[Any, ...], list[tuple[Expression, float]]] = {}
         synthesizer_fingerprint = self.synthesizer.fingerprint
         gate_fingerprint = self.gate.fingerprint if self.gate else "no-gate"
         self.fingerprint = "|".join(
@@ -140,7 +140,11 @@ class ExpressionAugmenter:
         return [t for t in self.synthesizer.expressions if self.synthesizer.accepts(source, t)]
 
     def draw(
-        self, sources: Sequence[Expression | None], uniforms: np.ndarray, p: float = 1.0
+        self,
+        sources: Sequence[Expression | None],
+        uniforms: np.ndarray,
+        p: float = 1.0,
+        among: LabelScheme | None = None,
     ) -> list[Draw | None]:
         """Decide what to ask for each face; None leaves it as it is.
 
@@ -150,33 +154,43 @@ class ExpressionAugmenter:
             uniforms: (B, 3) numbers in [0, 1) from the caller's own random generator: they alone
                 decide, for whether and what, for the intensity, and for the variant.
             p: probability that a face is worked on at all.
+            among: ask only for expressions that this scheme has a class for; None asks for all.
         """
-        return [self._draw(s, u, p) for s, u in zip(sources, uniforms.tolist(), strict=True)]
+        return [self._draw(s, u, p, among) for s, u in zip(sources, uniforms.tolist(), strict=True)]
 
-    def _draw(self, source: Expression | None, uniform: list[float], p: float) -> Draw | None:
+    def _draw(
+        self,
+        source: Expression | None,
+        uniform: list[float],
+        p: float,
+        among: LabelScheme | None,
+    ) -> Draw | None:
         threshold = uniform[0]
         if threshold >= p or source is None:
             return None
         level = self.levels[int(uniform[1] * len(self.levels))]
-        for target, probability in self._probabilities(source):
+        for target, probability in self._probabilities(source, among):
             threshold -= p * probability
             if threshold < 0:
                 return Draw(target, level, int(uniform[2] * self.synthesizer.variants))
         return None
 
-    def _probabilities(self, source: Expression | None) -> list[tuple[Expression, float]]:
-        if source not in self._targets:
-            drawn = self.policy.probabilities(source, self.available(source))
-            self._targets[source] = sorted(drawn.items())
-        return self._targets[source]
+    def _probabilities(
+        self, source: Expression | None, among: LabelScheme | None
+    ) -> list[tuple[Expression, float]]:
+        key = source, None if among is None else frozenset(among.expressions.values())
+        if key not in self._targets:
+            available = [t for t in self.available(source) if among is None or t in among]
+            self._targets[key] = sorted(self.policy.probabilities(source, available).items())
+        return self._targets[key]
 
-    def possible(self, source: Expression | None) -> list[Draw]:
-        """Return every draw that can happen to a face that shows `source`."""
+    def possible(self, source: Expression | None, among: LabelScheme | None = None) -> list[Draw]:
+        """Return every draw that can happen to a face that shows `source`; see `draw`."""
         if source is None:
             return []
         return [
             Draw(target, level, variant)
-            for target, probability in self._probabilities(source)
+            for target, probability in self._probabilities(source, among)
             if probability > 0
             for level in self.levels
             for variant in range(self.synthesizer.variants)

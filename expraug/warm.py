@@ -112,8 +112,7 @@ def _warm_batch(
             if wanted is not None:
                 report.rejected += [(sample.index, d, sample.reason) for d in wanted(sample.index)]
             continue
-        # an expression that the data set has no class for is left out by every front door
-        possible = [d for d in augmenter.possible(sample.source) if d.target in scheme]
+        possible = augmenter.possible(sample.source, scheme)
         for draw in wanted(sample.index) if wanted else possible:
             images.append(sample.image)
             draws.append(draw)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expraug import Draw, Expression, ExpressionAugmenter, Matrix, Synthesizer, Uniform
+from expraug import Draw, Expression, ExpressionAugmenter, LabelScheme, Matrix, Synthesizer, Uniform
 from expraug.cache import SynthesisCache
 from expraug.errors import CacheMissError, MissingWeightsError, UnsupportedExpressionError
 from expraug.faces import CropLocator
@@ -200,3 +200,17 @@ def test_a_synthesizer_object_works_too(neutral_images):
     (outcome,) = augmenter([neutral_images[0] // 2], [Draw(HAPPY)])
     centre = outcome.image[120:140, 120:140].astype(int) - neutral_images[0][120:140, 120:140] // 2
     assert np.abs(centre - 51).max() <= 1
+
+
+def test_draws_among_the_classes_of_a_data_set():
+    augmenter = ExpressionAugmenter("pixel")
+    scheme = LabelScheme.from_classes(["happy", "neutral", "sad"])
+    uniforms = np.random.default_rng(0).random((200, 3))
+    drawn = augmenter.draw([Expression.NEUTRAL] * 200, uniforms, among=scheme)
+    assert {draw.target for draw in drawn} == {Expression.HAPPY, Expression.SAD}
+    assert {d.target for d in augmenter.possible(Expression.NEUTRAL, scheme)} == {
+        Expression.HAPPY,
+        Expression.SAD,
+    }
+    everything = augmenter.draw([Expression.NEUTRAL] * 200, uniforms)
+    assert len({draw.target for draw in everything}) == 7

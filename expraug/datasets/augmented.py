@@ -190,9 +190,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         else:
             seeds = [(self.seed or 0) & (2**64 - 1), index, number]
             uniforms = np.random.default_rng(seeds).random((1, 3))
-        (draw,) = self.augmenter.draw([source], uniforms, self.p)
-        # an expression that the data set has no class for could not be labelled
-        return draw if draw is not None and draw.target in self.scheme else None
+        return self.augmenter.draw([source], uniforms, self.p, self.scheme)[0]
 
     def _changed(self, sample: Any, draw: Draw, planned_label: Any) -> Any:
         """Return a sample with image and label changed together, or as it is."""

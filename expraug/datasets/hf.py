@@ -200,16 +200,18 @@ class ExpressionMap:
                 warnings.warn(f"rows are left alone: {error}", stacklevel=4)
                 self._warned = True
             return row
-        drawn = (self._draw(row.pixels, source, number) for number in range(self.copies))
-        row.draws = [d for d in dict.fromkeys(drawn) if d is not None and d.target in scheme]
+        drawn = (self._draw(row.pixels, source, scheme, number) for number in range(self.copies))
+        row.draws = [d for d in dict.fromkeys(drawn) if d is not None]
         return row
 
-    def _draw(self, pixels: np.ndarray, source: Expression | None, number: int) -> Draw | None:
+    def _draw(
+        self, pixels: np.ndarray, source: Expression | None, scheme: LabelScheme, number: int
+    ) -> Draw | None:
         if self.seed is None:
             uniforms = torch.rand(1, 3).numpy()
         else:
             uniforms = uniforms_from_pixels(pixels, self.seed, number)[None]
-        return self.augmenter.draw([source], uniforms, self.p)[0]
+        return self.augmenter.draw([source], uniforms, self.p, scheme)[0]
 
     @staticmethod
     def _make(rows: Sequence[_Row], augmenter: ExpressionAugmenter) -> None:
