@@ -10,6 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from expraug import create_synthesizer
+from expraug.synthesizers.pixel import PixelSynthesizer
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # the default synthesizer must not depend on what a machine has, nor fetch anything: `pixel`, unless
 # a test asks for `landmarker`
@@ -39,6 +42,20 @@ def neutral_images() -> list[np.ndarray]:
 def happy_images() -> list[np.ndarray]:
     """Smiling sample faces of the same people, in the same order."""
     return [np.array(Image.open(path)) for path in sorted((FACES / "happy").iterdir())]
+
+
+@pytest.fixture(scope="session")
+def smile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a synthesizer that makes neutral faces smile, happy ones neutral, no more."""
+    embedded = create_synthesizer("pixel")
+    assert isinstance(embedded, PixelSynthesizer)
+    model = PixelSynthesizer({"happy": ["neutral"], "neutral": ["happy"]}, embedded.image_size)
+    rows = embedded.row[[int(e) for e in model.expressions]]
+    model.weight.copy_(embedded.weight[rows])
+    model.bias.copy_(embedded.bias[rows])
+    folder = tmp_path_factory.mktemp("smile")
+    model.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
