@@ -80,8 +80,10 @@ def two_faces(people: list[Path]) -> Image.Image:
     return picture
 
 
-def test_expand(damaged_set: Path, tmp_path: Path) -> None:
-    report = expand(damaged_set, tmp_path / "out", gate=None, with_originals=True)
+def test_expand(damaged_set: Path, tmp_path: Path, smile: str) -> None:
+    report = expand(
+        damaged_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True
+    )
     rows = {Path(r["source"]).name: r for r in pq.read_table(report.manifest).to_pylist()}
     assert rows.keys() == DAMAGED.keys() | SOUND.keys()
     assert {name: rows[name]["reason"] for name in DAMAGED} == DAMAGED
@@ -104,11 +106,11 @@ def test_expand(damaged_set: Path, tmp_path: Path) -> None:
     assert not list(report.folder.rglob("*.tmp"))
 
 
-def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path) -> None:
+def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path, smile: str) -> None:
     folder = tmp_path / "set" / "neutral"
     folder.mkdir(parents=True)
     two_faces(neutral).save(folder / "two.png")
-    report = expand(tmp_path / "set", tmp_path / "out", gate=None)
+    report = expand(tmp_path / "set", tmp_path / "out", synthesizer=smile, gate=None)
     (row,) = pq.read_table(report.manifest).to_pylist()
     source = np.asarray(Image.open(folder / "two.png"))
     made = np.asarray(Image.open(report.folder / row["file"]))
@@ -133,8 +135,9 @@ def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> N
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("write", ["folder", "parquet"])
-def test_any_damage_among_good_faces(tmp_path: Path, write: Any) -> None:
-    options: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 16, "write": write}
+def test_any_damage_among_good_faces(tmp_path: Path, smile: str, write: Any) -> None:
+    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "faces": "crop"}
+    options |= {"chunk_size": 16, "write": write}
     source = write_faces(tmp_path / "set", 20, side=48)
     good = expand(source, tmp_path / "good", **options)
     names = damaged_files(source, 20 * len(KINDS))
@@ -172,12 +175,12 @@ def test_parquet_of_rubbish(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_warm(damaged_set: Path, tmp_path: Path) -> None:
+def test_warm(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     # torchvision's own loader makes 16-bit grey white
     dataset = ImageFolder(str(damaged_set), loader=Image.open, allow_empty=True)
     names = [Path(path).name for path, _ in dataset.samples]
     augmenter = ExpressionAugmenter(
-        faces=create_locator("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
+        smile, faces=create_locator("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
     )
     report = augmenter.warm(dataset, dataset.classes, progress=False)
     assert {names[i]: reason for i, reason, _ in report.failures} == DAMAGED

@@ -61,8 +61,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_images_and_manifest(small_set: Path, tmp_path: Path) -> None:
-    report = expand(small_set, tmp_path / "out", gate=None, seed=5)
+def test_images_and_manifest(small_set: Path, tmp_path: Path, smile: str) -> None:
+    report = expand(small_set, tmp_path / "out", synthesizer=smile, gate=None, seed=5)
     assert pq.read_schema(report.manifest).names == SCHEMA.names
     assert pq.read_schema(report.manifest).types == SCHEMA.types
     rows = rows_of(report)
@@ -72,7 +72,7 @@ def test_images_and_manifest(small_set: Path, tmp_path: Path) -> None:
     bob = rows[3]
     assert bob["file"] == "Happiness/bob__pixel_1.00_0.png"  # the set's own class name
     digest = hashlib.sha256((small_set / "neutral/bob.jpg").read_bytes()).hexdigest()
-    fingerprint = create_synthesizer("pixel").fingerprint
+    fingerprint = create_synthesizer(smile).fingerprint
     assert bob == {
         **{"file": bob["file"], "source": "neutral/bob.jpg", "source_class": "neutral"},
         **{"identity": None, "source_digest": digest, "synthesizer": "pixel"},
@@ -117,8 +117,8 @@ def test_same_command_same_bytes(small_set: Path, tmp_path: Path) -> None:
     assert contents(first.folder) == before
 
 
-def test_cache(small_set: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"gate": None, "cache": tmp_path / "cache"}
+def test_cache(small_set: Path, tmp_path: Path, smile: str) -> None:
+    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "cache": tmp_path / "cache"}
     first = expand(small_set, tmp_path / "a", **options)
     second = expand(small_set, tmp_path / "b", **options)
     assert (first.made, first.cached) == (3, 0)
@@ -129,8 +129,10 @@ def test_cache(small_set: Path, tmp_path: Path) -> None:
     assert all(files[0][name] == files[1][name] for name in files[0] if name.endswith("png"))
 
 
-def test_parquet(parquet_set: Path, small_set: Path, tmp_path: Path) -> None:
-    report = expand(parquet_set, tmp_path / "out", gate=None, with_originals=True)
+def test_parquet(parquet_set: Path, small_set: Path, tmp_path: Path, smile: str) -> None:
+    report = expand(
+        parquet_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True
+    )
     rows = rows_of(report)
     assert [(r["source"], r["reason"]) for r in rows] == [
         ("row 0", ""),
@@ -169,11 +171,16 @@ def test_set_that_holds_synthetics_already(small_set: Path, tmp_path: Path) -> N
     ("image_format", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")]
 )
 def test_says_that_it_is_synthetic(
-    small_set: Path, tmp_path: Path, image_format: Any, suffix: str
+    small_set: Path, tmp_path: Path, smile: str, image_format: Any, suffix: str
 ) -> None:
     (small_set / "neutral" / "bob.jpg").rename(small_set / "neutral" / 'b<o>"b & é.jpg')
     report = expand(
-        small_set, tmp_path / "out", gate=None, image_format=image_format, intensity=0.8
+        small_set,
+        tmp_path / "out",
+        synthesizer=smile,
+        gate=None,
+        image_format=image_format,
+        intensity=0.8,
     )
     row = rows_of(report)[-1]
     assert row["target"] == "happy"
@@ -187,12 +194,13 @@ def test_says_that_it_is_synthetic(
     assert description.get(f"{EXPRAUG}Source") == Path(row["source"]).stem
 
 
-def test_gate(small_set: Path, tmp_path: Path) -> None:
-    kept = expand(small_set, tmp_path / "kept", gate=IdentityGate(FakeEncoder(knows=True)))
+def test_gate(small_set: Path, tmp_path: Path, smile: str) -> None:
+    gate = IdentityGate(FakeEncoder(knows=True))
+    kept = expand(small_set, tmp_path / "kept", synthesizer=smile, gate=gate)
     assert kept.made == 3
     assert {r["score_identity"] for r in rows_of(kept) if r["file"]} == {1.0}
     gate = IdentityGate(FakeEncoder(knows=False))
-    lost = expand(small_set, tmp_path / "lost", gate=gate)
+    lost = expand(small_set, tmp_path / "lost", synthesizer=smile, gate=gate)
     assert dict(lost.skipped) == {"identity_lost": 3, "no_expression": 1}
     row = rows_of(lost)[0]
     assert (row["target"], row["score_identity"], row["file"]) == ("neutral", 0.0, None)
@@ -200,13 +208,13 @@ def test_gate(small_set: Path, tmp_path: Path) -> None:
 
 
 def test_gate_without_weights(
-    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, tmp_path: Path, smile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXPRAUG_DLIB_DESCRIPTOR", str(tmp_path / "nowhere"))
     with pytest.raises(MissingWeightsError):
         expand(small_set, tmp_path / "out", gate="identity")
     with pytest.warns(UserWarning, match="identity gate off"):
-        report = expand(small_set, tmp_path / "out", gate="auto")
+        report = expand(small_set, tmp_path / "out", synthesizer=smile, gate="auto")
     assert report.made == 3
     assert report.gate.startswith("off")
 
@@ -216,9 +224,9 @@ class Fragile(Synthesizer):
 
     name = "fragile"
 
-    def __init__(self, brittle: float | None, always: bool = False) -> None:
+    def __init__(self, inner: str, brittle: float | None, always: bool = False) -> None:
         super().__init__()
-        self.inner = create_synthesizer("pixel")
+        self.inner = create_synthesizer(inner)
         self.expressions, self.image_size = self.inner.expressions, self.inner.image_size
         self.brittle, self.always, self.seen = brittle, always, set[float]()
 
@@ -235,16 +243,17 @@ class Fragile(Synthesizer):
         return self.inner(faces, target, intensity)
 
 
-def test_one_face_that_fails(small_set: Path, tmp_path: Path) -> None:
-    spy = Fragile(None)
+def test_one_face_that_fails(small_set: Path, tmp_path: Path, smile: str) -> None:
+    spy = Fragile(smile, None)
     expand(small_set, tmp_path / "a", synthesizer=spy, gate=None, targets=["neutral"])
     (brittle,) = spy.seen
-    report = expand(small_set, tmp_path / "b", synthesizer=Fragile(brittle), gate=None)
+    report = expand(small_set, tmp_path / "b", synthesizer=Fragile(smile, brittle), gate=None)
     assert report.made == 2
     assert rows_of(report)[0]["reason"] == "failed"
     assert "out of memory" in rows_of(report)[0]["message"]
+    broken = Fragile(smile, None, always=True)
     with pytest.raises(RuntimeError, match="out of memory"):
-        expand(small_set, tmp_path / "c", synthesizer=Fragile(None, always=True), gate=None)
+        expand(small_set, tmp_path / "c", synthesizer=broken, gate=None)
 
 
 def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> None:
@@ -271,13 +280,13 @@ def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> No
             assert report.folder.resolve() in inside.parents
 
 
-def test_undecodable_file_name(small_set: Path, tmp_path: Path) -> None:
+def test_undecodable_file_name(small_set: Path, tmp_path: Path, smile: str) -> None:
     name = os.fsdecode(b"b\xff.jpg")
     try:
         (small_set / "neutral" / "bob.jpg").rename(small_set / "neutral" / name)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    report = expand(small_set, tmp_path / "out", gate=None, with_originals=True)
+    report = expand(small_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True)
     assert report.made == 3
 
 
@@ -312,21 +321,22 @@ def test_other_settings_need_another_folder(small_set: Path, tmp_path: Path) -> 
 
 
 def test_image_that_a_format_cannot_hold_is_counted(
-    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, tmp_path: Path, smile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = np.zeros((20, 16_400), np.uint8)
     with pytest.raises(ValueError, match="16383"):
         encode(wide, "webp", "")
     # a face that wide takes long to synthesize
     monkeypatch.setattr("expraug.expand.local.encode", lambda *_: encode(wide, "webp", ""))
-    report = expand(small_set, tmp_path / "out", gate=None, faces="crop", image_format="webp")
+    options: dict[str, Any] = {"gate": None, "faces": "crop", "image_format": "webp"}
+    report = expand(small_set, tmp_path / "out", synthesizer=smile, **options)
     assert dict(report.skipped) == {"no_expression": 1, "not_encodable": 3}
     assert rows_of(report)[0]["file"] is None
     assert "16383" in rows_of(report)[0]["message"]
 
 
-def test_bundled_faces_all_expand(tmp_path: Path) -> None:
+def test_bundled_faces_all_expand(tmp_path: Path, smile: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = expand(FACES, tmp_path / "out", gate=None)
+        report = expand(FACES, tmp_path / "out", synthesizer=smile, gate=None)
     assert report.made == sum(report.sources.values()) > 0

@@ -15,8 +15,8 @@ NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
 
 @pytest.fixture(scope="module")
-def augmenter() -> ExpressionAugmenter:
-    return ExpressionAugmenter("pixel")
+def augmenter(smile: str) -> ExpressionAugmenter:
+    return ExpressionAugmenter(smile)
 
 
 def item(class_name: str, stem: str = "ann") -> FaceItem:

@@ -19,7 +19,12 @@ from expraug.expand.processes import WorkerDiedError
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
-OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 4}
+OPTIONS: dict[str, Any] = {
+    "gate": None,
+    "faces": "crop",
+    "targets": ["happy", "neutral"],
+    "chunk_size": 4,
+}
 
 
 @pytest.fixture(scope="module")

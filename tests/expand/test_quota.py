@@ -92,9 +92,10 @@ def test_limits_that_are_none(wrong: dict[str, int], tmp_path: Path) -> None:
         expand(tmp_path, tmp_path / "out", **wrong, **OPTIONS)
 
 
-def test_per_class(tmp_path: Path) -> None:
+def test_per_class(tmp_path: Path, smile: str) -> None:
     write_faces(tmp_path / "set", 20)
     options = OPTIONS | {"per_class": 3, "intensity": [0.5, 1.0], "max_per_source": 1}
+    options["synthesizer"] = smile
     dry = expand(tmp_path / "set", tmp_path / "out", dry_run=True, **options)
     assert dry.planned == {"happy": 3, "neutral": 3}
     assert not (tmp_path / "out").exists()

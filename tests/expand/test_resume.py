@@ -18,7 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
 REPOSITORY = Path(__file__).parents[2]
-OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 5}
+OPTIONS: dict[str, Any] = {
+    "gate": None,
+    "faces": "crop",
+    "targets": ["happy", "neutral"],
+    "chunk_size": 5,
+}
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ from expraug.expand.parts import WORK, Parts
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
-OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "chunk_size": 4, "with_originals": True}
+OPTIONS: dict[str, Any] = {
+    "gate": None,
+    "faces": "crop",
+    "targets": ["happy", "neutral"],
+    "chunk_size": 4,
+    "with_originals": True,
+}
 
 
 @pytest.fixture(scope="module")

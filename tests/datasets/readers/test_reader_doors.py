@@ -19,8 +19,7 @@ from expraug.cli import app
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import LayoutError
 from expraug.evaluate.face_set import collect
-from expraug.expand import expand
-from expraug.expand.expansion import DestinationError, SourceError
+from expraug.expand import DestinationError, SourceError, expand
 from expraug.faces.locate import CropLocator
 from expraug.transforms.torchvision import RandomExpression
 
