@@ -79,7 +79,15 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
 
 def test_gate_choices(faces: Path, tmp_path: Path) -> None:
     environment = {"EXPRAUG_DLIB_DESCRIPTOR": str(tmp_path / "nowhere"), "COLUMNS": "200"}
-    arguments = ["expand", str(faces), str(tmp_path / "out"), "--faces", "crop"]
+    arguments = [
+        "expand",
+        str(faces),
+        str(tmp_path / "out"),
+        "--faces",
+        "crop",
+        "--synthesizer",
+        "pixel",
+    ]
     result = CliRunner().invoke(app, arguments, env=environment)
     assert result.exit_code == 0
     assert result.stderr.count("warning: identity gate off, since its weights are missing") == 1
@@ -101,9 +109,9 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path, smile: str) -> None
 
 def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
     out = tmp_path / "out"
-    assert "no such folder" in error("expand", tmp_path / "nowhere", out)
-    assert "lies in the source" in error("expand", faces, faces / "out")
-    common = ("expand", faces, out, "--no-gate")
+    assert "no such folder" in error("expand", tmp_path / "nowhere", out, "--synthesizer", "pixel")
+    assert "lies in the source" in error("expand", faces, faces / "out", "--synthesizer", "pixel")
+    common = ("expand", faces, out, "--no-gate", "--synthesizer", "pixel")
     assert "cannot make sad" in error(*common, "--targets", "sad", "--synthesizer", smile)
     assert "no known expression" in error(*common, "--targets", "hapy")
     assert "intensity" in error(*common, "--intensity", "0")
@@ -111,7 +119,9 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
     assert "no weights" in error(*common, "--synthesizer", "nothing")
     assert "device" in error(*common, "--device", "nonsense")
     assert "variants" in error(*common, "--variants", "2")
-    assert "picture format" in error("preview", faces, tmp_path / "sheet.doc")
+    assert "picture format" in error(
+        "preview", faces, tmp_path / "sheet.doc", "--synthesizer", "pixel"
+    )
     assert not out.exists()
     run(*common, "--format", "bmp", code=2)
 
@@ -148,7 +158,9 @@ def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:
 def test_preview_without_faces(tmp_path: Path) -> None:
     (tmp_path / "set" / "neutral").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "set" / "neutral" / "black.png")
-    assert "--faces crop" in error("preview", tmp_path / "set", tmp_path / "sheet.png")
+    assert "--faces crop" in error(
+        "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel"
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 100])
@@ -214,7 +226,16 @@ def test_dry_run(faces: Path, tmp_path: Path) -> None:
 
 
 def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
-    arguments = ["expand", faces, tmp_path / "out", "--no-gate", "--faces", "crop"]
+    arguments = [
+        "expand",
+        faces,
+        tmp_path / "out",
+        "--no-gate",
+        "--faces",
+        "crop",
+        "--synthesizer",
+        "pixel",
+    ]
     arguments += ["--write", "webdataset", "--chunk-size", "1", "--max-per-source", "1"]
     output = run(*arguments, "--shard", "1/2").stdout
     assert "this shard is done" in output
