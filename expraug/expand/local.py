@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+import torch
 from PIL import Image
 
 from expraug.augmenter import Draw, Outcome
@@ -97,7 +99,8 @@ class LocalEngine:
         writers = ThreadPoolExecutor(threads, "expraug-encode")
         cache = self.augmenter.cache
         try:
-            with nullcontext() if cache is None else cache.filling():
+            filling = nullcontext() if cache is None else cache.filling()
+            with filling, _spare_cores(threads):
                 for chunk, batch, last in self._batches(self._decoded(chunks, readers)):
                     before = len(self._pending)
                     self._work(chunk, batch, writers)
@@ -294,6 +297,20 @@ def _save(
         height, width = outcome.image.shape[:2]
         return f"{image_format} cannot hold {width}x{height} pixels: {error}"
     return writer.stage(replace(face, data=data))
+
+
+@contextmanager
+def _spare_cores(busy: int) -> Iterator[None]:
+    """Let torch use only the cores that decoding and encoding leave, one at least.
+
+    Where both want all cores they wait for each other, and faces cost a third more.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, max(1, (os.cpu_count() or 1) - busy)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _original(path: str, item: FaceItem) -> str:
