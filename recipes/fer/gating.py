@@ -1,0 +1,187 @@
+"""Which synthetics are good enough, by nets that saw neither their source nor their exemplar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import xxhash
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from expraug.expressions import Expression
+from expraug.faces.identity import create_identity_encoder
+from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, thresholds_of_real
+from fer.arms import Arm
+from fer.fold import Fold, halves
+from fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
+from fer.training import Mixing, Recipe, Samples, TrainedClassifier, predict, train
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """How synthetics are judged.
+
+    Args:
+        expression: share of the real faces of a class that would not pass: synthetics must be seen
+            as surely as the rest of them; negative for no such gate.
+        identity: encoder of the identity gate, as `create_identity_encoder` takes it; "" for none.
+        folds: that the training people are cut into for cross-fitting.
+        arm: how the nets of the gate are trained.
+        seeds: nets a fold, whose probabilities are averaged.
+    """
+
+    expression: float = 0.3
+    identity: str = ""
+    folds: int = 2
+    arm: str = "strong_balanced"
+    seeds: int = 1
+
+
+@dataclass
+class Judged:
+    """Synthetics of a fold and what the gates say.
+
+    Args:
+        made: the candidates.
+        probabilities: (M, E) of the gate nets.
+        scores: by name, each (M,).
+        real: (N, E), the same nets on the real faces, each on those it was not trained on.
+    """
+
+    made: SyntheticTable
+    probabilities: Tensor
+    scores: dict[str, Tensor]
+    real: Tensor
+
+
+class _Several(torch.nn.Module):
+    """The mean of several classifiers."""
+
+    def __init__(self, members: list[TrainedClassifier]) -> None:
+        super().__init__()
+        self.members = torch.nn.ModuleList(members)
+        self.expressions = members[0].expressions
+        self.name = xxhash.xxh3_64_hexdigest(" ".join(m.name for m in members).encode())
+
+    def probabilities(self, faces: Tensor) -> Tensor:
+        return torch.stack([m.probabilities(faces) for m in self.members]).mean(0)  # type: ignore[operator]
+
+
+def judged_synthetics(
+    fold: Fold,
+    plan: Plan,
+    options: GateOptions,
+    recipe: Recipe,
+    arm: Arm,
+    work: Path,
+    device: torch.device,
+) -> Judged:
+    """Make the synthetics of a fold, train the gate nets, and let them judge.
+
+    A synthesizer folder named "...{fold}..." stands for one that was fitted on each cross-fitting
+    fold alone: faces of a fold then get the exemplars of that fold only, and the gate of the rest
+    has seen neither.
+
+    Args:
+        fold: whose training faces are sources.
+        plan, options: what is made, how it is judged.
+        recipe, arm: of the gate nets.
+        work: folder in which all of it is kept.
+        device: where all of it runs.
+    """
+    made = _make(fold, plan, options, work, device)
+    key = xxhash.xxh3_64(made.pixels.numpy().tobytes() + fold.train.digests.numpy().tobytes())
+    key.update(f"{options.folds}|{options.seeds}|{options.identity}|{recipe}|{arm}".encode())
+    file = work / f"gate-{key.hexdigest()}.safetensors"
+    if not file.is_file():
+        found = _judge(fold, made, options, recipe, arm, device)
+        part = file.with_suffix(".part")
+        save_file({k: v.contiguous() for k, v in found.items()}, part)
+        part.replace(file)
+    found = load_file(file)
+    real = found.pop("real")
+    columns = [found[f"p_{c}"] for c in fold.classes]
+    return Judged(made, torch.stack(columns, 1), found, real)
+
+
+def _make(
+    fold: Fold, plan: Plan, options: GateOptions, work: Path, device: torch.device
+) -> SyntheticTable:
+    if "{fold}" not in plan.synthesizer:
+        return synthetics(plan, fold.train, fold.classes, work, device)
+    parts, part_of = [], halves(fold.train, options.folds)
+    for number in range(options.folds):
+        rows = (part_of == number).nonzero().flatten()
+        own = replace(plan, synthesizer=plan.synthesizer.replace("{fold}", str(number)))
+        made = synthetics(own, fold.train.take(rows), fold.classes, work, device)
+        parts.append(replace(made, source=rows[made.source]))
+    names = [f.name for f in fields(SyntheticTable)]
+    return SyntheticTable(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names})
+
+
+def _judge(
+    fold: Fold,
+    made: SyntheticTable,
+    options: GateOptions,
+    recipe: Recipe,
+    arm: Arm,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    real, labels = fold.labels(fold.train)
+    part_of = halves(real, options.folds)
+    scores: dict[str, Tensor] = {}
+    known = torch.zeros(len(real), len(fold.classes))
+    for number in range(options.folds):
+        net = _gate_net(fold, part_of != number, options, recipe, arm, device)
+        own = (part_of == number).nonzero().flatten()
+        known[own] = torch.stack(
+            [predict(m.model, real.pixels[own], recipe, device) for m in net.members]  # type: ignore[arg-type]
+        ).mean(0)
+        right = (known[own].argmax(1) == labels[own]).float().mean()
+        print(f"gate net of fold {number}: {right:.3f} of the others' real faces right", flush=True)
+        gates: list[Gate] = [ExpressionGate(net)]
+        if options.identity:
+            gates.append(IdentityGate(create_identity_encoder(options.identity)))
+        rows = torch.isin(made.source, own).nonzero().flatten()
+        found = gate_scores(AllGates(gates), fold.train, made, rows, device)
+        for name, values in found.items():
+            scores.setdefault(name, torch.zeros(len(made)))[rows] = values.float()
+    return scores | {"real": known}
+
+
+def _gate_net(
+    fold: Fold,
+    mask: Tensor,
+    options: GateOptions,
+    recipe: Recipe,
+    arm: Arm,
+    device: torch.device,
+) -> _Several:
+    table, labels = fold.labels(fold.train)
+    samples = Samples(table.pixels[mask], F.one_hot(labels[mask], len(fold.classes)).float())
+    nets = []
+    for seed in range(options.seeds):
+        net = train(recipe, arm, samples, None, None, Mixing(), 1000 + seed, device)
+        nets.append(TrainedClassifier(net, recipe, fold.classes))
+    return _Several(nets)
+
+
+def passed(judged: Judged, fold: Fold, options: GateOptions) -> Tensor:
+    """Return which synthetics the gates pass, (M,) bool."""
+    keep = torch.ones(len(judged.made), dtype=torch.bool)
+    if options.expression >= 0:
+        labels = fold.train.of(fold.classes).labels
+        least: Mapping[Expression, float] = thresholds_of_real(
+            judged.real, labels, fold.classes, options.expression
+        )
+        bar = torch.tensor([least.get(Expression(t), 0.0) for t in judged.made.target.tolist()])
+        keep &= judged.scores["expression"] >= bar
+    if options.identity:
+        keep &= judged.scores["identity"] >= create_identity_encoder(options.identity).threshold
+    return keep
+
+
