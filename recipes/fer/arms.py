@@ -51,9 +51,7 @@ ARMS = {
         Arm("extra_classical", extra="classical"),
     )
 }
-"""Without synthetics. `strong` is flip/crop and more: turning, scaling, relighting, blur, erasing."""
-
-SYNTHESIZERS = ("transfer", "pixel")
+"""Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""
 
 
 def parse_arm(text: str, options: Mapping[str, Any] | None = None) -> tuple[Arm, str]:
@@ -69,7 +67,7 @@ def parse_arm(text: str, options: Mapping[str, Any] | None = None) -> tuple[Arm,
     """
     base, _, synthesizer = text.partition("+")
     if base not in ARMS:
-        raise ValueError(f"no arm {base!r}; there are {', '.join(ARMS)}, each also as NAME+transfer")
+        raise ValueError(f"no arm {base!r}; there are {', '.join(ARMS)}, or NAME+transfer")
     arm = replace(ARMS[base], name=text, **(options or {}))
     return (replace(arm, extra="synthetic") if synthesizer else arm), synthesizer
 

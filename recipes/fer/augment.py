@@ -107,5 +107,3 @@ def extra_samples(kind: str, faces: Tensor, seed: int) -> Tensor:
                 raise ValueError(f"extra samples are 'noise' or 'classical', not {kind!r}")
             altered.append(x.round().clamp(0, 255).to(torch.uint8))
     return torch.cat(altered) if altered else faces
-
-

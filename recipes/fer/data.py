@@ -1,4 +1,4 @@
-"""Real faces for training and testing: read from any source, aligned once, kept as small tensors."""
+"""Real faces to train and test on: read from any source, aligned once, kept as small tensors."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FaceTable:
         found = torch.bincount(self.labels, minlength=len(Expression)).tolist()
         return {str(e): found[e] for e in Expression if found[e]}
 
-    def keys(self) -> list[bytes]:
+    def image_keys(self) -> list[bytes]:
         """Return the hash of each image as bytes."""
         return [bytes(row) for row in self.digests.numpy()]
 
@@ -110,9 +110,7 @@ def read_faces(
         MissingDependencyError, MissingWeightsError: what finds landmarks is not there.
     """
     state = _state(source)
-    name = xxhash.xxh3_64_hexdigest(
-            f"{state}|{faces}|{scheme}|{landmarks}|{limit}|{SIDE}".encode()
-        )
+    name = xxhash.xxh3_64_hexdigest(f"{state}|{faces}|{scheme}|{landmarks}|{limit}|{SIDE}".encode())
     file = work / f"faces-{name}.safetensors"
     if not file.is_file():
         work.mkdir(parents=True, exist_ok=True)
@@ -229,7 +227,9 @@ def _align(row: _Row, locator: Locator, fallback: CropLocator) -> FaceTable:
     face = align(pixels, matrix, SIDE)
     grey = luminance(face) if face.shape[1] == 3 else face
     known = place if place.mesh is not None else _NOTHING
-    assert known.mesh is not None and known.blendshapes is not None and known.pose is not None
+    assert known.mesh is not None
+    assert known.blendshapes is not None
+    assert known.pose is not None
     inverse = invert(matrix)[0]
     mesh = (known.mesh.astype(np.float64) + 0.5) @ inverse[:, :2].T + inverse[:, 2]
     digest = np.frombuffer(image_digest(row.image), np.uint8)[:16].copy()

@@ -33,6 +33,10 @@ class Cut:
         tail_classes: the rare classes; none given means all but the two most frequent.
         validation: share of the images that validate, where people are not named and no validation
             set is given.
+        hold_out: test people of the training set, by `person_split`, are tested on as "test",
+            besides the test sets that are given.
+        test_split: of test sets that name their people, keep only those of this split; "all" keeps
+            everyone. Synthesizers that come with expraug have seen train people of public sets.
         seed: of the cut.
     """
 
@@ -42,6 +46,8 @@ class Cut:
     tail: int = 0
     tail_classes: Sequence[str] = ()
     validation: float = 0.1
+    hold_out: bool = False
+    test_split: str = "all"
     seed: int = 0
 
 
@@ -84,16 +90,14 @@ def cut(
         ValueError: no test set, and none can be cut; or fewer than two classes.
         LeakError: the parts are not disjoint after all.
     """
-    tests = dict(tests)
+    tests = {name: _only_split(table, how.test_split) for name, table in tests.items()}
     named = [bool(p) for p in train.people]
     if all(named):
         split = [person_split(p) for p in train.people]
-        if not tests:
+        if how.hold_out or not tests:
             tests["test"] = train.take(_where(split, "test"))
         if validation is None:
             validation = train.take(_where(split, "validation"))
-            # whoever may test keeps out of training, whatever is tested on today
-            train = train.take(_where(split, "train"))
     elif not tests:
         raise ValueError("no --test, and the training set does not say who is who: give one")
     if validation is None:
@@ -113,9 +117,9 @@ def cut(
 
 def without(train: FaceTable, others: Sequence[FaceTable]) -> FaceTable:
     """Return the training faces whose image and person are in none of the other tables."""
-    images = {key for other in others for key in other.keys()}  # noqa: SIM118
+    images = {key for other in others for key in other.image_keys()}  # noqa: SIM118
     people = {p for other in others for p in other.people if p}
-    pairs = zip(train.keys(), train.people, strict=True)
+    pairs = zip(train.image_keys(), train.people, strict=True)
     return train.take(torch.tensor([k not in images and p not in people for k, p in pairs]))
 
 
@@ -133,13 +137,19 @@ def prove_disjoint(train: FaceTable, others: Sequence[FaceTable]) -> None:
         raise LeakError(f"{len(train) - len(kept)} training faces are in validation or test")
 
 
+def _only_split(table: FaceTable, split: str) -> FaceTable:
+    if split == "all" or not all(table.people):
+        return table
+    return table.take(_where([str(person_split(p)) for p in table.people], split))
+
+
 def _where(split: list[str], name: str) -> Tensor:
     return torch.tensor([s == name for s in split])
 
 
 def _slots(table: FaceTable, salt: str) -> Tensor:
     """Return an order of the faces that only their images decide, (N,) in [0, 1)."""
-    found = [xxhash.xxh3_64_intdigest(key + salt.encode()) / 2**64 for key in table.keys()]
+    found = [xxhash.xxh3_64_intdigest(key + salt.encode()) / 2**64 for key in table.image_keys()]
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -180,6 +190,6 @@ def halves(table: FaceTable, count: int) -> Tensor:
     """Return the cross-fitting fold of each face, (N,) long: all faces of a person in one."""
     names = [
         person.encode() if person else key
-        for key, person in zip(table.keys(), table.people, strict=True)
+        for key, person in zip(table.image_keys(), table.people, strict=True)
     ]
     return torch.tensor([xxhash.xxh3_64_intdigest(n, seed=3) % count for n in names])

@@ -18,7 +18,7 @@ from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, threshold
 from fer.arms import Arm
 from fer.fold import Fold, halves
 from fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
-from fer.training import Mixing, Recipe, Samples, TrainedClassifier, predict, train
+from fer.training import Mixing, Recipe, Samples, TrainedClassifier, build, predict, train
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class GateOptions:
         folds: that the training people are cut into for cross-fitting.
         arm: how the nets of the gate are trained.
         seeds: nets a fold, whose probabilities are averaged.
+        steps: of training them; 0 for as many as the recipe takes.
     """
 
     expression: float = 0.3
@@ -39,6 +40,7 @@ class GateOptions:
     folds: int = 2
     arm: str = "strong_balanced"
     seeds: int = 1
+    steps: int = 0
 
 
 @dataclass
@@ -94,15 +96,8 @@ def judged_synthetics(
         device: where all of it runs.
     """
     made = _make(fold, plan, options, work, device)
-    key = xxhash.xxh3_64(made.pixels.numpy().tobytes() + fold.train.digests.numpy().tobytes())
-    key.update(f"{options.folds}|{options.seeds}|{options.identity}|{recipe}|{arm}".encode())
-    file = work / f"gate-{key.hexdigest()}.safetensors"
-    if not file.is_file():
-        found = _judge(fold, made, options, recipe, arm, device)
-        part = file.with_suffix(".part")
-        save_file({k: v.contiguous() for k, v in found.items()}, part)
-        part.replace(file)
-    found = load_file(file)
+    recipe = replace(recipe, steps=options.steps or recipe.steps)
+    found = _judge(fold, made, options, recipe, arm, work, device)
     real = found.pop("real")
     columns = [found[f"p_{c}"] for c in fold.classes]
     return Judged(made, torch.stack(columns, 1), found, real)
@@ -129,6 +124,7 @@ def _judge(
     options: GateOptions,
     recipe: Recipe,
     arm: Arm,
+    work: Path,
     device: torch.device,
 ) -> dict[str, Tensor]:
     real, labels = fold.labels(fold.train)
@@ -136,7 +132,7 @@ def _judge(
     scores: dict[str, Tensor] = {}
     known = torch.zeros(len(real), len(fold.classes))
     for number in range(options.folds):
-        net = _gate_net(fold, part_of != number, options, recipe, arm, device)
+        net = _gate_net(fold, part_of != number, options, recipe, arm, work, device)
         own = (part_of == number).nonzero().flatten()
         known[own] = torch.stack(
             [predict(m.model, real.pixels[own], recipe, device) for m in net.members]  # type: ignore[arg-type]
@@ -159,13 +155,24 @@ def _gate_net(
     options: GateOptions,
     recipe: Recipe,
     arm: Arm,
+    work: Path,
     device: torch.device,
 ) -> _Several:
     table, labels = fold.labels(fold.train)
     samples = Samples(table.pixels[mask], F.one_hot(labels[mask], len(fold.classes)).float())
+    key = xxhash.xxh3_64(samples.pixels.numpy().tobytes())
+    key.update(f"{labels[mask].tolist()}|{recipe}|{arm}".encode())
     nets = []
     for seed in range(options.seeds):
-        net = train(recipe, arm, samples, None, None, Mixing(), 1000 + seed, device)
+        file = work / f"gate-{key.hexdigest()}-{seed}.safetensors"
+        if file.is_file():
+            net = build(recipe, len(fold.classes)).to(device).eval().requires_grad_(False)
+            net.load_state_dict(load_file(file))
+        else:
+            net = train(recipe, arm, samples, None, None, Mixing(), 1000 + seed, device)
+            part = file.with_suffix(".part")
+            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, part)
+            part.replace(file)
         nets.append(TrainedClassifier(net, recipe, fold.classes))
     return _Several(nets)
 
@@ -183,5 +190,3 @@ def passed(judged: Judged, fold: Fold, options: GateOptions) -> Tensor:
     if options.identity:
         keep &= judged.scores["identity"] >= create_identity_encoder(options.identity).threshold
     return keep
-
-

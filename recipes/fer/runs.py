@@ -23,7 +23,7 @@ from fer.data import FaceTable, read_faces
 from fer.fold import Cut, Fold, cut
 from fer.gating import GateOptions, Judged, judged_synthetics, passed
 from fer.metrics import measure
-from fer.synthetics import Plan
+from fer.synthetics import Plan, SyntheticTable
 from fer.training import Mixing, Recipe, Samples, predict, train
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Setting:
         Raises:
             ValueError: an unknown option; the message lists those there are.
         """
-        data = yaml.safe_load(file.read_text()) or {}
+        data = _load(file)
         for change in changes:
             path, _, value = change.partition("=")
             part, _, name = path.partition(".")
@@ -68,6 +68,16 @@ class Setting:
         parts = {"cut": Cut, "recipe": Recipe, "plan": Plan, "gate": GateOptions, "mixing": Mixing}
         made = {key: _fill(kind, data.pop(key, {}), key) for key, kind in parts.items()}
         return _fill(cls, data | made, str(file))
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """Return a YAML file on top of the one that its `base` names."""
+    own = yaml.safe_load(file.read_text()) or {}
+    base = own.pop("base", None)
+    data = _load(file.parent / base) if base else {}
+    for part, values in own.items():
+        data[part] = data[part] | values if isinstance(data.get(part), dict) else values
+    return data
 
 
 def _fill(kind: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -200,7 +210,12 @@ class Runner:
         if not arm.extra:
             return None, None
         judged = self.judged(synthesizer or self.setting.plan.synthesizer)
-        keep = passed(judged, self.fold, self.setting.gate)
+        keep = select(
+            judged.made,
+            passed(judged, self.fold, self.setting.gate),
+            self.setting.mixing,
+            len(self.real.pixels),
+        )
         made = judged.made.take(keep)
         place = torch.full((len(Expression),), -1)
         place[self.fold.expressions] = torch.arange(len(self.fold.classes))
@@ -238,6 +253,29 @@ class Runner:
         arm, _ = parse_arm(name, self.setting.arm)
         content = self._options(arm).encode() + self.fold.train.digests.numpy().tobytes()
         return xxhash.xxh3_64_hexdigest(content)
+
+
+def select(made: SyntheticTable, keep: torch.Tensor, mixing: Mixing, real: int) -> torch.Tensor:
+    """Return which synthetics are mixed in, (M,) bool.
+
+    Args:
+        made: the candidates.
+        keep: (M,) bool, what the gate passed.
+        mixing: whose `intensities`, `variants` and `ratio` limit them further.
+        real: number of real faces.
+    """
+    keep = keep.clone()
+    if mixing.intensities:
+        wanted = torch.tensor(mixing.intensities)
+        keep &= (made.intensity[:, None] - wanted).abs().min(1).values < 0.005
+    if mixing.variants:
+        keep &= made.variant < mixing.variants
+    there = keep.nonzero().flatten()
+    most = round(mixing.ratio * real)
+    if mixing.ratio and most < len(there):
+        order = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
+        keep[there[order[most:]]] = False
+    return keep
 
 
 def _done(out: Path) -> set[tuple[str, str, str, str]]:

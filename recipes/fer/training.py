@@ -67,12 +67,18 @@ class Mixing:
         frequent: the same of the most frequent class; in between in proportion to the lack.
         soft: weight of the gate net's probabilities in the label of a synthetic.
         schedule: "constant"; or "falling": twice the share at first, none in the end.
+        ratio: most synthetics for each real face, of those that the gate passed; 0 for all.
+        intensities: only synthetics of these; none given means all.
+        variants: only the first so many variants; 0 for all.
     """
 
     share: float = 0.35
     frequent: float = 0.0
     soft: float = 0.0
     schedule: str = "constant"
+    ratio: float = 0.0
+    intensities: tuple[float, ...] = ()
+    variants: int = 0
 
     def at(self, progress: float) -> float:
         """Return what the shares are multiplied with at a point of training, 0 to 1."""
@@ -112,7 +118,12 @@ class _Draw:
     """Draws the faces of each step: first the class, then real or extra, then the face."""
 
     def __init__(
-        self, real: Samples, extra: Samples | None, extra_class: Tensor | None, arm: Arm, mix: Mixing
+        self,
+        real: Samples,
+        extra: Samples | None,
+        extra_class: Tensor | None,
+        arm: Arm,
+        mix: Mixing,
     ) -> None:
         device = real.labels.device
         classes = real.labels.argmax(1)
@@ -202,8 +213,8 @@ def train(
         schedule.step_update(step)
         model.train()
         rows, is_extra = draw(recipe.batch, mix.at(step / recipe.steps))
-        pixels, labels = real.pixels[rows.clamp(max=len(real.pixels) - 1)], None
-        labels = real.labels[rows.clamp(max=len(real.labels) - 1)]
+        own = rows.clamp(max=len(real.pixels) - 1)
+        pixels, labels = real.pixels[own], real.labels[own]
         if extra is not None:
             other = rows.clamp(max=len(extra.pixels) - 1)
             pixels = torch.where(is_extra[:, None, None], extra.pixels[other], pixels)
@@ -264,7 +275,8 @@ class _State:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         part = self.file.with_suffix(".part")
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"step": str(step)})
+        saved = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(saved, part, {"step": str(step)})
         part.replace(self.file)
 
     def load(self) -> int:
