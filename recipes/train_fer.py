@@ -5,7 +5,8 @@
         --arm strong --arm strong+transfer --seeds 5
 
 An arm is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
-`strong+pixel`, or `strong+FOLDER` for one that was fitted and saved. Every arm takes the same
+`strong+pixel`, `strong+FOLDER` for one that was fitted and saved, or `strong+transfer:own`, whose
+exemplars are faces of the training fold alone. Every arm takes the same
 number of optimiser steps on the same real faces; with a synthesizer, some draws are synthetics
 that the gate passed. Nothing is chosen on the test set: the last moving average is what is tested,
 and options are chosen with `--only-validation`.

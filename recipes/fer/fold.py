@@ -117,7 +117,7 @@ def cut(
 
 def without(train: FaceTable, others: Sequence[FaceTable]) -> FaceTable:
     """Return the training faces whose image and person are in none of the other tables."""
-    images = {key for other in others for key in other.image_keys()}  # noqa: SIM118
+    images = {key for other in others for key in other.image_keys()}
     people = {p for other in others for p in other.people if p}
     pairs = zip(train.image_keys(), train.people, strict=True)
     return train.take(torch.tensor([k not in images and p not in people for k, p in pairs]))

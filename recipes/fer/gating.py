@@ -84,9 +84,8 @@ def judged_synthetics(
 ) -> Judged:
     """Make the synthetics of a fold, train the gate nets, and let them judge.
 
-    A synthesizer folder named "...{fold}..." stands for one that was fitted on each cross-fitting
-    fold alone: faces of a fold then get the exemplars of that fold only, and the gate of the rest
-    has seen neither.
+    With exemplars from the training faces ("transfer:own"), those of each cross-fitting fold lend
+    to its own faces alone, so that the net of the other folds has seen neither.
 
     Args:
         fold: whose training faces are sources.
@@ -106,13 +105,12 @@ def judged_synthetics(
 def _make(
     fold: Fold, plan: Plan, options: GateOptions, work: Path, device: torch.device
 ) -> SyntheticTable:
-    if "{fold}" not in plan.synthesizer:
+    if not plan.synthesizer.endswith(":own"):
         return synthetics(plan, fold.train, fold.classes, work, device)
     parts, part_of = [], halves(fold.train, options.folds)
     for number in range(options.folds):
         rows = (part_of == number).nonzero().flatten()
-        own = replace(plan, synthesizer=plan.synthesizer.replace("{fold}", str(number)))
-        made = synthetics(own, fold.train.take(rows), fold.classes, work, device)
+        made = synthetics(plan, fold.train.take(rows), fold.classes, work, device)
         parts.append(replace(made, source=rows[made.source]))
     names = [f.name for f in fields(SyntheticTable)]
     return SyntheticTable(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names})

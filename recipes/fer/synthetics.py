@@ -12,7 +12,7 @@ import xxhash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from expraug.expressions import Expression
+from expraug.expressions import Expression, LabelScheme
 from expraug.faces.paste import face_mask, luminance
 from expraug.gate import Gate
 from expraug.synthesizer import Synthesizer, create_synthesizer
@@ -50,7 +50,8 @@ class Plan:
     """What to make.
 
     Args:
-        synthesizer: name, folder or hub id.
+        synthesizer: name, folder or hub id; with ":own" behind it, the exemplars are faces of the
+            training fold alone (`transfer` can).
         ratio: candidates for each real face; the gate keeps some of them.
         intensities: drawn from, as likely as each other.
         random_exemplars: every candidate gets a variant at random instead of the first ones: those
@@ -141,6 +142,28 @@ def _resize(images: Tensor, side: int) -> Tensor:
     )
 
 
+def synthesizer_for(name: str, fold: FaceTable) -> Synthesizer:
+    """Return the synthesizer that a plan names, with exemplars from the fold if it says so.
+
+    Raises:
+        ValueError: ":own" of a synthesizer that has no exemplars.
+    """
+    base, _, own = name.partition(":")
+    if own != "own":
+        return create_synthesizer(name)
+    model = create_synthesizer(base)
+    fit = getattr(model, "fit_exemplars", None)
+    if fit is None:
+        raise ValueError(f"{base} takes no exemplars from a data set; leave out ':own'")
+    shown = fold.take(fold.found)
+    images = [
+        (face.numpy(), label)
+        for face, label in zip(shown.pixels, shown.labels.tolist(), strict=True)
+    ]
+    scheme = LabelScheme({int(e): str(e) for e in Expression}, {int(e): e for e in Expression})
+    return fit(images, scheme)
+
+
 def synthetics(
     plan: Plan,
     fold: FaceTable,
@@ -149,12 +172,13 @@ def synthetics(
     device: torch.device,
 ) -> SyntheticTable:
     """Return the candidates of a plan, from the work folder where they were made before."""
-    model = create_synthesizer(plan.synthesizer)
+    known = create_synthesizer(plan.synthesizer.partition(":")[0]).fingerprint
     content = xxhash.xxh3_64(fold.digests.numpy().tobytes())
     content.update(fold.labels.numpy().tobytes())
-    content.update(f"{plan}|{model.fingerprint}|{[int(c) for c in classes]}".encode())
+    content.update(f"{plan}|{known}|{[int(c) for c in classes]}".encode())
     file = work / f"synthetics-{content.hexdigest()}.safetensors"
     if not file.is_file():
+        model = synthesizer_for(plan.synthesizer, fold)
         work.mkdir(parents=True, exist_ok=True)
         planned = draw(plan, fold, classes, model)
         planned.pixels = make(model, fold, planned, device)

@@ -205,6 +205,8 @@ def train(
     extra = extra.to(device) if extra is not None else None
     draw, mixed = _Draw(real, extra, extra_class, arm, mix), mixer(arm, classes)
     prior = draw.prior.clamp(min=1e-8).log() if arm.loss == "balanced" else None
+    # the balanced loss asks for the prior in the tail, which smoothing would contradict
+    smoothing = recipe.smoothing if prior is None else 0.0
     for step in range(first, recipe.steps):
         if step % recipe.save_every == 0:
             state.save(step)
@@ -225,7 +227,7 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
             logits = model(prepare(x, recipe))
         logits = logits.float() if prior is None else logits.float() + prior
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
