@@ -45,6 +45,7 @@ def main(
     work: Path = Path("work/fer"),
     out: Path = Path("recipes/results/fer.csv"),
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that look for landmarks.")] = 1,
     only_validation: bool = False,
     list_arms: Annotated[bool, typer.Option("--list", help="Print the arms.")] = False,
 ) -> None:
@@ -55,7 +56,7 @@ def main(
     if config is None or train is None:
         raise typer.BadParameter("--config and --train are needed")
     setting = Setting.read(config, option or ())
-    fold = read_fold(setting, train, val, test or (), work, scheme, landmarks)
+    fold = read_fold(setting, train, val, test or (), work, scheme, landmarks, workers)
     print(f"{setting.name}: train {fold.train.counts()}, {fold.dropped} faces dropped as they test")
     print(f"validation {fold.validation.counts()}")
     for name, table in fold.tests.items():

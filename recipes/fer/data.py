@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,6 @@ from expraug.expand.plan import class_expressions
 from expraug.expressions import Expression
 from expraug.faces import align, similarity
 from expraug.faces.alignment import invert
-from expraug.faces.landmarks import LandmarkLocator
 from expraug.faces.locate import CropLocator, Location, Locator, create_locator
 from expraug.faces.paste import luminance
 
@@ -91,6 +93,7 @@ def read_faces(
     scheme: str | None = None,
     landmarks: bool = True,
     limit: int | None = None,
+    workers: int = 1,
 ) -> FaceTable:
     """Read a labelled set, align its faces, and keep the result in the work folder.
 
@@ -104,6 +107,7 @@ def read_faces(
         landmarks: look for landmarks, which `transfer` and good alignment need; else the faces are
             aligned as `faces` says alone.
         limit: only so many images, evenly spread, for a trial.
+        workers: processes that look for landmarks.
 
     Raises:
         FileNotFoundError, ValueError: no such set, or none of its classes means an expression.
@@ -114,7 +118,7 @@ def read_faces(
     file = work / f"faces-{name}.safetensors"
     if not file.is_file():
         work.mkdir(parents=True, exist_ok=True)
-        table = _align_all(list(_rows(source, scheme)), faces, landmarks, limit)
+        table = _align_all(list(_rows(source, scheme)), faces, landmarks, limit, workers)
         part = file.with_suffix(".part")
         tensors = {n: getattr(table, n).contiguous() for n in _SAVED}
         save_file(tensors, part, {"people": json.dumps(table.people), "source": source})
@@ -197,24 +201,29 @@ def _hub_rows(name: str, split: str, scheme: str | None) -> Iterator[_Row]:
             yield _Row(np.asarray(picture), expression, str(row[person]) if person else "")
 
 
-def _align_all(rows: list[_Row], faces: str, landmarks: bool, limit: int | None) -> FaceTable:
+def _align_all(
+    rows: list[_Row], faces: str, landmarks: bool, limit: int | None, workers: int
+) -> FaceTable:
     if not rows:
         raise ValueError("no image of a class that means an expression")
     if limit is not None and limit < len(rows):
         rows = [rows[i] for i in np.linspace(0, len(rows) - 1, limit).astype(int)]
+    try:
+        _align_part(rows[:1], faces, landmarks)
+    except (MissingDependencyError, MissingWeightsError) as error:
+        raise type(error)(f"{error}; or go without landmarks: --no-landmarks") from error
+    parts = [rows[i : i + 500] for i in range(0, len(rows), 500)]
+    work = partial(_align_part, faces=faces, landmarks=landmarks)
+    if workers == 1:
+        return concatenate([work(part) for part in parts])
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        return concatenate(list(pool.map(work, parts)))
+
+
+def _align_part(rows: list[_Row], faces: str, landmarks: bool) -> FaceTable:
     locator: Locator = create_locator(faces, landmarks=landmarks)
-    if isinstance(locator, LandmarkLocator):
-        try:
-            locator([rows[0].image])
-        except (MissingDependencyError, MissingWeightsError) as error:
-            raise type(error)(f"{error}; or go without landmarks: --no-landmarks") from error
     fallback = CropLocator()
-    tables = []
-    for start in range(0, len(rows), 1000):
-        part = rows[start : start + 1000]
-        tables.append(concatenate([_align(row, locator, fallback) for row in part]))
-        print(f"aligned {start + len(part)} of {len(rows)}", flush=True)
-    return concatenate(tables)
+    return concatenate([_align(row, locator, fallback) for row in rows])
 
 
 def _align(row: _Row, locator: Locator, fallback: CropLocator) -> FaceTable:

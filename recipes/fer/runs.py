@@ -97,12 +97,13 @@ def read_fold(
     work: Path,
     scheme: str | None = None,
     landmarks: bool = True,
+    workers: int = 1,
 ) -> Fold:
     """Read the sets, each PATH or PATH@detect, tests also NAME=PATH, and cut the fold."""
 
     def read(text: str) -> FaceTable:
         path, _, mode = text.partition("@")
-        return read_faces(path, work, mode or "crop", scheme, landmarks)
+        return read_faces(path, work, mode or "crop", scheme, landmarks, workers=workers)
 
     def named(text: str) -> tuple[str, str]:
         name, equals, path = text.partition("=")

@@ -113,7 +113,7 @@ def make(
     # `pixel` holds a map for every pixel of its own frame, `transfer` works at any size
     inner = side if model.needs_landmarks else model.image_size
     mask, made = face_mask(side).to(device), []
-    batch = 32 if device.type == "cpu" else 1024
+    batch = 32 if device.type == "cpu" else 256
     for part in torch.arange(len(planned)).split(batch):
         rows = planned.source[part]
         grey = fold.pixels[rows].to(device).float()[:, None] / 255
