@@ -18,6 +18,9 @@ from expraug.gate import Gate
 from expraug.synthesizer import Synthesizer, create_synthesizer
 from fer.data import FaceTable
 
+LENDERS = 500
+"""Faces of a class, at most, that exemplars are chosen from."""
+
 
 @dataclass
 class SyntheticTable:
@@ -142,6 +145,13 @@ def _resize(images: Tensor, side: int) -> Tensor:
     )
 
 
+def _first_of_each_class(fold: FaceTable) -> Tensor:
+    """Return the places of the first faces of each class in which landmarks were found."""
+    usable = fold.found.nonzero().flatten()
+    labels = fold.labels[usable]
+    return torch.cat([usable[labels == c][:LENDERS] for c in torch.unique(labels)])
+
+
 def synthesizer_for(name: str, fold: FaceTable) -> Synthesizer:
     """Return the synthesizer that a plan names, with exemplars from the fold if it says so.
 
@@ -155,7 +165,7 @@ def synthesizer_for(name: str, fold: FaceTable) -> Synthesizer:
     fit = getattr(model, "fit_exemplars", None)
     if fit is None:
         raise ValueError(f"{base} takes no exemplars from a data set; leave out ':own'")
-    shown = fold.take(fold.found)
+    shown = fold.take(_first_of_each_class(fold))
     images = [
         (face.numpy(), label)
         for face, label in zip(shown.pixels, shown.labels.tolist(), strict=True)
