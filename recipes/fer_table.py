@@ -8,6 +8,7 @@ faces, seed by seed; nothing is chosen on the test set.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +44,9 @@ def best_without(runs: Runs, metric: str) -> str | None:
 
 
 def percent(mean: float, half: float, sign: str = "") -> str:
-    return f"{100 * mean:{sign}.1f} ± {100 * half:.1f}"
+    """Return "mean ± half" in per cent, the mean alone where one seed gives no interval."""
+    shown = f"{100 * mean:{sign}.1f}"
+    return shown if math.isnan(half) else f"{shown} ± {100 * half:.1f}"
 
 
 def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
@@ -68,7 +71,7 @@ def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
             pair = [values(runs[a], metrics[0], shared) for a in (arm, control)]
             if shared:
                 mean, half, p = paired(*pair)
-                gained, p_value = percent(mean, half, "+"), f"{p:.3f}"
+                gained, p_value = percent(mean, half, "+"), ("" if math.isnan(p) else f"{p:.4f}")
         name = f"**{arm}**" if arm == control else arm
         lines.append(f"| {name} | {len(seeds)} | " + " | ".join([*cells, gained, p_value]) + " |")
     return "\n".join(lines)
@@ -76,7 +79,9 @@ def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
 
 def main(
     results: Annotated[Path, typer.Argument(help="CSV that train_fer.py wrote.")],
-    metric: Annotated[str, typer.Option(help="That is compared, and chosen by.")] = "",
+    metric: Annotated[
+        str, typer.Option(help="That is compared, and chosen by.")
+    ] = "balanced_accuracy",
     setting: Annotated[str, typer.Option(help="Only this one.")] = "",
     control: Annotated[str, typer.Option(help="Arm to compare with.")] = "",
 ) -> None:
@@ -84,10 +89,9 @@ def main(
     for (name, test), runs in found.items():
         if setting and name != setting:
             continue
-        first = metric or ("accuracy" if "10pct" in name else "balanced_accuracy")
-        chosen = control or best_without(found.get((name, "validation"), runs), first)
+        chosen = control or best_without(found.get((name, "validation"), runs), metric)
         print(f"\n### {name}, tested on {test}\n")
-        print(table(runs, chosen, [first, *(m for m in METRICS if m != first)]))
+        print(table(runs, chosen, [metric, *(m for m in METRICS if m != metric)]))
 
 
 if __name__ == "__main__":

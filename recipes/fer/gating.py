@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder
+from expraug.faces.identity import create_identity_encoder, identity_encoder_class
 from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, thresholds_of_real
 from fer.arms import Arm
 from fer.fold import Fold, halves
@@ -186,5 +186,5 @@ def passed(judged: Judged, fold: Fold, options: GateOptions) -> Tensor:
         bar = torch.tensor([least.get(Expression(t), 0.0) for t in judged.made.target.tolist()])
         keep &= judged.scores["expression"] >= bar
     if options.identity:
-        keep &= judged.scores["identity"] >= create_identity_encoder(options.identity).threshold
+        keep &= judged.scores["identity"] >= identity_encoder_class(options.identity).threshold
     return keep
