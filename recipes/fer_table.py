@@ -23,10 +23,15 @@ Runs = dict[str, dict[int, dict[str, str]]]
 
 
 def collect(rows: list[dict[str, str]]) -> dict[tuple[str, str], Runs]:
-    """Return the rows by (setting, test set), arm and seed; a later row replaces an earlier one."""
+    """Return the rows by (setting, test set), arm and seed; a later row replaces an earlier one.
+
+    The arms of an ablation, setting "lfw: gate off", become arms of "lfw": "strong, gate off".
+    """
     found: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        found[row["setting"], row["test_set"]][row["arm"]][int(row["seed"])] = row
+        setting, _, change = row["setting"].partition(": ")
+        arm = f"{row['arm']}, {change}" if change else row["arm"]
+        found[setting, row["test_set"]][arm][int(row["seed"])] = row
     return found
 
 
