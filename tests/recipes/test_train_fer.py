@@ -268,3 +268,23 @@ def test_the_recipe_from_folders_to_table(faces, tmp_path):
     printed = _recipe("fer_table.py", out)
     assert "| **flip_crop** | 2 |" in printed
     assert "| flip_crop+pixel | 2 |" in printed
+
+
+def test_ablations_stand_below_the_arms_of_their_setting():
+    from fer_table import best_without, collect, table
+
+    def row(setting, arm, seed, accuracy):
+        metrics = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece"), accuracy)
+        return {"setting": setting, "arm": arm, "seed": str(seed), "test_set": "test"} | metrics
+
+    rows = [row("a", "strong", seed, 0.5 + seed / 100) for seed in range(3)]
+    rows += [row("a", "none", seed, 0.4) for seed in range(3)]
+    rows += [row("a", "lucky", 0, 0.9)]  # one seed is no comparison
+    rows += [row("a", "strong+pixel", seed, 0.52 + seed / 50) for seed in range(3)]
+    rows += [row("a: gate off", "strong+pixel", seed, 0.45) for seed in range(3)]
+    (found,) = collect(rows).values()
+    control = best_without(found, "accuracy")
+    assert control == "strong"
+    printed = table(found, control, ["accuracy"])
+    assert "| strong+pixel | 3 | 54.0 ± 5.0 | +3.0 ± 2.5 |" in printed
+    assert "| strong+pixel, gate off | 3 | 45.0 ± 0.0 | -6.0 ± 2.5 |" in printed
