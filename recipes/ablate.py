@@ -20,7 +20,8 @@ from typing import Annotated
 import torch
 import typer
 from fer.fold import Fold
-from fer.runs import Runner, Setting, read_fold
+from fer.runs import Runner, read_fold
+from fer.setting import Setting
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "gate off": ("gate.expression=-1",),

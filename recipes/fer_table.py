@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 from fer.metrics import interval, paired
-from fer.runs import read_results
+from fer.results import read_results
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 Runs = dict[str, dict[int, dict[str, str]]]

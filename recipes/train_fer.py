@@ -26,7 +26,8 @@ from typing import Annotated
 import torch
 import typer
 from fer.arms import ARMS
-from fer.runs import Runner, Setting, read_fold
+from fer.runs import Runner, read_fold
+from fer.setting import Setting
 
 
 def main(

@@ -10,15 +10,17 @@ import torch
 import torch.nn.functional as F
 import xxhash
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from expraug.faces.identity import create_identity_encoder, identity_encoder_class
+from expraug.faces.paste import luminance
 from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, thresholds_of_real
 from fer.arms import Arm
+from fer.drawing import Mixing, Samples
 from fer.fold import Fold, halves
 from fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
-from fer.training import Mixing, Recipe, Samples, TrainedClassifier, build, predict, train
+from fer.training import Recipe, build, predict, train
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,37 @@ class Judged:
     real: Tensor
 
 
-class _Several(torch.nn.Module):
+class TrainedClassifier(nn.Module):
+    """A trained net as an `expraug.gate.Classifier`.
+
+    Args:
+        model: of `train`.
+        recipe: that it was trained with.
+        expressions: its classes.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, expressions: tuple[Expression, ...]
+    ) -> None:
+        super().__init__()
+        self.model, self.recipe, self.expressions = model, recipe, expressions
+        weights = xxhash.xxh3_64()
+        for tensor in model.state_dict().values():
+            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        self.name = f"{recipe.model}-{weights.hexdigest()}"
+
+    def probabilities(self, faces: Tensor) -> Tensor:
+        """Return (B, E) probabilities of (B, 3, S, S) aligned faces in [0, 1]."""
+        grey = (luminance(faces)[:, 0] * 255).round().to(torch.uint8)
+        return predict(self.model, grey, self.recipe, faces.device).to(faces.device)
+
+
+class _Several(nn.Module):
     """The mean of several classifiers."""
 
     def __init__(self, members: list[TrainedClassifier]) -> None:
         super().__init__()
-        self.members = torch.nn.ModuleList(members)
+        self.members = nn.ModuleList(members)
         self.expressions = members[0].expressions
         self.name = xxhash.xxh3_64_hexdigest(" ".join(m.name for m in members).encode())
 

@@ -1,92 +1,29 @@
-"""Settings, runs and the table of their results."""
+"""Runs: one arm with one seed, from the real faces to its rows in the results."""
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 import xxhash
-import yaml
 
 from expraug.expressions import Expression
 from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import extra_samples
 from fer.data import FaceTable, read_faces
-from fer.fold import Cut, Fold, cut
-from fer.gating import GateOptions, Judged, judged_synthetics, passed
+from fer.drawing import Mixing, Samples
+from fer.fold import Fold, cut
+from fer.gating import Judged, judged_synthetics, passed
 from fer.metrics import measure
-from fer.synthetics import Plan, SyntheticTable
-from fer.training import Mixing, Recipe, Samples, predict, train
-
-T = TypeVar("T")
-COLUMNS = (
-    *("setting", "arm", "seed", "test_set", "accuracy", "balanced_accuracy", "macro_f1", "ece"),
-    *(f"recall_{e}" for e in Expression),
-    *("train_faces", "dropped", "extra", "extra_by_class", "seconds", "options", "digest"),
-)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One question: which data, and how it is trained on. Read from YAML.
-
-    Args:
-        name: in results.
-        cut, recipe, plan, gate, mixing: see there.
-        arm: fields of `Arm` to set for every arm, say how strongly it mixes.
-    """
-
-    name: str
-    cut: Cut = field(default_factory=Cut)
-    recipe: Recipe = field(default_factory=Recipe)
-    plan: Plan = field(default_factory=Plan)
-    gate: GateOptions = field(default_factory=GateOptions)
-    mixing: Mixing = field(default_factory=Mixing)
-    arm: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, file: Path, changes: Sequence[str] = ()) -> Setting:
-        """Read a YAML file, with changes such as "mixing.share=0.5" on top.
-
-        Raises:
-            ValueError: an unknown option; the message lists those there are.
-        """
-        data = _load(file)
-        for change in changes:
-            path, _, value = change.partition("=")
-            part, _, name = path.partition(".")
-            data.setdefault(part, {})[name] = yaml.safe_load(value)
-        data.setdefault("name", file.stem)
-        parts = {"cut": Cut, "recipe": Recipe, "plan": Plan, "gate": GateOptions, "mixing": Mixing}
-        made = {key: _fill(kind, data.pop(key, {}), key) for key, kind in parts.items()}
-        return _fill(cls, data | made, str(file))
-
-
-def _load(file: Path) -> dict[str, Any]:
-    """Return a YAML file on top of the one that its `base` names."""
-    own = yaml.safe_load(file.read_text()) or {}
-    base = own.pop("base", None)
-    data = _load(file.parent / base) if base else {}
-    for part, values in own.items():
-        data[part] = data[part] | values if isinstance(data.get(part), dict) else values
-    return data
-
-
-def _fill(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{where}: no option {name!r}; there are {', '.join(known)}")
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**frozen)
+from fer.results import append, done
+from fer.setting import Setting
+from fer.synthetics import SyntheticTable
+from fer.training import predict, train
 
 
 def read_fold(
@@ -159,7 +96,7 @@ class Runner:
         """Train one arm with one seed and append its rows, unless they are there."""
         arm, synthesizer = parse_arm(name, self.setting.arm)
         digest = self._digest(name)
-        if (self.setting.name, name, str(seed), digest) in _done(self.out):
+        if (self.setting.name, name, str(seed), digest) in done(self.out):
             return
         extra, extra_class = self._extra(arm, synthesizer)
         start = time.perf_counter()
@@ -198,7 +135,7 @@ class Runner:
                 }
                 | {k: f"{v:.4f}" for k, v in measure(found, labels, self.fold.classes).items()}
             )
-        _append(self.out, rows)
+        append(self.out, rows)
         last = rows[-1]
         print(
             f"{self.setting.name} {name} seed {seed}: accuracy {last['accuracy']}, balanced "
@@ -277,25 +214,3 @@ def select(made: SyntheticTable, keep: torch.Tensor, mixing: Mixing, real: int) 
         order = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
         keep[there[order[most:]]] = False
     return keep
-
-
-def _done(out: Path) -> set[tuple[str, str, str, str]]:
-    return {(r["setting"], r["arm"], r["seed"], r["digest"]) for r in read_results(out)}
-
-
-def read_results(out: Path) -> list[dict[str, str]]:
-    """Return the rows of a results CSV; none where there is no file yet."""
-    if not out.is_file():
-        return []
-    with out.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # several processes may share the seeds among them
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(rows)

@@ -10,15 +10,14 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-import xxhash
-from safetensors import safe_open
-from safetensors.torch import save_file
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from fer.arms import Arm, mixer
 from fer.augment import augment, centre, standardise
+from fer.checkpoint import Checkpoint
+from fer.drawing import Draw, Mixing, Samples
 
 
 @dataclass(frozen=True)
@@ -58,49 +57,6 @@ class Recipe:
     save_every: int = 2000
 
 
-@dataclass(frozen=True)
-class Mixing:
-    """How extra samples are mixed in.
-
-    Args:
-        share: of the draws of a rare class that are extra samples.
-        frequent: the same of the most frequent class; in between in proportion to the lack.
-        soft: weight of the gate net's probabilities in the label of a synthetic.
-        schedule: "constant"; or "falling": twice the share at first, none in the end.
-        ratio: most synthetics for each real face, of those that the gate passed; 0 for all.
-        intensities: only synthetics of these; none given means all.
-        variants: only the first so many variants; 0 for all.
-    """
-
-    share: float = 0.35
-    frequent: float = 0.0
-    soft: float = 0.0
-    schedule: str = "constant"
-    ratio: float = 0.0
-    intensities: tuple[float, ...] = ()
-    variants: int = 0
-
-    def at(self, progress: float) -> float:
-        """Return what the shares are multiplied with at a point of training, 0 to 1."""
-        if self.schedule == "constant":
-            return 1.0
-        if self.schedule != "falling":
-            raise ValueError(f"schedule is 'constant' or 'falling', not {self.schedule!r}")
-        return 2 * (1 - progress)
-
-
-@dataclass
-class Samples:
-    """Faces to train on: (N, 64, 64) uint8, and their (N, E) labels, rows summing to 1."""
-
-    pixels: Tensor
-    labels: Tensor
-
-    def to(self, device: torch.device) -> Samples:
-        """Return the same on a device."""
-        return Samples(self.pixels.to(device), self.labels.to(device))
-
-
 def build(recipe: Recipe, classes: int) -> nn.Module:
     """Return the model, for grey faces."""
     model = timm.create_model(
@@ -112,57 +68,6 @@ def build(recipe: Recipe, classes: int) -> nn.Module:
         **recipe.model_args,
     )
     return model.to(memory_format=torch.channels_last)
-
-
-class _Draw:
-    """Draws the faces of each step: first the class, then real or extra, then the face."""
-
-    def __init__(
-        self,
-        real: Samples,
-        extra: Samples | None,
-        extra_class: Tensor | None,
-        arm: Arm,
-        mix: Mixing,
-    ) -> None:
-        device = real.labels.device
-        classes = real.labels.argmax(1)
-        counts = torch.bincount(classes, minlength=real.labels.shape[1]).float()
-        even = (counts > 0).float() / (counts > 0).sum()
-        self.prior = (1 - arm.balance) * counts / counts.sum() + arm.balance * even
-        self.real = _ByClass(classes, real.labels.shape[1])
-        self.extra: _ByClass | None = None
-        if extra is not None and extra_class is not None and len(extra_class):
-            lack = 1 - counts / counts.max()
-            self.share = mix.frequent + (mix.share - mix.frequent) * lack
-            self.extra = _ByClass(extra_class.to(device), real.labels.shape[1])
-            self.share = self.share * (self.extra.counts > 0)
-
-    def __call__(self, count: int, factor: float) -> tuple[Tensor, Tensor]:
-        """Return (count,) places and whether each is among the extra samples."""
-        classes = torch.multinomial(self.prior, count, replacement=True)
-        rows = self.real.draw(classes)
-        is_extra = torch.zeros_like(classes, dtype=torch.bool)
-        if self.extra is not None:
-            chance = (self.share[classes] * factor).clamp(max=0.95)
-            is_extra = torch.rand(count, device=classes.device) < chance
-            rows = torch.where(is_extra, self.extra.draw(classes), rows)
-        return rows, is_extra
-
-
-class _ByClass:
-    """Places of the samples of each class, to draw from."""
-
-    def __init__(self, classes: Tensor, count: int) -> None:
-        self.order = classes.argsort(stable=True)
-        self.counts = torch.bincount(classes, minlength=count)
-        self.starts = self.counts.cumsum(0) - self.counts
-
-    def draw(self, classes: Tensor) -> Tensor:
-        """Return a place for each class; of a class without samples any, which is not used."""
-        inside = torch.rand(len(classes), device=classes.device) * self.counts[classes]
-        place = self.starts[classes] + inside.long()
-        return self.order[place.clamp(max=len(self.order) - 1)]
 
 
 def train(
@@ -199,11 +104,11 @@ def train(
         warmup_lr_init=recipe.lr / 20,
         t_in_epochs=False,
     )
-    state = _State(checkpoint, model, average, optimizer)
+    state = Checkpoint(checkpoint, model, average, optimizer)
     first = state.load()
     real = real.to(device)
     extra = extra.to(device) if extra is not None else None
-    draw, mixed = _Draw(real, extra, extra_class, arm, mix), mixer(arm, classes)
+    draw, mixed = Draw(real, extra, extra_class, arm, mix), mixer(arm, classes)
     prior = draw.prior.clamp(min=1e-8).log() if arm.loss == "balanced" else None
     # the balanced loss asks for the prior in the tail, which smoothing would contradict
     smoothing = recipe.smoothing if prior is None else 0.0
@@ -254,79 +159,3 @@ def predict(model: nn.Module, pixels: Tensor, recipe: Recipe, device: torch.devi
             both = [model(v).float().softmax(1) for v in (x, x.flip(3))]
         found.append(((both[0] + both[1]) / 2).cpu())
     return torch.cat(found)
-
-
-class _State:
-    """What a run that was broken off goes on from: weights, average and optimizer."""
-
-    def __init__(
-        self,
-        file: Path | None,
-        model: nn.Module,
-        average: ModelEmaV3,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        self.file, self.model, self.average, self.optimizer = file, model, average, optimizer
-
-    def save(self, step: int) -> None:
-        if self.file is None or step == 0:
-            return
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
-        saved = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(saved, part, {"step": str(step)})
-        part.replace(self.file)
-
-    def load(self) -> int:
-        """Restore, and return the step to go on with."""
-        if self.file is None or not self.file.is_file():
-            return 0
-        with safe_open(self.file, "pt") as saved:
-            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
-            step = int(saved.metadata()["step"])
-
-        def named(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(named("model."))
-        self.average.module.load_state_dict(named("average."))
-        kept: dict[int, dict[str, Tensor]] = {}
-        for name, value in named("optimizer.").items():
-            index, _, field_name = name.partition(".")
-            kept.setdefault(int(index), {})[field_name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
-        return step
-
-    def remove(self) -> None:
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
-
-
-class TrainedClassifier(nn.Module):
-    """A trained net as an `expraug.gate.Classifier`.
-
-    Args:
-        model: of `train`.
-        recipe: that it was trained with.
-        expressions: its classes.
-    """
-
-    def __init__(self, model: nn.Module, recipe: Recipe, expressions: tuple[Any, ...]) -> None:
-        super().__init__()
-        self.model, self.recipe, self.expressions = model, recipe, expressions
-        weights = xxhash.xxh3_64()
-        for tensor in model.state_dict().values():
-            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        self.name = f"{recipe.model}-{weights.hexdigest()}"
-
-    def probabilities(self, faces: Tensor) -> Tensor:
-        """Return (B, E) probabilities of (B, 3, S, S) aligned faces in [0, 1]."""
-        from expraug.faces.paste import luminance
-
-        grey = (luminance(faces)[:, 0] * 255).round().to(torch.uint8)
-        return predict(self.model, grey, self.recipe, faces.device).to(faces.device)

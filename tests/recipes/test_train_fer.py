@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import AUGMENTATIONS, augment, extra_samples
 from fer.data import FaceTable
+from fer.drawing import Draw, Mixing, Samples
 from fer.fold import Cut, LeakError, cut, halves, prove_disjoint
 from fer.metrics import interval, measure, paired
-from fer.runs import Setting, select
+from fer.runs import select
+from fer.setting import Setting
 from fer.synthetics import SyntheticTable
-from fer.training import Mixing, Recipe, Samples, predict, train
+from fer.training import Recipe, predict, train
 
 from expraug import Expression
 
@@ -204,14 +206,12 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path, monkeyp
 
 
 def test_extra_samples_take_the_share_of_the_draws_that_is_asked_for():
-    from fer.training import _Draw
-
     labels = F.one_hot(torch.tensor([0] * 300 + [1] * 30), 2).float()
     real = Samples(torch.zeros(330, 64, 64, dtype=torch.uint8), labels)
     extra = Samples(torch.zeros(50, 64, 64, dtype=torch.uint8), labels[-50:])
     torch.manual_seed(0)
     arm = Arm("", balance=1.0)
-    draw = _Draw(real, extra, torch.tensor([0] * 10 + [1] * 40), arm, Mixing(0.5, frequent=0.0))
+    draw = Draw(real, extra, torch.tensor([0] * 10 + [1] * 40), arm, Mixing(0.5, frequent=0.0))
     rows, is_extra = draw(20_000, 1.0)
     classes = torch.where(is_extra, (rows >= 10).long(), (rows >= 300).long())
     assert abs(float(classes.float().mean()) - 0.5) < 0.02
