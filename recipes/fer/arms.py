@@ -45,10 +45,16 @@ ARMS = {
         Arm("cutmix", mixing="cutmix"),
         Arm("balanced_sampling", balance=1.0),
         Arm("balanced_loss", loss="balanced"),
+        Arm("randaugment_balanced", "randaugment", balance=1.0),
+        Arm("mixup_balanced", mixing="mixup", balance=1.0),
+        Arm("cutmix_balanced", mixing="cutmix", balance=1.0),
         Arm("strong_balanced", "classical", balance=1.0),
+        Arm("strong_cutmix_balanced", "classical", mixing="cutmix", balance=1.0),
         Arm("strong_balanced_loss", "classical", loss="balanced"),
         Arm("extra_noise", extra="noise"),
         Arm("extra_classical", extra="classical"),
+        Arm("extra_noise_balanced", extra="noise", balance=1.0),
+        Arm("extra_classical_balanced", extra="classical", balance=1.0),
     )
 }
 """Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import xxhash
 
 from expraug.expressions import Expression
+from expraug.synthesizer import create_synthesizer
 from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import extra_samples
 from fer.data import FaceTable, read_faces
@@ -130,7 +131,7 @@ class Runner:
                     "extra": 0 if extra is None else len(extra.pixels),
                     "extra_by_class": self._by_class(extra_class),
                     "seconds": f"{seconds:.1f}",
-                    "options": self._options(arm),
+                    "options": self._options(arm, synthesizer),
                     "digest": digest,
                 }
                 | {k: f"{v:.4f}" for k, v in measure(found, labels, self.fold.classes).items()}
@@ -178,18 +179,22 @@ class Runner:
         counts = torch.bincount(extra_class, minlength=len(self.fold.classes)).tolist()
         return " ".join(f"{c}:{n}" for c, n in zip(self.fold.classes, counts, strict=True))
 
-    def _options(self, arm: Arm) -> str:
+    def _options(self, arm: Arm, synthesizer: str) -> str:
         """Return what the result hangs on, as JSON."""
         s = self.setting
         parts = {"cut": s.cut, "recipe": s.recipe, "arm": arm}
         if arm.extra:
             parts |= {"plan": s.plan, "gate": s.gate, "mixing": s.mixing}
         found = {key: asdict(part) for key, part in parts.items()}  # type: ignore[call-overload]
+        if synthesizer:
+            found["synthesizer"] = create_synthesizer(synthesizer.partition(":")[0]).fingerprint
         return json.dumps(found, sort_keys=True)
 
     def _digest(self, name: str) -> str:
-        arm, _ = parse_arm(name, self.setting.arm)
-        content = self._options(arm).encode() + self.fold.train.digests.numpy().tobytes()
+        content = (
+            self._options(*parse_arm(name, self.setting.arm)).encode()
+            + self.fold.train.digests.numpy().tobytes()
+        )
         return xxhash.xxh3_64_hexdigest(content)
 
 
