@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from expraug.expressions import Expression
 from expraug.faces.identity import (
     IdentityEncoder,
     create_identity_encoder,
@@ -73,3 +74,107 @@ class IdentityGate:
 
     def verdict(self, scores: Mapping[str, float]) -> str:
         return "" if scores["identity"] >= self.threshold else "identity_lost"
+
+
+class Classifier(Protocol):
+    """Says which of its expressions aligned faces show; an `evaluate.FerJudge` is one."""
+
+    name: str
+    """Tells one set of weights from another: part of the gate's fingerprint."""
+    expressions: tuple[Expression, ...]
+
+    def probabilities(self, faces: Tensor) -> Tensor:
+        """Return (B, E) probabilities, in the order of `expressions`.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+        """
+        ...
+
+
+class ExpressionGate:
+    """Rejects a face in which a FER classifier does not see the target.
+
+    The classifier must not have seen the source, nor the exemplar: it would recognise them. So
+    for synthetics to train on, cut the training people into folds, and give the faces of each fold
+    a gate whose classifier was trained on the other folds (`recipes/train_fer.py` does).
+
+    Its scores are "expression", the probability of the target, and for each expression of the
+    classifier "p_happy" and so on, from which soft labels can be made.
+
+    Args:
+        classifier: trained on real faces.
+        threshold: least probability of the target, for all or by expression. As a weak classifier
+            doubts real faces of a rare class too, `thresholds_of_real` says what is fair. A target
+            without threshold, or that the classifier does not know, passes.
+    """
+
+    def __init__(
+        self, classifier: Classifier, threshold: float | Mapping[Expression, float] = 0.5
+    ) -> None:
+        self.classifier = classifier
+        self.thresholds = (
+            dict(threshold)
+            if isinstance(threshold, Mapping)
+            else dict.fromkeys(classifier.expressions, threshold)
+        )
+        self.fingerprint = f"expression-{classifier.name}"
+
+    def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
+        if isinstance(self.classifier, torch.nn.Module):
+            self.classifier.to(synthetic.device)
+        found = self.classifier.probabilities(synthetic)
+        known = self.classifier.expressions
+        place = found.new_full((len(Expression),), -1, dtype=torch.long)
+        place[[int(e) for e in known]] = torch.arange(len(known), device=found.device)
+        column = place.to(target.device)[target].to(found.device)
+        wanted = found.gather(1, column.clamp(min=0)[:, None])[:, 0]
+        scores = {f"p_{e}": found[:, i] for i, e in enumerate(known)}
+        scores["target"] = target.to(found)
+        scores["expression"] = torch.where(column >= 0, wanted, 1.0)
+        return scores
+
+    def verdict(self, scores: Mapping[str, float]) -> str:
+        least = self.thresholds.get(Expression(int(scores["target"])), 0.0)
+        return "" if scores["expression"] >= least else "expression_not_seen"
+
+
+def thresholds_of_real(
+    probabilities: Tensor, labels: Tensor, expressions: Sequence[Expression], share: float
+) -> dict[Expression, float]:
+    """Return thresholds that a share of the real faces of each expression would not reach.
+
+    Args:
+        probabilities: (N, E) of real faces that the classifier was not trained on.
+        labels: (N,) long, values of `Expression`.
+        expressions: E of them, in the order of the columns.
+        share: in [0, 1); 0.3 rejects the synthetics that are seen less surely than 70 % of the
+            real faces.
+    """
+    found = {}
+    for column, expression in enumerate(expressions):
+        own = probabilities[labels == int(expression), column]
+        if len(own):
+            found[expression] = float(own.float().quantile(share))
+    return found
+
+
+class AllGates:
+    """Passes a face that every one of several gates passes, say identity and expression.
+
+    Args:
+        gates: asked in this order; the first that rejects gives the reason.
+    """
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self.gates = tuple(gates)
+        self.fingerprint = "+".join(gate.fingerprint for gate in self.gates)
+
+    def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
+        scores: dict[str, Tensor] = {}
+        for gate in self.gates:
+            scores.update(gate.score(faces, synthetic, target))
+        return scores
+
+    def verdict(self, scores: Mapping[str, float]) -> str:
+        return next((reason for gate in self.gates if (reason := gate.verdict(scores))), "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from expraug import IdentityGate
+from expraug import Expression, IdentityGate
 from expraug.errors import MissingWeightsError
 from expraug.faces import DetectLocator, align, similarity
 from expraug.faces.identity import (
@@ -14,6 +14,7 @@ from expraug.faces.identity import (
     create_identity_encoder,
     identity_encoder_class,
 )
+from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
 
 
 class MeanColour:
@@ -89,3 +90,59 @@ def test_a_gate_by_name_pickles_without_its_weights(shared):
     packed = pickle.dumps(gate)
     assert len(packed) < 2000
     assert pickle.loads(packed).encoder.threshold == gate.threshold
+
+
+class Brightness:
+    """A tiny classifier: the brighter a face, the happier."""
+
+    name = "brightness"
+    expressions = (Expression.NEUTRAL, Expression.HAPPY)
+
+    def probabilities(self, faces):
+        happy = faces.mean(dim=(1, 2, 3))
+        return torch.stack([1 - happy, happy], 1)
+
+
+def _of_brightness(*levels):
+    return torch.tensor(levels).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+
+
+def _verdicts(gate, faces, made, target):
+    scores = gate.score(faces, made, torch.tensor([int(t) for t in target]))
+    rows = [{name: float(s[i]) for name, s in scores.items()} for i in range(len(made))]
+    return [gate.verdict(row) for row in rows]
+
+
+def test_expression_gate_passes_what_its_classifier_sees():
+    sources, made = _of_brightness(0.5, 0.5, 0.5), _of_brightness(0.9, 0.3, 0.3)
+    happy, neutral, fear = Expression.HAPPY, Expression.NEUTRAL, Expression.FEAR
+    asked = (happy, happy, neutral)
+    assert _verdicts(ExpressionGate(Brightness()), sources, made, asked) == [
+        *("", "expression_not_seen", "")
+    ]
+    by_class = ExpressionGate(Brightness(), {happy: 0.2, neutral: 0.8})
+    assert _verdicts(by_class, sources, made, asked) == ["", "", "expression_not_seen"]
+    # what the classifier does not know it cannot reject
+    assert _verdicts(ExpressionGate(Brightness()), sources, made, (fear,) * 3) == [""] * 3
+    scores = by_class.score(sources, made, torch.tensor([1, 1, 0]))
+    assert torch.allclose(scores["p_happy"], torch.tensor([0.9, 0.3, 0.3]))
+    assert torch.allclose(scores["expression"], torch.tensor([0.9, 0.3, 0.7]))
+
+
+def test_thresholds_of_real_reject_the_share_asked_for():
+    happy = torch.linspace(0, 1, 101)
+    probabilities = torch.stack([1 - happy, happy], 1)
+    labels = torch.full((101,), int(Expression.HAPPY))
+    found = thresholds_of_real(probabilities, labels, Brightness.expressions, 0.3)
+    assert found.keys() == {Expression.HAPPY}  # nothing is known of the others
+    assert found[Expression.HAPPY] == pytest.approx(0.3)
+
+
+def test_all_gates_must_pass():
+    gate = AllGates([IdentityGate(MeanColour()), ExpressionGate(Brightness())])
+    sources = _of_brightness(0.5, 0.5)
+    red = torch.zeros(1, 3, 8, 8)
+    red[:, 0] = 1
+    made = torch.cat([_of_brightness(0.9), red])
+    assert _verdicts(gate, sources, made, [Expression.HAPPY] * 2) == ["", "identity_lost"]
+    assert gate.fingerprint == "identity-mean-colour+expression-brightness"

@@ -1,0 +1,86 @@
+"""The arms: what each way of training does with the same real faces and the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torchvision.transforms import v2
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training.
+
+    Args:
+        name: in results.
+        augmentation: one of `augment.AUGMENTATIONS`, done to every face, real or synthetic.
+        mixing: "" or "mixup" (Zhang et al. 2018) or "cutmix" (Yun et al. 2019).
+        balance: how far the classes are drawn evenly: 0 as often as they are, 1 equally often.
+        loss: "cross_entropy", or "balanced" (balanced softmax, Ren et al. 2020: the log of each
+            class's share among the draws is added to its logit while training).
+        extra: "", or what takes the place of some of the draws: "synthetic", or altered copies of
+            real faces, "noise" or "classical".
+        mix_alpha: of the Beta distribution that mixing draws from.
+    """
+
+    name: str
+    augmentation: str = "flip_crop"
+    mixing: str = ""
+    balance: float = 0.0
+    loss: str = "cross_entropy"
+    extra: str = ""
+    mix_alpha: float = 0.4
+
+
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm("none", "none"),
+        Arm("flip_crop"),
+        Arm("randaugment", "randaugment"),
+        Arm("strong", "classical"),
+        Arm("mixup", mixing="mixup"),
+        Arm("cutmix", mixing="cutmix"),
+        Arm("balanced_sampling", balance=1.0),
+        Arm("balanced_loss", loss="balanced"),
+        Arm("randaugment_balanced", "randaugment", balance=1.0),
+        Arm("mixup_balanced", mixing="mixup", balance=1.0),
+        Arm("cutmix_balanced", mixing="cutmix", balance=1.0),
+        Arm("strong_balanced", "classical", balance=1.0),
+        Arm("strong_cutmix_balanced", "classical", mixing="cutmix", balance=1.0),
+        Arm("strong_balanced_loss", "classical", loss="balanced"),
+        Arm("extra_noise", extra="noise"),
+        Arm("extra_classical", extra="classical"),
+        Arm("extra_noise_balanced", extra="noise", balance=1.0),
+        Arm("extra_classical_balanced", extra="classical", balance=1.0),
+    )
+}
+"""Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""
+
+
+def parse_arm(text: str, options: Mapping[str, Any] | None = None) -> tuple[Arm, str]:
+    """Return the arm that a name stands for, and its synthesizer, "" for none.
+
+    Args:
+        text: the name of one of `ARMS`, or that and a synthesizer: "strong+transfer", or
+            "strong+FOLDER" with one that was fitted and saved.
+        options: fields of `Arm` to set instead.
+
+    Raises:
+        ValueError: no such arm.
+    """
+    base, _, synthesizer = text.partition("+")
+    if base not in ARMS:
+        raise ValueError(f"no arm {base!r}; there are {', '.join(ARMS)}, or NAME+transfer")
+    arm = replace(ARMS[base], name=text, **(options or {}))
+    return (replace(arm, extra="synthetic") if synthesizer else arm), synthesizer
+
+
+def mixer(arm: Arm, classes: int) -> v2.Transform | None:
+    """Return what mixes a batch of faces and their (B, E) labels, None for nothing."""
+    if not arm.mixing:
+        return None
+    kinds = {"mixup": v2.MixUp, "cutmix": v2.CutMix}
+    return kinds[arm.mixing](alpha=arm.mix_alpha, num_classes=classes)
