@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	rm -rf demo
 	$(BIN)/expraug expand examples/faces demo/faces --faces detect --with-originals
-	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --faces detect
+	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --faces detect --faces-shown 20
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 
 test: $(VENV)/.installed .albumentationsx/.installed lint

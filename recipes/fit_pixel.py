@@ -33,6 +33,11 @@ from expraug.synthesizers.pixel import PixelFit, PixelSynthesizer
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 DIRECTIONS = [(NEUTRAL, HAPPY), (HAPPY, NEUTRAL)]
+FAINTER = {Expression.SURPRISE: 0.5, Expression.FEAR: 0.5}
+"""Of the change around the mouth: a map can darken a mouth that opens but not draw it, and in full
+it is a blot below the lips. Brows and lids keep theirs."""
+MOUTH_TOP = 0.58
+"""From there down the change is made fainter, as a fraction of the frame."""
 Maps = dict[tuple[Expression, Expression], tuple[torch.Tensor, torch.Tensor]]
 """Weight and bias by source and target."""
 
@@ -62,7 +67,14 @@ def fit_made(path: Path, size: int, ridge: float, pooling: float) -> Maps:
         for target, face in group.items():
             if target not in (NEUTRAL, HAPPY):
                 add_both_ways(sums[target], group[NEUTRAL], face)
-    return {(NEUTRAL, target): s.solve(ridge, pooling) for target, s in sorted(sums.items())}
+    rows = (torch.arange(size) + 0.5) / size
+    mouth = ((rows - MOUTH_TOP) / 0.06).clamp(0, 1)[:, None]
+    maps: Maps = {}
+    for target, s in sorted(sums.items()):
+        keep = 1 - (1 - FAINTER.get(target, 1.0)) * mouth
+        weight, bias = s.solve(ridge, pooling)
+        maps[NEUTRAL, target] = weight * keep, bias * keep
+    return maps
 
 
 def synthesizer(maps: Maps, size: int) -> PixelSynthesizer:
