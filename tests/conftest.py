@@ -16,7 +16,8 @@ from expraug.synthesizers.pixel import PixelSynthesizer
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # the default synthesizer must not depend on what a machine has, nor fetch anything: `pixel`, unless
 # a test asks for `landmarker`
-LANDMARKER = os.environ.get("EXPRAUG_LANDMARKER")
+os.environ.setdefault("TEST_LANDMARKER", os.environ.get("EXPRAUG_LANDMARKER", ""))  # for workers
+LANDMARKER = os.environ["TEST_LANDMARKER"]
 os.environ["EXPRAUG_LANDMARKER"] = "no-landmarks.task"
 # tests run side by side in several processes; more threads would only get in each other's way
 torch.set_num_threads(1)
