@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from expraug.cli.cache import app as cache_app
+from expraug.cli.console import parse_bytes, print_table, size_of, reported
+
 if TYPE_CHECKING:
-    from expraug.cache import SynthesisCache
     from expraug.expand import Report
 
 # torch and rich are imported inside the commands, so that `--help` answers at once
@@ -22,7 +22,6 @@ app = typer.Typer(
     add_completion=False,
     help="Facial-expression augmentation: the same person with another expression.",
 )
-cache_app = typer.Typer(no_args_is_help=True, help="Look after a cache of synthetic faces.")
 app.add_typer(cache_app, name="cache")
 
 
@@ -35,11 +34,6 @@ class Format(str, Enum):
     png = "png"
     jpeg = "jpeg"
     webp = "webp"
-
-
-class Store(str, Enum):
-    lmdb = "lmdb"
-    directory = "directory"
 
 
 class Write(str, Enum):
@@ -75,7 +69,6 @@ EngineOption = Annotated[
     EngineName, typer.Option(help="This machine, or actors of Ray Data (expraug[ray]).")
 ]
 MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Larger images are skipped.")]
-CacheFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the cache.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -185,7 +178,7 @@ def expand_command(
     ] = False,
 ) -> None:
     """Make the synthetic faces of a whole set: images by class, a manifest and a data card."""
-    with _reported():
+    with reported():
         from expraug.expand import expand
 
         report = expand(
@@ -210,7 +203,7 @@ def expand_command(
             image_format=image_format.value,
             with_originals=with_originals,
             max_pixels=max_pixels,
-            max_bytes=_parse_bytes(max_file_size),
+            max_bytes=parse_bytes(max_file_size),
             license=license,
             chunk_size=chunk_size,
             resume=resume,
@@ -242,7 +235,7 @@ def preview_command(
     max_pixels: MaxPixelsOption = 64_000_000,
 ) -> None:
     """Write a contact sheet: sources, and what the synthesizer makes of them."""
-    with _reported():
+    with reported():
         from expraug.expand import preview
 
         count = preview(
@@ -292,7 +285,7 @@ def evaluate_command(
     html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the report here.")] = None,
 ) -> None:
     """Measure a synthesizer on people that nothing was trained on."""
-    with _reported():
+    with reported():
         from rich.console import Console
 
         from expraug.evaluate import evaluate
@@ -326,7 +319,7 @@ def evaluate_command(
 @app.command("list")
 def list_command() -> None:
     """List the synthesizers."""
-    with _reported():
+    with reported():
         from expraug.synthesizer import create_synthesizer, list_synthesizers
 
         embedded = list_synthesizers(pretrained=True)
@@ -341,108 +334,17 @@ def list_command() -> None:
             parameters = sum(t.numel() for t in tensors)
             size = sum(t.numel() * t.element_size() for t in tensors)
             rows.append(
-                (name, made, f"{model.image_size} px", f"{parameters:,}", _bytes(size), "yes")
+                (
+                    name,
+                    made,
+                    f"{model.image_size} px",
+                    f"{parameters:,}",
+                    size_of(size),
+                    "yes",
+                )
             )
         columns = ("synthesizer", "makes", "faces", "parameters", "in memory", "embedded")
-        _print_table(columns, rows)
-
-
-@cache_app.command("create")
-def cache_create(
-    folder: CacheFolder,
-    store: Annotated[
-        Store,
-        typer.Option(help="lmdb for local disks; directory for network file systems."),
-    ] = Store.lmdb,
-) -> None:
-    """Make an empty cache."""
-    with _reported():
-        from expraug.cache import CacheFormatError, SynthesisCache, find_store
-
-        if (found := find_store(folder)) is not None:
-            raise CacheFormatError(f"{folder} holds a cache already, in store {found!r}")
-        SynthesisCache(folder, store.value).info()
-        typer.echo(f"{folder}: an empty cache, in store {store.value!r}")
-
-
-@cache_app.command("info")
-def cache_info(folder: CacheFolder) -> None:
-    """Show what a cache holds."""
-    with _reported():
-        info = _open_cache(folder, readonly=True).info()
-        rows = [
-            (f.name or f"unknown ({prefix})", f"{f.entries:,}", _bytes(f.bytes))
-            for prefix, f in info.fingerprints.items()
-        ]
-        rows.append(("all", f"{info.entries:,}", _bytes(info.bytes)))
-        _print_table(("made by", "entries", "values"), rows)
-        typer.echo(f"{_bytes(info.file_bytes)} on disk; format {info.format}, {info.engine}")
-
-
-@cache_app.command("verify")
-def cache_verify(
-    folder: CacheFolder,
-    repair: Annotated[bool, typer.Option("--repair", help="Delete damaged entries.")] = False,
-) -> None:
-    """Check every entry; the exit code is 1 if damage is left."""
-    with _reported():
-        report = _open_cache(folder, readonly=not repair).verify(repair=repair)
-        row = (f"{report.good:,}", f"{report.damaged:,}", f"{report.deleted:,}")
-        _print_table(("intact", "damaged", "deleted"), [row])
-        if report.damaged > report.deleted:
-            raise typer.Exit(1)
-
-
-@cache_app.command("prune")
-def cache_prune(
-    folder: CacheFolder,
-    max_bytes: Annotated[
-        str | None, typer.Option(help="Delete the oldest entries down to this, as 500M or 2G.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="Delete all entries made by this, as `info` shows it.")
-    ] = None,
-) -> None:
-    """Delete entries."""
-    with _reported():
-        if max_bytes is None and fingerprint is None:
-            raise ValueError("say what to delete: --max-bytes, --fingerprint, or both")
-        limit = None if max_bytes is None else _parse_bytes(max_bytes)
-        cache = _open_cache(folder)
-        typer.echo(f"{cache.prune(max_bytes=limit, fingerprint=fingerprint):,} entries deleted")
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn expected failures into one line on stderr and exit code 1, warnings into lines."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from expraug.errors import ExpraugError
-
-    console = Console(stderr=True, soft_wrap=True)
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"[yellow]warning:[/] {escape(str(message))}")
-
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show
-            yield
-    except KeyboardInterrupt:
-        console.print("[red]interrupted[/]; what was made until now is kept")
-        raise typer.Exit(130) from None
-    except (ExpraugError, OSError, ValueError) as error:
-        console.print(f"[red]error:[/] {escape(str(error).strip())}")
-        raise typer.Exit(1) from None
-
-
-def _open_cache(folder: Path, *, readonly: bool = False) -> SynthesisCache:
-    from expraug.cache import CacheFormatError, SynthesisCache, find_store
-
-    if find_store(folder) is None:  # opening it would make one
-        raise CacheFormatError(f"{folder} is no cache; `expraug cache create` makes one")
-    return SynthesisCache(folder, readonly=readonly)
+        print_table(columns, rows)
 
 
 def _print_plan(report: Report) -> None:
@@ -465,7 +367,7 @@ def _told(synthesizer: str) -> str:
 def _print_report(report: Report) -> None:
     rows = [("made", report.made), ("from cache", report.cached)]
     rows += [(f"skipped: {reason}", count) for reason, count in sorted(report.skipped.items())]
-    _print_table(("faces", "number"), [(name, f"{n:,}") for name, n in rows])
+    print_table(("faces", "number"), [(name, f"{n:,}") for name, n in rows])
     _print_classes(report, "synthetic", report.synthetic)
     typer.echo(f"identity gate: {report.gate}")
     if report.complete:
@@ -482,38 +384,7 @@ def _print_classes(report: Report, title: str, made: Mapping[str, int]) -> None:
         (name, *(f"{n:,}" for n in (before, original, new, original + new)))
         for name, (before, original, new) in zip(names, counts, strict=True)
     ]
-    _print_table(("class", "source", "copied", title, "in the expanded set"), table)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for i, column in enumerate(columns):
-        numeric = all(row[i][:1].isdigit() or not row[i] for row in rows)
-        table.add_column(column, justify="right" if i and numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
-
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def _bytes(count: int) -> str:
-    unit = next((u for u in ("T", "G", "M", "K") if count >= _UNITS[u]), "")
-    return f"{count / _UNITS[unit]:.1f} {unit}B" if unit else f"{count} B"
-
-
-def _parse_bytes(text: str) -> int:
-    number = text.upper().removesuffix("B").strip()
-    unit = number[-1:] if number[-1:] in _UNITS else ""
-    try:
-        return int(float(number.removesuffix(unit)) * _UNITS[unit])
-    except ValueError:
-        raise ValueError(f"{text!r} is no size; use a number of bytes, or 500M, 2G") from None
+    print_table(("class", "source", "copied", title, "in the expanded set"), table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""What the commands share: messages for failures, tables, and sizes in bytes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn expected failures into one line on stderr and exit code 1, warnings into lines."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from expraug.errors import ExpraugError
+
+    console = Console(stderr=True, soft_wrap=True)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"[yellow]warning:[/] {escape(str(message))}")
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    except KeyboardInterrupt:
+        console.print("[red]interrupted[/]; what was made until now is kept")
+        raise typer.Exit(130) from None
+    except (ExpraugError, OSError, ValueError) as error:
+        console.print(f"[red]error:[/] {escape(str(error).strip())}")
+        raise typer.Exit(1) from None
+
+
+def print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for i, column in enumerate(columns):
+        numeric = all(row[i][:1].isdigit() or not row[i] for row in rows)
+        table.add_column(column, justify="right" if i and numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def size_of(count: int) -> str:
+    unit = next((u for u in ("T", "G", "M", "K") if count >= _UNITS[u]), "")
+    return f"{count / _UNITS[unit]:.1f} {unit}B" if unit else f"{count} B"
+
+
+def parse_bytes(text: str) -> int:
+    number = text.upper().removesuffix("B").strip()
+    unit = number[-1:] if number[-1:] in _UNITS else ""
+    try:
+        return int(float(number.removesuffix(unit)) * _UNITS[unit])
+    except ValueError:
+        raise ValueError(f"{text!r} is no size; use a number of bytes, or 500M, 2G") from None
