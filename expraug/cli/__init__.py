@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expraug.cli.cache import app as cache_app
-from expraug.cli.console import parse_bytes, print_table, size_of, reported
+from expraug.cli.console import parse_bytes, print_table, reported, size_of
 
 if TYPE_CHECKING:
     from expraug.expand import Report

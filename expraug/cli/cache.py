@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expraug.cli.console import parse_bytes, print_table, size_of, reported
+from expraug.cli.console import parse_bytes, print_table, reported, size_of
 
 if TYPE_CHECKING:
     from expraug.cache import SynthesisCache
