@@ -90,10 +90,10 @@ def prepared(work: Path, name: str, half: int | None, split: str) -> dict[str, T
 
 def vary(faces: Tensor) -> Tensor:
     """Return the windows of (B, 1, 64, 64) faces, flipped, moved, blurred and unevenly lit."""
-    count = len(faces)
+    count, device = len(faces), faces.device
 
     def draw(low: float, high: float) -> Tensor:
-        return torch.empty(count).uniform_(low, high)
+        return torch.empty(count, device=device).uniform_(low, high)
 
     angle, size = draw(-0.17, 0.17), draw(0.88, 1.12)
     mirror = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
@@ -106,11 +106,11 @@ def vary(faces: Tensor) -> Tensor:
     soft = F.avg_pool2d(F.pad(faces, (1, 1, 1, 1), mode="replicate"), 3, 1)
     # from blurred (0) over as it is (1) to sharpened: sharpness must tell nothing
     windows = see(soft + draw(0, 1.3).view(-1, 1, 1, 1) * (faces - soft))
-    windows = windows + 0.08 * torch.rand(count, 1, 1, 1) * torch.randn_like(windows)
-    top, left = (torch.randint(0, 48, (count, 1, 1, 1)) for _ in range(2))
-    axis = torch.arange(48)
+    windows = windows + 0.08 * draw(0, 1).view(-1, 1, 1, 1) * torch.randn_like(windows)
+    top, left = (torch.randint(0, 48, (count, 1, 1, 1), device=device) for _ in range(2))
+    axis = torch.arange(48, device=device)
     hidden = ((axis.view(-1, 1) - top).abs() < 7) & ((axis - left).abs() < 7)
-    return standardise(windows.masked_fill(hidden & (torch.rand(count, 1, 1, 1) < 0.3), 0))
+    return standardise(windows.masked_fill(hidden & (draw(0, 1).view(-1, 1, 1, 1) < 0.3), 0))
 
 
 def recalls(judge: FerJudge, faces: Tensor, labels: Tensor) -> dict[str, str]:

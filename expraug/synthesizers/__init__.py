@@ -2,5 +2,6 @@
 
 from expraug.synthesizers.pixel import PixelSynthesizer
 from expraug.synthesizers.transfer import TransferSynthesizer
+from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
 
-__all__ = ["PixelSynthesizer", "TransferSynthesizer"]
+__all__ = ["PixelSynthesizer", "TransferSynthesizer", "UNetCGANSynthesizer"]

@@ -49,6 +49,8 @@ ARMS = {
         Arm("mixup_balanced", mixing="mixup", balance=1.0),
         Arm("cutmix_balanced", mixing="cutmix", balance=1.0),
         Arm("strong_balanced", "classical", balance=1.0),
+        Arm("strong_part_balanced", "classical", balance=0.25),
+        Arm("strong_cutmix", "classical", mixing="cutmix"),
         Arm("strong_cutmix_balanced", "classical", mixing="cutmix", balance=1.0),
         Arm("strong_balanced_loss", "classical", loss="balanced"),
         Arm("extra_noise", extra="noise"),

@@ -55,6 +55,7 @@ class Plan:
     Args:
         synthesizer: name, folder or hub id; with ":own" behind it, the exemplars are faces of the
             training fold alone (`transfer` can).
+        targets: expressions to make; none given means every class.
         ratio: candidates for each real face; the gate keeps some of them.
         intensities: drawn from, as likely as each other.
         random_exemplars: every candidate gets a variant at random instead of the first ones: those
@@ -63,6 +64,7 @@ class Plan:
     """
 
     synthesizer: str = "transfer"
+    targets: Sequence[str] = ()
     ratio: float = 5.0
     intensities: tuple[float, ...] = (0.6, 0.8, 1.0)
     random_exemplars: bool = False
@@ -79,7 +81,8 @@ def draw(
     """
     generator = torch.Generator().manual_seed(plan.seed)
     usable = fold.found if model.needs_landmarks else torch.ones_like(fold.found)
-    targets = [c for c in classes if c in model.expressions]
+    asked = [Expression.parse(t) for t in plan.targets] or classes
+    targets = [c for c in classes if c in asked and c in model.expressions]
     each = round(plan.ratio * len(fold) / max(1, len(targets)))
     sources, wanted = [], []
     for target in targets:

@@ -1,0 +1,243 @@
+"""Training of `unet_cgan`: the losses of Wang et al. (TOMM 2019), on pairs and on single faces.
+
+* Pairs, source and target of one person: L1, and a discriminator of (source, face) pairs. Real is
+  (source, target). Fake are (source, synthetic) and, what makes the paper's discriminator its own,
+  (somebody else, synthetic) and (somebody else, target): so it learns who, not only what.
+* Identity: a triplet of synthetic, source and somebody else, in the space of an identity encoder.
+* Single real faces: a second discriminator tells them from synthetics at a low resolution, so
+  that the sharpness of the set they come from tells nothing; it is not given pairs.
+* Expression: cross entropy of a net trained on real faces of other people than the judge's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.faces.paste import face_mask
+from expraug.synthesizers.unet_cgan import UNet
+from expraug.training.discriminator import ProjectionDiscriminator
+from expraug.training.losses import (
+    discriminator_hinge,
+    generator_hinge,
+    identity_triplet,
+    masked_l1,
+    total_variation,
+)
+
+LOW = 48
+"""Side at which single faces are told from synthetics, in pixels; that of FER2013."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Weights of the losses, and how the nets are trained.
+
+    Args:
+        l1: of the difference to the target, under the face mask.
+        pair, single: of the two adversarial losses.
+        triplet, margin: of the identity loss.
+        expression: of the cross entropy of the target.
+        smooth: of the total variation of the change.
+        other_identity: give the pair discriminator the pairs with somebody else.
+        lr: of the generator at first; it falls to nothing along half a cosine.
+        discriminator_lr: of both discriminators, likewise.
+        ema: decay of the moving average of the generator's weights, which is what is kept.
+        identity_every: steps between two triplets: the encoder is the largest net of all.
+        amp: bfloat16 autocast.
+        compile: the generator, by torch.compile.
+    """
+
+    l1: float = 10.0
+    pair: float = 0.1
+    single: float = 0.1
+    triplet: float = 1.0
+    margin: float = 0.2
+    expression: float = 0.2
+    smooth: float = 0.5
+    other_identity: bool = True
+    lr: float = 5e-4
+    discriminator_lr: float = 2e-4
+    ema: float = 0.998
+    identity_every: int = 1
+    amp: bool = True
+    compile: bool = False
+
+
+@dataclass
+class Batch:
+    """What one step sees: B sources, the first P of which have a target.
+
+    Args:
+        source: (B, 1, S, S) float in [0, 1].
+        category: (B,) long, asked for.
+        target: (P, 1, S, S) float in [0, 1]: the same people, showing it.
+        embedding: (B, D) unit vectors of the sources' identities.
+        other: (B,) long, for each the place of somebody else in the batch; below P for those
+            below P.
+        real: (R, 1, S, S) float in [0, 1], single real faces.
+        real_category: (R,) long, what they show.
+    """
+
+    source: Tensor
+    category: Tensor
+    target: Tensor
+    embedding: Tensor
+    other: Tensor
+    real: Tensor
+    real_category: Tensor
+
+
+class Trainer:
+    """Takes steps, and holds what a resumed run needs.
+
+    Args:
+        generator: as `UNetCGANSynthesizer` holds it.
+        categories: number of expressions.
+        options: see there.
+        steps: of the whole run, for the schedule.
+        identity: (B, 3, S, S) aligned faces in [0, 1] to (B, D) unit vectors, differentiable; None
+            for no triplet loss.
+        expression: (B, 1, S, S) grey faces in [0, 1] to (B, categories) logits, differentiable; a
+            column of a category that it does not know is -inf. None for no such loss.
+        device: where all of it is.
+    """
+
+    def __init__(
+        self,
+        generator: UNet,
+        categories: int,
+        options: Options,
+        steps: int,
+        identity: Callable[[Tensor], Tensor] | None,
+        expression: Callable[[Tensor], Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        self.options, self.device, self.step_count = options, device, 0
+        self.identity, self.expression = identity, expression
+        to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        self.generator = generator.to(**to)
+        self.average = deepcopy(generator).requires_grad_(False)
+        self.pairs = ProjectionDiscriminator(2, categories).to(**to)
+        self.singles = ProjectionDiscriminator(1, categories, halvings=4).to(**to)
+        judges = [*self.pairs.parameters(), *self.singles.parameters()]
+        self.optimizers = [
+            torch.optim.Adam(generator.parameters(), options.lr, (0.5, 0.99)),
+            torch.optim.Adam(judges, options.discriminator_lr, (0.5, 0.99)),
+        ]
+        self.schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in self.optimizers
+        ]
+        self._generate = torch.compile(self.generator) if options.compile else self.generator
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Take one step of the discriminators and one of the generator; return the losses."""
+        with self._autocast:
+            mask = face_mask(batch.source.shape[-1]).to(self.device)
+            change = self._generate(batch.source, batch.category).float()
+            # paste-back lets through what the mask does, so that is what is judged
+            made = (batch.source + change * mask).clamp(0, 1)
+            found = self._discriminate(batch, made.detach())
+            losses = self._losses(batch, made, change, mask)
+        total = torch.stack(list(losses.values())).sum()
+        self._update(0, total)
+        self._follow()
+        self.step_count += 1
+        for schedule in self.schedules:
+            schedule.step()
+        return {name: float(v.detach()) for name, v in (losses | found).items()}
+
+    def _discriminate(self, batch: Batch, made: Tensor) -> dict[str, Tensor]:
+        count = len(batch.target)
+        source, category = batch.source[:count], batch.category[:count]
+        other = source[batch.other[:count]]
+        kinds = [(source, batch.target), (source, made[:count])]
+        if self.options.other_identity:
+            kinds += [(other, made[:count]), (other, batch.target)]
+        seen = torch.cat([torch.cat(kind, 1) for kind in kinds])
+        real, *fakes = self.pairs(seen, category.repeat(len(kinds))).float().split(count)
+        pair = discriminator_hinge(real, fakes)
+        seen = torch.cat([low(batch.real), low(made)])
+        asked = torch.cat([batch.real_category, batch.category])
+        out = self.singles(seen, asked).float()
+        single = discriminator_hinge(out[: len(batch.real)], [out[len(batch.real) :]])
+        self._update(1, pair + single)
+        return {"pair discriminator": pair, "single discriminator": single}
+
+    def _losses(
+        self, batch: Batch, made: Tensor, change: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        o, count = self.options, len(batch.target)
+        both = torch.cat([batch.source[:count], made[:count]], 1)
+        losses = {
+            "l1": o.l1 * masked_l1(made[:count], batch.target, mask),
+            "smooth": o.smooth * total_variation(change),
+            "pair": o.pair * generator_hinge(self.pairs(both, batch.category[:count]).float()),
+            "single": o.single * generator_hinge(self.singles(low(made), batch.category).float()),
+        }
+        if self.expression is not None and o.expression:
+            logits = self.expression(made).float()
+            known = logits.gather(1, batch.category[:, None])[:, 0].isfinite()
+            if known.any():
+                asked = batch.category[known]
+                losses["expression"] = o.expression * F.cross_entropy(logits[known], asked)
+        if self.identity is not None and o.triplet and self.step_count % o.identity_every == 0:
+            anchor = self.identity(made.expand(-1, 3, -1, -1)).float()
+            negative = batch.embedding[batch.other]
+            losses["triplet"] = o.triplet * identity_triplet(
+                anchor, batch.embedding, negative, o.margin
+            )
+        return losses
+
+    def _update(self, which: int, loss: Tensor) -> None:
+        # the generator's loss leaves gradients in the discriminators too: each clears its own
+        self.optimizers[which].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[which].step()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self.options.ema, (1 + self.step_count) / (10 + self.step_count))
+        kept = list(self.average.parameters())
+        torch._foreach_lerp_(kept, list(self.generator.parameters()), 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs; tensors, numbers and dictionaries only."""
+        return {
+            "step": self.step_count,
+            **{name: part.state_dict() for name, part in self._nets().items()},
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "schedules": [s.state_dict() for s in self.schedules],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.step_count = state["step"]
+        for name, part in self._nets().items():
+            part.load_state_dict(state[name])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        for schedule, kept in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(kept)
+
+    def _nets(self) -> dict[str, nn.Module]:
+        return {
+            "generator": self.generator,
+            "average": self.average,
+            "pairs": self.pairs,
+            "singles": self.singles,
+        }
+
+
+def low(faces: Tensor) -> Tensor:
+    """Return (B, 1, S, S) faces at `LOW` pixels a side."""
+    return F.interpolate(
+        faces, size=(LOW, LOW), mode="bilinear", antialias=True, align_corners=False
+    )
