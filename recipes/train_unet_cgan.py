@@ -36,7 +36,7 @@ from train_judge import prepared, vary
 from unet_cgan.data import Draw, Faces, cached, concatenate, describe, embed, read_pairs
 
 from expraug.datasets import person_split
-from expraug.evaluate.judge import FerJudge, load_judge, see
+from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.expressions import Expression
 from expraug.faces.identity import create_identity_encoder
 from expraug.faces.paste import face_mask, luminance

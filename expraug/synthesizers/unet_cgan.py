@@ -78,12 +78,9 @@ class UNet(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
         self.up = nn.ModuleList(_Conditioned(2 * fine, fine, categories) for fine, _ in steps)
         self.last = nn.Conv2d(width, 16, 1)
-        self.head = nn.Sequential(
-            nn.Conv2d(17, 8, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 3, padding=1)
-        )
-        # the first change is none
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        change = nn.Conv2d(8, 1, 3, padding=1, bias=False)
+        nn.init.zeros_(change.weight)  # the first change is none
+        self.head = nn.Sequential(nn.Conv2d(17, 8, 3, padding=1), nn.LeakyReLU(0.2), change)
 
     def forward(self, grey: Tensor, category: Tensor) -> Tensor:
         # full resolution would cost most of the time: four pixels become channels of one

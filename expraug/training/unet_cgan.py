@@ -205,8 +205,9 @@ class Trainer:
     @torch.no_grad()
     def _follow(self) -> None:
         decay = min(self.options.ema, (1 + self.step_count) / (10 + self.step_count))
-        kept = list(self.average.parameters())
-        torch._foreach_lerp_(kept, list(self.generator.parameters()), 1 - decay)
+        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        for kept, new in pairs:
+            kept.lerp_(new, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs; tensors, numbers and dictionaries only."""
