@@ -14,6 +14,7 @@ expressions. How it is trained, with other-identity pairs and a triplet loss, st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,7 @@ class UNet(nn.Module):
     def __init__(self, categories: int, width: int = 32) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.stem = nn.Conv2d(4, width, 3, padding=1)
         self.down = nn.ModuleList(
             nn.Sequential(
