@@ -29,10 +29,11 @@ run() {
 
 plain="none flip_crop randaugment strong mixup cutmix balanced_sampling balanced_loss"
 plain="$plain strong_balanced strong_balanced_loss randaugment_balanced mixup_balanced"
-plain="$plain cutmix_balanced strong_cutmix_balanced extra_noise extra_classical"
+plain="$plain strong_part_balanced strong_cutmix cutmix_balanced strong_cutmix_balanced extra_noise extra_classical"
 plain="$plain extra_noise_balanced extra_classical_balanced"
-with="strong+transfer strong+pixel strong+transfer:own"
-with="$with cutmix_balanced+transfer strong_balanced+transfer strong_balanced+pixel strong_balanced+transfer:own"
+with="strong+transfer strong+pixel strong+unet_cgan strong+transfer:own strong_part_balanced+transfer"
+with="$with cutmix_balanced+transfer strong_balanced+transfer strong_balanced+pixel strong_balanced+unet_cgan"
+with="$with strong_balanced+transfer:own"
 
 run fer2013 "$plain $with" --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
 run fer2013_10pct "$plain $with" \

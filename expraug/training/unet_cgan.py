@@ -54,7 +54,7 @@ class Options:
         compile: the generator, by torch.compile.
     """
 
-    l1: float = 10.0
+    l1: float = 30.0
     pair: float = 0.1
     single: float = 0.1
     triplet: float = 1.0

@@ -1,0 +1,100 @@
+"""Every synthesizer with embedded weights goes through every door, without the door knowing it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.datasets import ImageFolder
+from typer.testing import CliRunner
+
+from expraug import Expression, ExpressionAugmenter, Uniform, list_synthesizers
+from expraug.cli import app
+from expraug.datasets import ExpressionAugmentedDataset
+from expraug.transforms.torchvision import RandomExpression
+
+CLASSES = ["happy", "neutral"]
+
+
+@pytest.fixture(params=list_synthesizers(pretrained=True))
+def synthesizer(request):
+    if request.param == "transfer":
+        request.getfixturevalue("landmarker")
+    return request.param
+
+
+@pytest.fixture
+def photographs(tmp_path, neutral_images, happy_images):
+    """A folder of classes with two small photographs of each."""
+    for name, images in (("neutral", neutral_images), ("happy", happy_images)):
+        folder = tmp_path / "photographs" / name
+        folder.mkdir(parents=True)
+        for number, image in enumerate(images[:2]):
+            Image.fromarray(image).resize((128, 128)).save(folder / f"{number}.png")
+    return tmp_path / "photographs"
+
+
+def only_inside_changed(before, after):
+    before, after = np.asarray(before, int), np.asarray(after, int)
+    changed = np.abs(before - after).max(axis=-1)
+    return changed.max() > 5 and changed[0].max() == changed[:, 0].max() == 0
+
+
+def test_torchvision(synthesizer, neutral_images):
+    image = tv_tensors.Image(torch.from_numpy(neutral_images[0].copy()).permute(2, 0, 1))
+    door = RandomExpression(CLASSES, p=1.0, targets=["happy"], synthesizer=synthesizer)
+    made, label = door(image, CLASSES.index("neutral"))
+    assert label == CLASSES.index("happy")
+    assert only_inside_changed(image.permute(1, 2, 0), made.permute(1, 2, 0))
+
+
+def test_albumentations(synthesizer, neutral_images):
+    pytest.importorskip("albumentations")
+    from expraug.transforms.albumentations import RandomExpression as Door
+
+    door = Door(CLASSES, synthesizer, ["happy"], p=1.0)
+    made = door(image=neutral_images[0], label=CLASSES.index("neutral"))
+    assert made["label"] == CLASSES.index("happy")
+    assert only_inside_changed(neutral_images[0], made["image"])
+
+
+def test_dataset_and_warm(synthesizer, photographs, tmp_path):
+    base = ImageFolder(photographs)
+    augmenter = ExpressionAugmenter(
+        synthesizer, policy=Uniform(["happy"]), cache=tmp_path / "cache"
+    )
+    data = ExpressionAugmentedDataset(base, augmenter)
+    data.warm(progress=False)
+    assert data.targets[len(base) :] == [CLASSES.index("happy")] * 2
+    made, label = data[len(base)]
+    assert label == CLASSES.index("happy")
+    assert only_inside_changed(base[data.sources[len(base)]][0], made)
+
+
+def test_hugging_face(synthesizer, photographs):
+    datasets = pytest.importorskip("datasets")
+    from expraug.datasets.hf import ExpressionMap
+
+    rows = datasets.load_dataset("imagefolder", data_dir=str(photographs), split="train")
+    augmenter = ExpressionAugmenter(synthesizer, intensity=(1.0, 1.0))
+    made = rows.map(ExpressionMap(augmenter), batched=True)
+    assert made.num_rows == 2 * rows.num_rows
+
+
+def test_expand(synthesizer, photographs, tmp_path):
+    out = tmp_path / "expanded"
+    arguments = ["expand", str(photographs), str(out), "--synthesizer", synthesizer, "--no-gate"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert len(list(out.rglob("*.png"))) > 4
+
+
+def test_evaluate(synthesizer, photographs, tmp_path):
+    report = tmp_path / "report.json"
+    arguments = ["evaluate", "--synthesizer", synthesizer, "--data", str(photographs)]
+    result = CliRunner().invoke(app, [*arguments, "--split", "all", "--json", str(report)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(report.read_text())
+    assert str(Expression.HAPPY) in json.dumps(found)
