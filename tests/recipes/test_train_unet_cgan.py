@@ -213,11 +213,11 @@ def train_person(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make_pairs.py` writes, with smiles that are real: 8 people, the last of them twice."""
+    """What `make_pairs.py` writes, with smiles that are real: 8 people, the first of them twice."""
     file = tmp_path_factory.mktemp("pairs") / "pairs.parquet"
     with pq.ParquetWriter(file, SCHEMA) as writer:
         for source, path in enumerate(sorted((faces / "neutral").iterdir())[:9]):
-            known: dict[str, Any] = {"identity": train_person(min(source, 7)), "source": source}
+            known: dict[str, Any] = {"identity": train_person(source % 8), "source": source}
             made = known | {"variant": 0, "score_identity": 0.95, "score_expression": 0.5}
             neutral, happy = (
                 pil_to_tensor(Image.open(p).convert("RGB").resize((64, 64))).float() / 255
@@ -239,7 +239,7 @@ def test_pairs_are_read(pairs_file: Path, size: int) -> None:
     assert faces.pixels.dtype == torch.uint8
     assert faces.category.tolist() == [NEUTRAL, HAPPY, CONTEMPT] * 9
     assert faces.group.tolist() == [n for n in range(9) for _ in range(3)]
-    assert faces.person.tolist() == [min(n, 7) for n in range(9) for _ in range(3)]
+    assert faces.person.tolist() == [n % 8 for n in range(9) for _ in range(3)]
     assert faces.photograph.tolist() == [True, False, False] * 9
     light = faces.pixels.float().mean((1, 2, 3))
     assert torch.allclose(light[2::3], 0.8 * light[::3], atol=1)
@@ -335,6 +335,13 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
 ) -> None:
     monkeypatch.setattr(train_unet_cgan, "create_identity_encoder", lambda name: CoarsePicture())
     monkeypatch.setattr(train_unet_cgan, "HELD_OUT", 2)
+    trained_on: list[Faces] = []
+
+    def drawing(faces: Faces, *settings: Any) -> Draw:
+        trained_on.append(faces)
+        return Draw(faces, *settings)
+
+    monkeypatch.setattr(train_unet_cgan, "Draw", drawing)
     torch.manual_seed(0)
     FerJudge([str(e) for e in CATEGORIES[:7]], width=8).eval().save_pretrained(tmp_path / "judge")
     config = tmp_path / "tiny.yaml"
@@ -359,6 +366,8 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
         assert "the same command goes on" in out
     assert "from step 2" in run("broken")
 
+    for seen in trained_on:  # not the first person's other group either
+        assert set(seen.person.tolist()) == set(range(2, 8))
     lines = {
         name: list(csv.DictReader((tmp_path / name / "log.csv").open()))
         for name in ("whole", "broken")

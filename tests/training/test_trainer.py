@@ -75,7 +75,7 @@ def test_the_difference_to_the_target_falls() -> None:
 
 
 def test_every_loss_is_told_and_finite() -> None:
-    found = trainer().step(batch())
+    found = trainer(margin=2.2).step(batch())
     assert set(found) == {
         *("l1", "smooth", "pair", "single", "triplet", "pair discriminator", "single discriminator")
     }
@@ -85,6 +85,10 @@ def test_every_loss_is_told_and_finite() -> None:
     away = ((data.source[:PAIRS] - data.target).abs() * mask).mean() / mask.mean()
     assert found["l1"] == pytest.approx(10 * float(away), rel=1e-5)
     assert found["smooth"] == 0
+    # so to the source there is no distance at all, and the loss is what the others lack
+    far = (data.embedding - data.embedding[data.other]).square().sum(1)
+    assert far.min() < 2.2 < far.max()
+    assert found["triplet"] == pytest.approx(float(F.relu(2.2 - far).mean()), abs=1e-6)
 
 
 def test_bfloat16_goes_the_same_way() -> None:
