@@ -269,10 +269,12 @@ def main(
 
 
 def log(file: Path, line: dict[str, Any]) -> None:
-    """Append a line to a CSV."""
+    """Append a line to a CSV, under the columns of its first line."""
     new = not file.is_file()
+    # a run that goes on between two triplets tells its losses in another order, or lacks one
+    columns = list(line) if new else file.read_text().splitlines()[0].split(",")
     with file.open("a", newline="") as out:
-        writer = csv.DictWriter(out, line)
+        writer = csv.DictWriter(out, columns, extrasaction="ignore")
         if new:
             writer.writeheader()
         writer.writerow(line)

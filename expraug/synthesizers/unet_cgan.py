@@ -96,7 +96,7 @@ class UNet(nn.Module):
         ):
             x = up(torch.cat([_enlarge(reduce(x)), skip], 1), category)
         x = torch.cat([_enlarge(self.last(x)), grey.to(x.dtype)], 1)
-        return self.head(x).float().tanh().to(grey.dtype)
+        return self.head(x).to(grey.dtype).tanh()
 
 
 def _enlarge(x: Tensor) -> Tensor:

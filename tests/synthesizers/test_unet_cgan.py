@@ -1,0 +1,213 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug.errors import UnsupportedExpressionError
+from expraug.synthesizers.unet_cgan import UNet, UNetCGANSynthesizer
+from expraug.transforms.torchvision import RandomExpression
+
+HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY
+NAMES = ["sad", "neutral", "happy"]  # not in the order of `Expression`
+SCHEME = ["happy", "neutral"]
+
+
+def awake(model: nn.Module, std: float = 0.02) -> None:
+    """Give a fresh net, whose change is none, some change that differs between categories."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "head.2" in name:
+            nn.init.normal_(weight, std=std, generator=generator)
+        elif "scale" in name or "shift" in name:
+            weight.data += 0.5 * torch.randn(weight.shape, generator=generator)
+
+
+@pytest.fixture
+def model() -> UNetCGANSynthesizer:
+    torch.manual_seed(0)
+    made = UNetCGANSynthesizer(NAMES, image_size=32, width=8)
+    awake(made)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights of a net that visibly changes faces, as `create_synthesizer` takes them."""
+    torch.manual_seed(0)
+    made = UNetCGANSynthesizer(NAMES, image_size=64, width=8)
+    awake(made, std=0.5)
+    path = tmp_path_factory.mktemp("unet_cgan")
+    made.save_pretrained(path)
+    return str(path)
+
+
+def request(count: int = 3) -> tuple[Tensor, Tensor]:
+    """Coloured faces far from black and white, and a target for each."""
+    generator = torch.Generator().manual_seed(1)
+    faces = torch.rand(count, 3, 32, 32, generator=generator) * 0.3 + 0.35
+    return faces, torch.tensor([int(Expression.parse(NAMES[i % 3])) for i in range(count)])
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    net = UNet(categories=2, width=8).double()
+    awake(net, std=0.3)
+    names, weights = zip(*net.named_parameters(), strict=True)
+    grey = torch.rand(2, 1, 16, 16, dtype=torch.float64, requires_grad=True)
+    category = torch.tensor([0, 1])
+    assert torch.autograd.gradcheck(
+        lambda x, *w: functional_call(net, dict(zip(names, w, strict=True)), (x, category)),
+        (grey, *weights),
+        fast_mode=True,
+    )
+
+
+def test_the_gradient_reaches_every_parameter_once_the_head_is_awake() -> None:
+    torch.manual_seed(0)
+    net = UNet(categories=3, width=8)
+    grey, category = torch.rand(3, 1, 32, 32), torch.arange(3)
+    assert not net(grey, category).any(), "a fresh net changes nothing"
+    net(grey, category).sum().backward()
+    moved = [name for name, w in net.named_parameters() if w.grad is not None and w.grad.any()]
+    assert moved == ["head.2.weight"]
+    awake(net)
+    net.zero_grad()
+    (net(grey, category) * torch.randn(3, 1, 32, 32)).sum().backward()
+    for name, weight in net.named_parameters():
+        assert weight.grad is not None, name
+        # rows of an embedding are categories, each of which was asked for
+        assert weight.grad.flatten(1).any(1).all() if weight.ndim > 1 else weight.grad.any(), name
+
+
+def test_any_expression_from_any_face_but_its_own() -> None:
+    fresh = create_synthesizer("unet_cgan", pretrained=False, expressions=NAMES)
+    assert isinstance(fresh, UNetCGANSynthesizer)
+    assert fresh.expressions == (SAD, Expression.NEUTRAL, HAPPY)
+    assert not fresh.needs_landmarks
+    assert fresh.accepts(None, HAPPY)
+    assert fresh.accepts(ANGRY, HAPPY)  # the source need not be among what it makes
+    assert not fresh.accepts(HAPPY, HAPPY)
+    assert not fresh.accepts(HAPPY, ANGRY)
+
+
+def test_a_target_that_it_does_not_have(model: UNetCGANSynthesizer) -> None:
+    faces, target = request()
+    target[1] = int(ANGRY)
+    with pytest.raises(UnsupportedExpressionError, match="cannot make angry; it can make sad"):
+        model(faces, target, torch.ones(3))
+
+
+@pytest.mark.parametrize("size", [100, 120, 127])
+def test_sizes_that_cannot_be_halved_four_times_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 16, not {size}"):
+        UNetCGANSynthesizer(NAMES, image_size=size, width=8)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(0, 2**31), st.sampled_from([16, 48, 64]), st.sampled_from(["float32", "float64"])
+)
+def test_shape_dtype_and_range(seed: int, size: int, kind: str) -> None:
+    torch.manual_seed(seed)
+    made = UNetCGANSynthesizer(NAMES, image_size=size, width=8)
+    awake(made, std=2)  # far out of range
+    dtype = getattr(torch, kind)
+    faces = torch.rand(2, 3, size, size, dtype=dtype)
+    out = made.to(dtype)(faces, torch.tensor([int(SAD), int(HAPPY)]), torch.tensor([0.3, 1.0]))
+    assert (out.shape, out.dtype) == (faces.shape, dtype)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert ((out == 0) | (out == 1)).any(), "something was clamped"
+
+
+def test_no_intensity_is_the_source_to_the_bit(model: UNetCGANSynthesizer) -> None:
+    faces, target = torch.rand(3, 3, 32, 32), request()[1]
+    assert torch.equal(model(faces, target, torch.zeros(3)), faces)
+    assert not torch.equal(model(faces, target, torch.ones(3)), faces)
+
+
+@pytest.mark.parametrize("intensity", [0.1, 0.5, 0.9])
+def test_the_change_is_proportional_to_the_intensity(
+    model: UNetCGANSynthesizer, intensity: float
+) -> None:
+    faces, target = request()
+    full = model(faces, target, torch.ones(3)) - faces
+    assert 0.01 < full.abs().max() < 0.35, "nothing is clamped"
+    # each face has its own intensity
+    some = model(faces, target, torch.tensor([intensity, 1.0, 0.0])) - faces
+    scale = torch.tensor([intensity, 1.0, 0.0]).view(-1, 1, 1, 1)
+    assert torch.allclose(some, scale * full, atol=1e-6)
+
+
+def test_channels_change_alike_and_grey_stays_grey(model: UNetCGANSynthesizer) -> None:
+    faces, target = request()
+    change = model(faces, target, torch.ones(3)) - faces
+    assert torch.allclose(change, change[:, :1].expand_as(change), atol=1e-6)
+    grey = torch.rand(3, 1, 32, 32).expand(-1, 3, -1, -1)
+    made = model(grey, target, torch.ones(3))
+    assert torch.equal(made[:, 0], made[:, 1])
+    assert torch.equal(made[:, 0], made[:, 2])
+
+
+def test_each_target_changes_the_face_in_its_own_way(model: UNetCGANSynthesizer) -> None:
+    faces, target = request()
+    made = model(faces[:1].expand(3, -1, -1, -1), target, torch.ones(3))
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert (made[i] - made[j]).abs().mean() > 1e-3
+
+
+def test_categories_follow_the_order_of_the_expressions(model: UNetCGANSynthesizer) -> None:
+    """The same generator behind another order answers to other targets."""
+    other = UNetCGANSynthesizer(["happy", "neutral", "sad"], image_size=32, width=8)
+    other.load_state_dict(model.state_dict())
+    faces, _ = request()
+    happy, sad = (torch.full((3,), int(e)) for e in (HAPPY, SAD))
+    ones = torch.ones(3)
+    assert torch.equal(model(faces, happy, ones), other(faces, sad, ones))
+    assert not torch.equal(model(faces, happy, ones), other(faces, happy, ones))
+
+
+def test_saved_and_loaded_it_makes_the_same_faces(
+    model: UNetCGANSynthesizer, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    again = create_synthesizer(str(tmp_path))
+    assert isinstance(again, UNetCGANSynthesizer)
+    assert (again.expressions, again.image_size) == (model.expressions, 32)
+    faces, target = request()
+    made, expected = (m(faces, target, torch.ones(3)) for m in (again, model))
+    assert not torch.equal(expected, faces)
+    assert torch.allclose(made, expected, atol=1e-3)  # weights are kept as fp16
+    weights = dict(model.named_parameters())
+    assert all(torch.equal(w, weights[name].half().float()) for name, w in again.named_parameters())
+
+
+def test_faces_through_the_augmenter_without_landmarks(
+    folder: str, neutral_images: list[np.ndarray]
+) -> None:
+    augmenter = ExpressionAugmenter(folder)
+    grey = neutral_images[2][:, :, 0]
+    draws = [Draw(HAPPY), Draw(SAD, 50), Draw(HAPPY)]
+    outcomes = augmenter([*neutral_images[:2], grey], draws)
+    assert augmenter.stats == {"made": 3}
+    assert [o.target for o in outcomes] == [HAPPY, SAD, HAPPY]
+    for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
+        assert (outcome.image.shape, outcome.image.dtype) == (image.shape, np.uint8)
+        assert np.abs(outcome.image.astype(int) - image).max() > 5
+        assert np.array_equal(outcome.image[:4], image[:4]), "the background must stay"
+
+
+def test_faces_through_random_expression(folder: str, neutral_images: list[np.ndarray]) -> None:
+    images = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in neutral_images[:4]])
+    labels = torch.tensor([1, 1, 0, 1])
+    transform = RandomExpression(SCHEME, synthesizer=folder, p=1.0, seed=3)
+    made, new = transform(images, labels)
+    assert new.tolist() == [0, 0, 1, 0]
+    assert (made.shape, made.dtype) == (images.shape, torch.uint8)
+    assert ((made != images).flatten(1).any(1)).all()
