@@ -32,15 +32,21 @@ class UNetCGANSynthesizer(Synthesizer):
     Args:
         expressions: that it can be asked for, in the order of its categories.
         image_size: side of the aligned faces, in pixels; a multiple of 16.
-        width: channels at half the resolution; they double with each of three further halvings.
+        width: channels at half the resolution, a multiple of 8; they double with each of three
+            further halvings.
+
+    Raises:
+        ValueError: another size or width.
     """
 
     row: Tensor
 
     def __init__(self, expressions: Sequence[str], image_size: int = 128, width: int = 32) -> None:
         super().__init__(expressions=list(expressions), image_size=image_size, width=width)
-        if image_size % 16:
-            raise ValueError(f"image_size must be a multiple of 16, not {image_size}")
+        if image_size % 16 or width % 8:
+            raise ValueError(
+                f"image_size must be a multiple of 16 and width of 8, not {image_size} and {width}"
+            )
         self.expressions = tuple(map(Expression.parse, expressions))
         self.image_size = image_size
         self.generator = UNet(len(self.expressions), width)
@@ -50,7 +56,11 @@ class UNetCGANSynthesizer(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
-        change = self.generator(luminance(faces), self.row[target])
+        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
+        # depend on its neighbours
+        count = 1 if faces.device.type == "cpu" else max(1, len(faces))
+        grey, row = luminance(faces).split(count), self.row[target].split(count)
+        change = torch.cat([self.generator(*part) for part in zip(grey, row, strict=True)])
         return (faces + intensity.to(faces.dtype).view(-1, 1, 1, 1) * change).clamp_(0, 1)
 
 

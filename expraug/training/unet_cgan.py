@@ -59,7 +59,7 @@ class Options:
     single: float = 0.1
     triplet: float = 1.0
     margin: float = 0.2
-    expression: float = 0.2
+    expression: float = 0.1
     smooth: float = 0.5
     other_identity: bool = True
     lr: float = 5e-4
@@ -83,6 +83,8 @@ class Batch:
             below P.
         real: (R, 1, S, S) float in [0, 1], single real faces.
         real_category: (R,) long, what they show.
+        known: (B,) bool, at least one of them true: whether there are single real faces that
+            show what is asked for. The others are not compared with them.
     """
 
     source: Tensor
@@ -92,6 +94,7 @@ class Batch:
     other: Tensor
     real: Tensor
     real_category: Tensor
+    known: Tensor
 
 
 class Trainer:
@@ -164,8 +167,8 @@ class Trainer:
         seen = torch.cat([torch.cat(kind, 1) for kind in kinds])
         real, *fakes = self.pairs(seen, category.repeat(len(kinds))).float().split(count)
         pair = discriminator_hinge(real, fakes)
-        seen = torch.cat([low(batch.real), low(made)])
-        asked = torch.cat([batch.real_category, batch.category])
+        seen = torch.cat([low(batch.real), low(made[batch.known])])
+        asked = torch.cat([batch.real_category, batch.category[batch.known]])
         out = self.singles(seen, asked).float()
         single = discriminator_hinge(out[: len(batch.real)], [out[len(batch.real) :]])
         self._update(1, pair + single)
@@ -175,12 +178,13 @@ class Trainer:
         self, batch: Batch, made: Tensor, change: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:
         o, count = self.options, len(batch.target)
+        single = self.singles(low(made[batch.known]), batch.category[batch.known])
         both = torch.cat([batch.source[:count], made[:count]], 1)
         losses = {
             "l1": o.l1 * masked_l1(made[:count], batch.target, mask),
             "smooth": o.smooth * total_variation(change),
             "pair": o.pair * generator_hinge(self.pairs(both, batch.category[:count]).float()),
-            "single": o.single * generator_hinge(self.singles(low(made), batch.category).float()),
+            "single": o.single * generator_hinge(single.float()),
         }
         if self.expression is not None and o.expression:
             logits = self.expression(made).float()

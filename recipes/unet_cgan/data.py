@@ -131,7 +131,7 @@ class Draw:
         singles: real faces, each a group and a person of its own, of any side.
         size: side of the batches' faces.
         categories: number of expressions.
-        pairs, unpaired: sources of a batch with and without a target.
+        pairs, unpaired: sources of a batch with and without a target, at least 1 of each.
         paired_photographs: share of the pairs both of which are photographs, if there are any.
     """
 
@@ -157,6 +157,8 @@ class Draw:
         several = (self.place >= 0).sum(1) > 1
         self.real_groups = (several & (photographs > 1)).nonzero().flatten()
         self.groups = (several & (photographs == 1)).nonzero().flatten()
+        if not len(self.groups) or min(pairs, unpaired) < 1:
+            raise ValueError("no pairs of a photograph and a synthetic face, or none asked for")
         shown = torch.bincount(singles.category, minlength=categories).float()
         self.known = (shown > 0).nonzero().flatten()
         self.even = shown.reciprocal().masked_fill(shown == 0, 0)[singles.category]
@@ -166,9 +168,11 @@ class Draw:
         """Return a batch, drawn from torch's global random generator."""
         source, target = self._pair()
         alone = self._random(self.embedded.nonzero().flatten(), self.unpaired)
-        asked = self._random(self.known, self.unpaired)
         shown = self.singles.category[alone]
-        asked = torch.where(asked == shown, (asked + 1) % self.categories, asked)
+        other = torch.randint(len(self.known), (self.unpaired,), device=shown.device)
+        asked = self.known[other]
+        following = self.known[(other + 1) % len(self.known)]
+        asked = torch.where(asked == shown, following, asked)
         real = torch.multinomial(self.even, self.pairs + self.unpaired, replacement=True)
         pixels = self.faces.pixels[torch.cat([source, target])].float() / 255
         one, two = self._vary(pixels).split(self.pairs)
@@ -177,14 +181,16 @@ class Draw:
         stranger = person[:, None] != person
         stranger[: self.pairs, self.pairs :] = False
         stranger[:, : self.pairs] |= ~stranger.any(1, keepdim=True)  # all of one person
+        category = torch.cat([self.faces.category[target], asked])
         return Batch(
             source=torch.cat([one, single]),
-            category=torch.cat([self.faces.category[target], asked]),
+            category=category,
             target=two,
             embedding=torch.cat([self.faces.embedding[source], self.singles.embedding[alone]]),
             other=torch.multinomial(stranger.float(), 1)[:, 0],
             real=self._vary(self._resized(real)),
             real_category=self.singles.category[real],
+            known=torch.isin(category, self.known),
         )
 
     def _pair(self) -> tuple[Tensor, Tensor]:

@@ -105,7 +105,7 @@ def test_a_target_that_it_does_not_have(model: UNetCGANSynthesizer) -> None:
 
 @pytest.mark.parametrize("size", [100, 120, 127])
 def test_sizes_that_cannot_be_halved_four_times_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"multiple of 16, not {size}"):
+    with pytest.raises(ValueError, match=f"multiple of 16 and width of 8, not {size}"):
         UNetCGANSynthesizer(NAMES, image_size=size, width=8)
 
 

@@ -40,6 +40,7 @@ def batch(seed: int = 0) -> Batch:
         other=torch.tensor([1, 2, 3, 0, 5, 4]),
         real=real,
         real_category=category.flip(0),
+        known=torch.ones(len(category), dtype=torch.bool),
     )
 
 
