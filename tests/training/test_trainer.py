@@ -84,7 +84,7 @@ def test_every_loss_is_told_and_finite() -> None:
     # nothing is changed at first, so the source is compared with the target
     data, mask = batch(), face_mask(SIZE)
     away = ((data.source[:PAIRS] - data.target).abs() * mask).mean() / mask.mean()
-    assert found["l1"] == pytest.approx(10 * float(away), rel=1e-5)
+    assert found["l1"] == pytest.approx(Options().l1 * float(away), rel=1e-5)
     assert found["smooth"] == 0
     # so to the source there is no distance at all, and the loss is what the others lack
     far = (data.embedding - data.embedding[data.other]).square().sum(1)
@@ -165,7 +165,7 @@ def test_the_generator_is_not_told_of_expressions_that_the_net_does_not_know() -
     found = learner.step(data)
     logits = learner.expression(data.source)
     known = data.category < 2
-    wanted = 0.2 * F.cross_entropy(logits[known], data.category[known])
+    wanted = Options().expression * F.cross_entropy(logits[known], data.category[known])
     assert found["expression"] == pytest.approx(float(wanted), rel=1e-4)
     data.category[:] = 2  # none of them known
     assert "expression" not in learner.step(data)
