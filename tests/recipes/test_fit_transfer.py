@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("cv2")
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from fit_transfer.extract import FER2013, LFW, LONDON, Faces
 from fit_transfer.geometry import fit_shape, identity_components, ridge
 from fit_transfer.mesh import LANDMARKS, MIRRORED_SCORES, MOVES, STABLE, flip, inside, stabilise

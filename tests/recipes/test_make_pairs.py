@@ -1,6 +1,5 @@
 """The recipe that makes pairs, and the fit that learns from them, on the sample faces."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +11,6 @@ import pytest
 from expraug import Expression, create_synthesizer
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def run(script, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", REPOSITORY / "recipes" / script, *map(str, arguments)],
-        capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -37,9 +26,11 @@ def people(faces, tmp_path):
     return file
 
 
-def test_pairs_are_gated_and_pixel_learns_from_them(people, shared, landmarker, tmp_path):
+def test_pairs_are_gated_and_pixel_learns_from_them(
+    run_recipe, people, shared, landmarker, tmp_path
+):
     made = tmp_path / "made.parquet"
-    out = run(
+    out = run_recipe(
         "make_pairs.py", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
         "--split", "test", "--variants", "2",
     )  # fmt: skip

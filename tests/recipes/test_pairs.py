@@ -1,27 +1,10 @@
 """The recipes that fit and judge `pixel`, run as a user runs them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from expraug import Expression, create_synthesizer
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def run(script, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", REPOSITORY / "recipes" / script, *map(str, arguments)],
-        capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +21,27 @@ def pairs(faces, tmp_path_factory):
     return file
 
 
-def test_evaluate_pairs(pairs, tmp_path):
-    out = run("evaluate_pairs.py", "--pairs", pairs, "--sheet", tmp_path / "sheet.png")
+def test_evaluate_pairs(run_recipe, pairs, tmp_path):
+    out = run_recipe("evaluate_pairs.py", "--pairs", pairs, "--sheet", tmp_path / "sheet.png")
     assert "neutral -> happy, 10 people" in out
     assert "SSIM" in out
     assert "PSNR" in out
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
-def test_fit_pixel_uses_training_people_only(pairs, tmp_path):
+def test_fit_pixel_uses_training_people_only(run_recipe, pairs, tmp_path):
     # the samples are all in the test split: none may be used, and nothing is written of nobody
     with pytest.raises(AssertionError, match="no one to fit on"):
-        run("fit_pixel.py", "--pairs", pairs, "--out", tmp_path / "pixel")
+        run_recipe("fit_pixel.py", "--pairs", pairs, "--out", tmp_path / "pixel")
     assert not (tmp_path / "pixel").exists()
 
 
-def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(shared):
+def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(run_recipe, shared):
     london = shared / "data" / "london_faces" / "train.parquet"
     encoder = f"dlib:{shared / 'models'}"
-    out = run("evaluate_pairs.py", "--pairs", london, "--split", "test", "--identity", encoder)
+    out = run_recipe(
+        "evaluate_pairs.py", "--pairs", london, "--split", "test", "--identity", encoder
+    )
     rows = {line.split("│")[1].strip(): line.split("│")[2:] for line in out.splitlines()
             if line.startswith("│")}  # fmt: skip
     assert "18 people" in out
@@ -65,9 +50,9 @@ def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(shared
     assert rows["share above it"][0].strip() == "100.0%"
 
 
-def test_the_embedded_pixel_is_the_recipes(shared, tmp_path):
+def test_the_embedded_pixel_is_the_recipes(run_recipe, shared, tmp_path):
     london = shared / "data" / "london_faces" / "train.parquet"
-    run("fit_pixel.py", "--pairs", london, "--out", tmp_path)
+    run_recipe("fit_pixel.py", "--pairs", london, "--out", tmp_path)
     again, embedded = create_synthesizer(str(tmp_path)), create_synthesizer("pixel")
     # the six others come from made pairs
     assert again.expressions == (Expression.NEUTRAL, Expression.HAPPY)

@@ -1,18 +1,11 @@
 """The FER recipe: folds, draws, metrics, and a run of it as a user runs it."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-
 from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import AUGMENTATIONS, augment, extra_samples
 from fer.data import FaceTable
@@ -23,6 +16,8 @@ from fer.runs import select
 from fer.setting import Setting
 from fer.synthetics import SyntheticTable
 from fer.training import Recipe, predict, train
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from expraug import Expression
 
@@ -230,16 +225,7 @@ def test_settings_are_read_with_their_base(tmp_path):
         Setting.read(tmp_path / "own.yaml", ["recipe.stepz=1"])
 
 
-def _recipe(script, *arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", REPOSITORY / "recipes" / script, *map(str, arguments)],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
-def test_the_recipe_from_folders_to_table(faces, tmp_path):
+def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(
         "cut: {least: 2, validation: 0.3}\n"
@@ -258,14 +244,14 @@ def test_the_recipe_from_folders_to_table(faces, tmp_path):
     command = ("--config", config, "--train", faces, "--test", f"mirrored={tmp_path / 'test'}")
     command += ("--arm", "flip_crop", "--arm", "flip_crop+pixel", "--seeds", 2, "--device", "cpu")
     command += ("--no-landmarks", "--work", tmp_path / "work", "--out", out)
-    assert "flip_crop+pixel seed 1" in _recipe("train_fer.py", *command)
+    assert "flip_crop+pixel seed 1" in run_recipe("train_fer.py", *command)
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 8  # two arms, two seeds, validation and test
     assert {r["test_set"] for r in rows} == {"validation", "mirrored"}
     assert all(0 <= float(r["accuracy"]) <= 1 for r in rows)
     assert int(rows[-1]["extra"]) > 0
-    assert "seed" not in _recipe("train_fer.py", *command)  # all of it is there
-    printed = _recipe("fer_table.py", out)
+    assert "seed" not in run_recipe("train_fer.py", *command)  # all of it is there
+    printed = run_recipe("fer_table.py", out)
     assert "| **flip_crop** | 2 |" in printed
     assert "| flip_crop+pixel | 2 |" in printed
 

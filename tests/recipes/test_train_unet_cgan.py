@@ -1,7 +1,6 @@
 """The recipe of `unet_cgan`: what it draws, and a run of it as a user runs it."""
 
 import csv
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
+import train_unet_cgan
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make_pairs import SCHEMA, row
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-
-import train_unet_cgan
-from make_pairs import SCHEMA, row
 from train_unet_cgan import expression_net, log, photographs, read_setting, single_faces
+from typer.testing import CliRunner
 from unet_cgan.data import Draw, Faces, cached, concatenate, describe, embed, read_pairs
 
 from expraug import Expression, create_synthesizer
