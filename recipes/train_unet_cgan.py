@@ -33,7 +33,16 @@ from pairs import aligned_pairs
 from torch import Tensor
 from torchvision.utils import save_image
 from train_judge import prepared, vary
-from unet_cgan.data import Draw, Faces, cached, concatenate, describe, embed, read_pairs
+from unet_cgan.data import (
+    Draw,
+    Faces,
+    cached,
+    concatenate,
+    describe,
+    embed,
+    person_number,
+    read_pairs,
+)
 
 from expraug.datasets import person_split
 from expraug.evaluate.judge import FerJudge, load_judge
@@ -87,16 +96,20 @@ def read_setting(config: Path, changes: list[str]) -> Setting:
 def photographs(path: Path, size: int, categories: tuple[Expression, ...]) -> Faces:
     """Return the training people that were photographed neutral and happy, a group each."""
     people = aligned_pairs(path, size)
-    faces, shown, group = [], [], []
+    faces, shown, group, person = [], [], [], []
     for number, who in enumerate(k for k in people if person_split(k) == "train"):
         for expression, face in people[who].items():
             faces.append((luminance(face[None])[0] * 255).round().to(torch.uint8))
             shown.append(categories.index(expression))
             group.append(number)
-    groups = torch.tensor(group)
-    real = torch.ones(len(groups), dtype=torch.bool)
+            person.append(person_number(who))
     return Faces(
-        torch.stack(faces), torch.tensor(shown), groups, groups, real, torch.empty(len(groups), 0)
+        torch.stack(faces),
+        torch.tensor(shown),
+        torch.tensor(group),
+        torch.tensor(person),
+        torch.ones(len(group), dtype=torch.bool),
+        torch.empty(len(group), 0),
     )
 
 
@@ -214,7 +227,7 @@ def main(
         work / "singles.safetensors", single, describe(sets, half, setting.singles, identity)
     )
     watched = faces.group < HELD_OUT
-    # who is watched is not trained on, in no group
+    # nor is anyone trained on who is watched, in whatever group
     strangers = ~torch.isin(faces.person, faces.person[watched])
     draw = Draw(
         faces.take(strangers).to(on),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+import xxhash
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -54,15 +55,18 @@ class Faces:
 
 
 def concatenate(parts: list[Faces]) -> Faces:
-    """Return the faces of all parts; groups and persons of different parts differ."""
+    """Return the faces of all parts; groups of different parts differ, persons may be the same."""
     found = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Faces)}
-    for name in ("group", "person"):
-        shift, shifted = 0, []
-        for part in parts:
-            shifted.append(getattr(part, name) + shift)
-            shift += int(getattr(part, name).max()) + 1
-        found[name] = torch.cat(shifted)
-    return Faces(**found)
+    shift, shifted = 0, []
+    for part in parts:
+        shifted.append(part.group + shift)
+        shift += int(part.group.max()) + 1
+    return Faces(**found | {"group": torch.cat(shifted)})
+
+
+def person_number(identity: str) -> int:
+    """Return a number that stands for a person in whatever file they are."""
+    return xxhash.xxh3_64_intdigest(identity.encode()) >> 1
 
 
 def cached(file: Path, make: Callable[[], Faces], what: str) -> Faces:
@@ -82,7 +86,6 @@ def read_pairs(path: Path, size: int, categories: tuple[Expression, ...]) -> Fac
     """Return the faces that `make_pairs.py` wrote, without their embeddings."""
     place = {str(e): i for i, e in enumerate(categories)}
     pixels, category, group, person, photograph = [], [], [], [], []
-    people: dict[str, int] = {}
     for batch in pq.ParquetFile(path).iter_batches(256):
         for line in batch.to_pylist():
             picture = Image.open(io.BytesIO(line["image"]["bytes"])).convert("L")
@@ -94,7 +97,7 @@ def read_pairs(path: Path, size: int, categories: tuple[Expression, ...]) -> Fac
             pixels.append(face)
             category.append(place[line["expression"]])
             group.append(line["source"])
-            person.append(people.setdefault(line["identity"], len(people)))
+            person.append(person_number(line["identity"]))
             photograph.append(line["variant"] is None)
     return Faces(
         torch.stack(pixels),
