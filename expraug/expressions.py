@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import torch
+from torch import Tensor
+
 from expraug.errors import LabelError
 
 
@@ -40,6 +43,13 @@ class Expression(IntEnum):
             return cls(value)
         except ValueError:
             raise LabelError(f"{value!r} is no expression index; use 0 to {len(cls) - 1}") from None
+
+
+def places(expressions: Sequence[Expression]) -> Tensor:
+    """Return the place of each `Expression` among some of them, (8,) long; -1 where not there."""
+    found = torch.full((len(Expression),), -1)
+    found[[int(e) for e in expressions]] = torch.arange(len(expressions))
+    return found
 
 
 def _listed(expressions: Iterable[Expression]) -> str:

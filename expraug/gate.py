@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from expraug.expressions import Expression
+from expraug.expressions import Expression, places
 from expraug.faces.identity import (
     IdentityEncoder,
     create_identity_encoder,
@@ -125,9 +125,7 @@ class ExpressionGate:
             self.classifier.to(synthetic.device)
         found = self.classifier.probabilities(synthetic)
         known = self.classifier.expressions
-        place = found.new_full((len(Expression),), -1, dtype=torch.long)
-        place[[int(e) for e in known]] = torch.arange(len(known), device=found.device)
-        column = place.to(target.device)[target].to(found.device)
+        column = places(known).to(target.device)[target].to(found.device)
         wanted = found.gather(1, column.clamp(min=0)[:, None])[:, 0]
         scores = {f"p_{e}": found[:, i] for i, e in enumerate(known)}
         scores["target"] = target.to(found)

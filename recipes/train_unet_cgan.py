@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 import typer
-import yaml
+from options import fill, read_yaml
 from pairs import aligned_pairs
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 from train_judge import prepared, vary
 from unet_cgan.data import (
@@ -46,7 +46,7 @@ from unet_cgan.data import (
 
 from expraug.datasets import person_split
 from expraug.evaluate.judge import FerJudge, load_judge
-from expraug.expressions import Expression
+from expraug.expressions import Expression, places
 from expraug.faces.identity import create_identity_encoder
 from expraug.faces.paste import face_mask, luminance
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
@@ -84,13 +84,14 @@ class Setting:
 
 
 def read_setting(config: Path, changes: list[str]) -> Setting:
-    """Read the YAML file, with changes such as "options.triplet=0" on top."""
-    data: dict[str, Any] = yaml.safe_load(config.read_text()) or {}
-    for change in changes:
-        path, _, value = change.partition("=")
-        *parts, name = path.split(".")
-        (data.setdefault("options", {}) if parts else data)[name] = yaml.safe_load(value)
-    return Setting(**data | {"options": Options(**data.get("options", {}))})
+    """Read the YAML file, with changes such as "options.triplet=0" on top.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    data = read_yaml(config, changes)
+    options = fill(Options, data.pop("options", {}), "options")
+    return fill(Setting, data | {"options": options}, str(config))
 
 
 def photographs(path: Path, size: int, categories: tuple[Expression, ...]) -> Faces:
@@ -127,12 +128,11 @@ def expression_net(
     judge: FerJudge, categories: tuple[Expression, ...]
 ) -> Callable[[Tensor], Tensor]:
     """Return the judge's logits of altered faces, so that no single pixel can please it."""
-    columns = [judge.expressions.index(c) if c in judge.expressions else -1 for c in categories]
-    known = torch.tensor([c >= 0 for c in columns])
+    columns = places(judge.expressions)[[int(c) for c in categories]]
+    known = columns >= 0
 
     def logits(faces: Tensor) -> Tensor:
-        small = F.interpolate(faces, (64, 64), mode="bilinear", antialias=True, align_corners=False)
-        found = judge(vary(small))[:, columns]
+        found = judge(vary(resize(faces, [64, 64])))[:, columns]
         return found.masked_fill(~known.to(found.device), -torch.inf)
 
     return logits

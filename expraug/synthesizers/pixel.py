@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from expraug.expressions import Expression
+from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
@@ -52,9 +52,7 @@ class PixelSynthesizer(Synthesizer):
         shape = (len(self.expressions), 1, image_size, image_size)
         self.register_buffer("weight", torch.zeros(shape))
         self.register_buffer("bias", torch.zeros(shape))
-        row = torch.full((len(Expression),), -1)
-        row[[int(e) for e in self.expressions]] = torch.arange(len(self.expressions))
-        self.register_buffer("row", row, persistent=False)
+        self.register_buffer("row", places(self.expressions), persistent=False)
 
     def accepts(self, source: Expression | None, target: Expression) -> bool:
         return source in self.sources.get(target, ())

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.expressions import Expression
+from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
@@ -50,9 +50,7 @@ class UNetCGANSynthesizer(Synthesizer):
         self.expressions = tuple(map(Expression.parse, expressions))
         self.image_size = image_size
         self.generator = UNet(len(self.expressions), width)
-        row = torch.full((len(Expression),), -1)
-        row[[int(e) for e in self.expressions]] = torch.arange(len(self.expressions))
-        self.register_buffer("row", row, persistent=False)
+        self.register_buffer("row", places(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)

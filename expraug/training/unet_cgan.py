@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resize
 
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.unet_cgan import UNet
@@ -243,6 +244,4 @@ class Trainer:
 
 def low(faces: Tensor) -> Tensor:
     """Return (B, 1, S, S) faces at `LOW` pixels a side."""
-    return F.interpolate(
-        faces, size=(LOW, LOW), mode="bilinear", antialias=True, align_corners=False
-    )
+    return resize(faces, [LOW, LOW])

@@ -21,7 +21,7 @@ from expraug.cache import image_digest
 from expraug.datasets import open_source
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
 from expraug.expand.plan import class_expressions
-from expraug.expressions import Expression
+from expraug.expressions import Expression, places
 from expraug.faces import align, similarity
 from expraug.faces.alignment import invert
 from expraug.faces.locate import CropLocator, Location, Locator, create_locator
@@ -266,9 +266,7 @@ _NOTHING = Location(
 def with_labels(table: FaceTable, classes: Sequence[Expression]) -> FaceTable:
     """Return the faces of these classes, with labels counted in their order."""
     kept = table.of(classes)
-    place = torch.full((len(Expression),), -1)
-    place[[int(c) for c in classes]] = torch.arange(len(classes))
-    return replace(kept, labels=place[kept.labels])
+    return replace(kept, labels=places(classes)[kept.labels])
 
 
 assert {f.name for f in fields(FaceTable)} == {*_SAVED, "people"}

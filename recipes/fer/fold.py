@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import xxhash
@@ -67,10 +67,6 @@ class Fold:
     validation: FaceTable
     tests: dict[str, FaceTable]
     dropped: int = 0
-    expressions: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.expressions = torch.tensor([int(c) for c in self.classes])
 
     def labels(self, table: FaceTable) -> tuple[FaceTable, Tensor]:
         """Return the faces of a table that show one of the classes, and their places."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import xxhash
 
-from expraug.expressions import Expression
+from expraug.expressions import places
 from expraug.synthesizer import create_synthesizer
 from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import extra_samples
@@ -156,9 +156,7 @@ class Runner:
             len(self.real.pixels),
         )
         made = judged.made.take(keep)
-        place = torch.full((len(Expression),), -1)
-        place[self.fold.expressions] = torch.arange(len(self.fold.classes))
-        target = place[made.target]
+        target = places(self.fold.classes)[made.target]
         hard = F.one_hot(target, len(self.fold.classes)).float()
         if synthesizer:
             soft = self.setting.mixing.soft

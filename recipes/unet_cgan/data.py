@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from expraug.expressions import Expression
 from expraug.training.unet_cgan import Batch
@@ -149,7 +149,7 @@ class Draw:
         paired_photographs: float,
     ) -> None:
         self.faces, self.singles, self.size = faces, singles, size
-        self.categories, self.pairs, self.unpaired = categories, pairs, unpaired
+        self.pairs, self.unpaired = pairs, unpaired
         self.sharing = paired_photographs
         device = faces.category.device
         # place of the face of each group and category, -1 for none
@@ -165,12 +165,12 @@ class Draw:
         shown = torch.bincount(singles.category, minlength=categories).float()
         self.known = (shown > 0).nonzero().flatten()
         self.even = shown.reciprocal().masked_fill(shown == 0, 0)[singles.category]
-        self.embedded = singles.embedding.square().sum(1) > 0
+        self.embedded = singles.embedding.square().sum(1).nonzero().flatten()
 
     def __call__(self) -> Batch:
         """Return a batch, drawn from torch's global random generator."""
         source, target = self._pair()
-        alone = self._random(self.embedded.nonzero().flatten(), self.unpaired)
+        alone = self._random(self.embedded, self.unpaired)
         shown = self.singles.category[alone]
         other = torch.randint(len(self.known), (self.unpaired,), device=shown.device)
         asked = self.known[other]
@@ -212,10 +212,7 @@ class Draw:
         return places.gather(1, source)[:, 0], places.gather(1, target)[:, 0]
 
     def _resized(self, rows: Tensor) -> Tensor:
-        faces = self.singles.pixels[rows].float() / 255
-        return F.interpolate(
-            faces, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-        )
+        return resize(self.singles.pixels[rows].float() / 255, [self.size, self.size])
 
     def _vary(self, faces: Tensor) -> Tensor:
         """Relight and blur; a source and its target, which lie a whole batch apart, alike."""

@@ -1,0 +1,48 @@
+"""Options of a recipe: read from YAML, changed on the command line, checked by a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+def read_yaml(file: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a YAML file on top of the one that its `base` names, with changes on top of both.
+
+    Args:
+        changes: as "steps=800", or in a part of the file "mixing.share=0.5".
+    """
+    data = _load(file)
+    for change in changes:
+        path, _, value = change.partition("=")
+        *part, name = path.split(".", 1)
+        (data.setdefault(part[0], {}) if part else data)[name] = yaml.safe_load(value)
+    return data
+
+
+def _load(file: Path) -> dict[str, Any]:
+    own = yaml.safe_load(file.read_text()) or {}
+    base = own.pop("base", None)
+    data = _load(file.parent / base) if base else {}
+    for part, values in own.items():
+        data[part] = data[part] | values if isinstance(data.get(part), dict) else values
+    return data
+
+
+def fill(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Return a dataclass with these values; lists become tuples.
+
+    Raises:
+        ValueError: an unknown option; the message says `where`, and lists those there are.
+    """
+    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: no option {name!r}; there are {', '.join(known)}")
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return kind(**frozen)
