@@ -1,0 +1,173 @@
+"""A generator that draws faces from latent codes, and what any other must offer to take its place.
+
+Style-based (Karras et al. 2019) and grown progressively (Karras et al. 2018): each layer's features
+are normalised and then scaled and shifted by the layer's own code. What we chose otherwise: groups
+of channels are normalised instead of single ones; each resolution adds its detail to the enlarged
+image of the one below (Karras et al. 2020); and there is no noise, so that a code is one face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SMALLEST = 4
+"""Side of the first features, in pixels."""
+
+
+class FaceGenerator(Protocol):
+    """What the latent synthesizers need of a generator, as NVIDIA's StyleGAN code has it."""
+
+    layers: int
+    """Number of layers that take a code, L."""
+    width: int
+    """Length of a code, W."""
+    image_size: int
+    """Side of its faces, S, in pixels. They must be aligned as `expraug.faces.align` does."""
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """Return (B, L, W) codes for (B, Z) draws of the standard normal distribution."""
+        ...
+
+    def synthesis(self, codes: Tensor) -> Tensor:
+        """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) codes; differentiable."""
+        ...
+
+
+class StyleGenerator(nn.Module):
+    """A `FaceGenerator` of our own.
+
+    Args:
+        image_size: side of its faces, in pixels: 4 times a power of 2.
+        channels: of its features at 4, 8, … `image_size` pixels, multiples of 8.
+        width: length of a code, and of what it is drawn from.
+
+    Raises:
+        ValueError: channels do not fit the size.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        channels: Sequence[int] = (192, 160, 96, 48, 24),
+        width: int = 128,
+    ) -> None:
+        super().__init__()
+        sides = [SMALLEST << i for i in range(len(channels))]
+        if not sides or sides[-1] != image_size or any(c % 8 for c in channels):
+            raise ValueError(
+                f"{len(sides)} channel counts, all multiples of 8, end at {sides[-1:]} pixels, "
+                f"not {image_size}: got {list(channels)}"
+            )
+        self.image_size, self.width, self.sides = image_size, width, sides
+        self.layers = 2 * len(sides) - 1
+        dense: list[nn.Module] = []
+        for _ in range(3):
+            dense += [nn.Linear(width, width), nn.LeakyReLU(0.2)]
+        self.dense = nn.Sequential(*dense, nn.Linear(width, width))
+        self.first = nn.Parameter(torch.randn(1, channels[0], SMALLEST, SMALLEST))
+        styled = [_Styled(channels[0], channels[0], width)]
+        for coarse, fine in pairwise(channels):
+            styled += [_Styled(coarse, fine, width), _Styled(fine, fine, width)]
+        self.styled = nn.ModuleList(styled)
+        self.grey = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
+        self.register_buffer("mean", torch.zeros(width))  # of the codes; `centre` fills it
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """Return (B, L, W) codes, all layers' alike, for (B, W) standard normal draws."""
+        w = self.dense(F.normalize(z, dim=1) * self.width**0.5)
+        return w[:, None].expand(-1, self.layers, -1)
+
+    def synthesis(self, codes: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
+        """Return the faces of codes.
+
+        Args:
+            codes: (B, L, W) float.
+            size: side of the faces, in pixels, while it grows; None for `image_size`.
+            fade: in [0, 1], how much of the last resolution's detail is there.
+
+        Returns:
+            (B, 1, size, size) float, about in [0, 1].
+        """
+        x = self.first.expand(len(codes), -1, -1, -1)
+        x = self.styled[0](x, codes[:, 0])
+        image = self.grey[0](x).float()
+        last = size or self.image_size
+        for number, side in enumerate(self.sides[1:], 1):
+            if side > last:
+                break
+            x = self.styled[2 * number - 1](_enlarge(x), codes[:, 2 * number - 1])
+            x = self.styled[2 * number](x, codes[:, 2 * number])
+            detail = self.grey[number](x).float()
+            image = _enlarge(image) + (fade if side == last else 1.0) * detail
+        return 0.5 + 0.5 * image
+
+    @torch.no_grad()
+    def centre(self, draws: int = 4096) -> None:
+        """Set `mean` to that of the codes of so many draws."""
+        z = torch.randn(draws, self.width, device=self.mean.device)
+        self.mean.copy_(self.mapping(z)[:, 0].mean(0))
+
+
+class CodeEncoder(nn.Module):
+    """The fast half of inversion: (B, 1, S, S) grey faces in [0, 1] to (B, L, W) codes.
+
+    Args:
+        image_size: side of the faces, a multiple of 16.
+        layers, width: of the codes.
+        channels: at a half, a quarter, an eighth… of the size, down to four pixels.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        layers: int,
+        width: int,
+        channels: Sequence[int] = (32, 64, 128, 192),
+    ) -> None:
+        super().__init__()
+        self.layers, self.width = layers, width
+        blocks: list[nn.Module] = [nn.Conv2d(4, channels[0], 3, padding=1), nn.LeakyReLU(0.2)]
+        for fine, coarse in pairwise(channels):
+            blocks += [
+                nn.Conv2d(fine, coarse, 4, 2, 1, bias=False),
+                nn.GroupNorm(8, coarse),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(coarse, coarse, 3, padding=1, bias=False),
+                nn.GroupNorm(8, coarse),
+                nn.LeakyReLU(0.2),
+            ]
+        self.blocks = nn.Sequential(*blocks)
+        side = image_size >> len(channels)
+        self.last = nn.Linear(channels[-1] * side * side, layers * width)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        x = self.blocks(F.pixel_unshuffle(2 * faces - 1, 2)).flatten(1)
+        return self.last(x).view(-1, self.layers, self.width).float()
+
+
+class _Styled(nn.Module):
+    """A convolution whose normalised output a code scales and shifts."""
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, outputs, affine=False)
+        self.style = nn.Linear(width, 2 * outputs)
+        nn.init.normal_(self.style.weight, std=width**-0.5)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        x = self.norm(self.convolution(x))
+        scale, shift = self.style(code)[:, :, None, None].chunk(2, 1)
+        return F.leaky_relu(torch.addcmul(shift, x, 1 + scale), 0.2)
+
+
+def _enlarge(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
