@@ -49,8 +49,8 @@ def wanted(item: FaceItem, row: int, rows: np.ndarray, half: int | None, split: 
     return in_half and person_split(item.identity) == split
 
 
-def prepare(name: str, half: int | None, split: str) -> dict[str, Tensor]:
-    """Return the aligned faces of a set, (N, 1, 64, 64) uint8, and their expressions, (N,)."""
+def prepare(name: str, half: int | None, split: str, size: int) -> dict[str, Tensor]:
+    """Return the aligned faces of a set, (N, 1, size, size) uint8, and their expressions, (N,)."""
     path, _, mode = name.partition("@")
     locator = create_locator(mode or "crop")
     faces, labels, lost = [], [], 0
@@ -70,7 +70,7 @@ def prepare(name: str, half: int | None, split: str) -> dict[str, Tensor]:
             lost += 1
             continue
         pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-        face = align(pixels, similarity(location.points[None].astype("float64")), SIZE)
+        face = align(pixels, similarity(location.points[None].astype("float64")), size)
         grey = luminance(face) if face.shape[1] == 3 else face
         faces.append(grey[0].round().to(torch.uint8))
         labels.append(int(expression))
@@ -79,12 +79,15 @@ def prepare(name: str, half: int | None, split: str) -> dict[str, Tensor]:
     return {"faces": torch.stack(faces), "labels": torch.tensor(labels)}
 
 
-def prepared(work: Path, name: str, half: int | None, split: str) -> dict[str, Tensor]:
+def prepared(
+    work: Path, name: str, half: int | None, split: str, size: int = SIZE
+) -> dict[str, Tensor]:
     """Return what `prepare` does, from the work folder where it is there already."""
-    key = xxhash.xxh64_hexdigest(f"{name} {half} {split}".encode())
+    other = "" if size == SIZE else f" {size}"
+    key = xxhash.xxh64_hexdigest(f"{name} {half} {split}{other}".encode())
     file = work / f"faces-{key}.safetensors"
     if not file.is_file():
-        save_file(prepare(name, half, split), file)
+        save_file(prepare(name, half, split, size), file)
     return load_file(file)
 
 

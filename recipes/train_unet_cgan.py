@@ -17,16 +17,16 @@ to `log.csv` in `--work`, with a contact sheet beside it.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
+from logs import append_line, save_state
 from options import fill, read_yaml
 from pairs import aligned_pairs
 from torch import Tensor
@@ -270,27 +270,14 @@ def main(
         line = {"step": step + 1, "seconds": round(time.monotonic() - began)}
         line |= {k: round(sum(v) / len(v), 5) for k, v in sums.items()}
         line |= {k: round(v, 5) for k, v in found.items()}
-        log(work / "log.csv", line)
+        append_line(work / "log.csv", line)
         print(line, flush=True)
         sums.clear()
         kept.save_pretrained(out)
-        torch.save(trainer.state_dict(), work / "state.part")
-        (work / "state.part").replace(checkpoint)
+        save_state(checkpoint, trainer.state_dict())
         if late:
             print(f"stopped after {minutes:g} minutes; the same command goes on")
             return
-
-
-def log(file: Path, line: dict[str, Any]) -> None:
-    """Append a line to a CSV, under the columns of its first line."""
-    new = not file.is_file()
-    # a run that goes on between two triplets tells its losses in another order, or lacks one
-    columns = list(line) if new else file.read_text().splitlines()[0].split(",")
-    with file.open("a", newline="") as out:
-        writer = csv.DictWriter(out, columns, extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
 
 
 if __name__ == "__main__":

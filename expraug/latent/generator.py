@@ -78,6 +78,8 @@ class StyleGenerator(nn.Module):
             styled += [_Styled(coarse, fine, width), _Styled(fine, fine, width)]
         self.styled = nn.ModuleList(styled)
         self.grey = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
+        for grey in self.grey:
+            nn.init.normal_(grey.weight, std=0.1 * grey.in_channels**-0.5)
         self.register_buffer("mean", torch.zeros(width))  # of the codes; `centre` fills it
 
     def mapping(self, z: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
-"""A discriminator of faces, or of pairs of faces, that knows which category they should show."""
+"""Discriminators: of faces or pairs of them that know the category asked for, and a grown one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -39,3 +43,51 @@ class ProjectionDiscriminator(nn.Module):
         x = self.body(F.pixel_unshuffle(2 * faces - 1, 2))
         known = (x.mean((2, 3)) * self.category(category)).sum(1)
         return self.real(x) + known.view(-1, 1, 1, 1)
+
+
+class GrownDiscriminator(nn.Module):
+    """The discriminator of a `StyleGenerator`, grown with it (Karras et al. 2018).
+
+    Args:
+        channels: of its features at 4, 8, … pixels, as the generator has them.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.grey = nn.ModuleList(nn.Conv2d(1, c, 1) for c in channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(fine, fine, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(fine, coarse, 4, 2, 1),
+            )
+            for coarse, fine in pairwise(channels)
+        )
+        first = channels[0]
+        self.last = nn.Sequential(
+            nn.Conv2d(first + 1, first, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(16 * first, first),
+            nn.LeakyReLU(0.2),
+            nn.Linear(first, 1),
+        )
+
+    def forward(self, faces: Tensor, fade: float = 1.0) -> Tensor:
+        """Return (B,), positive where it sees a real face.
+
+        Args:
+            faces: (B, 1, S, S) about in [0, 1], S = 4, 8, … up to what there are channels for.
+            fade: in [0, 1], how much the last resolution counts.
+        """
+        faces = 2 * faces - 1
+        stage = (faces.shape[-1] // 4).bit_length() - 1
+        x = self.grey[stage](faces)
+        for number in range(stage, 0, -1):
+            x = self.blocks[number - 1](x)
+            if number == stage and fade < 1:
+                x = torch.lerp(self.grey[stage - 1](F.avg_pool2d(faces, 2)).to(x), x, fade)
+        # how much the batch varies, so that a generator that draws one face is found out
+        spread = x.float().std(0).mean().to(x).expand(len(x), 1, *x.shape[2:])
+        return self.last(torch.cat([F.leaky_relu(x, 0.2), spread], 1))[:, 0]

@@ -12,9 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +21,7 @@ from torchvision.transforms.v2.functional import resize
 
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.unet_cgan import UNet
+from expraug.training.adversarial import AdversarialTrainer
 from expraug.training.discriminator import ProjectionDiscriminator
 from expraug.training.losses import (
     discriminator_hinge,
@@ -98,8 +97,8 @@ class Batch:
     known: Tensor
 
 
-class Trainer:
-    """Takes steps, and holds what a resumed run needs.
+class Trainer(AdversarialTrainer):
+    """Takes the steps.
 
     Args:
         generator: as `UNetCGANSynthesizer` holds it.
@@ -123,27 +122,24 @@ class Trainer:
         expression: Callable[[Tensor], Tensor] | None,
         device: torch.device,
     ) -> None:
-        self.options, self.device, self.step_count = options, device, 0
-        self.identity, self.expression = identity, expression
-        to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-        self.generator = generator.to(**to)
-        self.average = deepcopy(generator).requires_grad_(False)
-        self.pairs = ProjectionDiscriminator(2, categories).to(**to)
-        self.singles = ProjectionDiscriminator(1, categories, halvings=4).to(**to)
-        judges = [*self.pairs.parameters(), *self.singles.parameters()]
-        self.optimizers = [
-            torch.optim.Adam(generator.parameters(), options.lr, (0.5, 0.99)),
-            torch.optim.Adam(judges, options.discriminator_lr, (0.5, 0.99)),
-        ]
-        self.schedules = [
-            torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in self.optimizers
-        ]
-        self._generate = torch.compile(self.generator) if options.compile else self.generator
-        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
+        self.pairs = ProjectionDiscriminator(2, categories)
+        self.singles = ProjectionDiscriminator(1, categories, halvings=4)
+        super().__init__(
+            generator,
+            nn.ModuleList([self.pairs, self.singles]),
+            (options.lr, options.discriminator_lr),
+            (0.5, 0.99),
+            options.ema,
+            steps,
+            device,
+            options.amp,
+        )
+        self.options, self.identity, self.expression = options, identity, expression
+        self._generate = torch.compile(generator) if options.compile else generator
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Take one step of the discriminators and one of the generator; return the losses."""
-        with self._autocast:
+        with self.autocast:
             mask = face_mask(batch.source.shape[-1]).to(self.device)
             change = self._generate(batch.source, batch.category).float()
             # paste-back lets through what the mask does, so that is what is judged
@@ -151,11 +147,7 @@ class Trainer:
             found = self._discriminate(batch, made.detach())
             losses = self._losses(batch, made, change, mask)
         total = torch.stack(list(losses.values())).sum()
-        self._update(0, total)
-        self._follow()
-        self.step_count += 1
-        for schedule in self.schedules:
-            schedule.step()
+        self.update_made(total)
         return {name: float(v.detach()) for name, v in (losses | found).items()}
 
     def _discriminate(self, batch: Batch, made: Tensor) -> dict[str, Tensor]:
@@ -172,7 +164,7 @@ class Trainer:
         asked = torch.cat([batch.real_category, batch.category[batch.known]])
         out = self.singles(seen, asked).float()
         single = discriminator_hinge(out[: len(batch.real)], [out[len(batch.real) :]])
-        self._update(1, pair + single)
+        self.update_judges(pair + single)
         return {"pair discriminator": pair, "single discriminator": single}
 
     def _losses(
@@ -200,46 +192,6 @@ class Trainer:
                 anchor, batch.embedding, negative, o.margin
             )
         return losses
-
-    def _update(self, which: int, loss: Tensor) -> None:
-        # the generator's loss leaves gradients in the discriminators too: each clears its own
-        self.optimizers[which].zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizers[which].step()
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(self.options.ema, (1 + self.step_count) / (10 + self.step_count))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
-        for kept, new in pairs:
-            kept.lerp_(new, 1 - decay)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs; tensors, numbers and dictionaries only."""
-        return {
-            "step": self.step_count,
-            **{name: part.state_dict() for name, part in self._nets().items()},
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "schedules": [s.state_dict() for s in self.schedules],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
-        self.step_count = state["step"]
-        for name, part in self._nets().items():
-            part.load_state_dict(state[name])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        for schedule, kept in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(kept)
-
-    def _nets(self) -> dict[str, nn.Module]:
-        return {
-            "generator": self.generator,
-            "average": self.average,
-            "pairs": self.pairs,
-            "singles": self.singles,
-        }
 
 
 def low(faces: Tensor) -> Tensor:

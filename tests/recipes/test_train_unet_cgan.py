@@ -13,11 +13,12 @@ import train_unet_cgan
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import append_line
 from make_pairs import SCHEMA, row
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from train_unet_cgan import expression_net, log, photographs, read_setting, single_faces
+from train_unet_cgan import expression_net, photographs, read_setting, single_faces
 from typer.testing import CliRunner
 from unet_cgan.data import (
     Draw,
@@ -321,9 +322,9 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
 
 def test_figures_stand_in_their_columns_whatever_their_order(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
-    log(file, {"step": 1, "triplet": 0.5, "pair": 2})
-    log(file, {"step": 2, "pair": 3, "triplet": 0.25})
-    log(file, {"step": 3, "pair": 4})
+    append_line(file, {"step": 1, "triplet": 0.5, "pair": 2})
+    append_line(file, {"step": 2, "pair": 3, "triplet": 0.25})
+    append_line(file, {"step": 3, "pair": 4})
     lines = list(csv.DictReader(file.open()))
     assert [(x["step"], x["triplet"], x["pair"]) for x in lines] == [
         *[("1", "0.5", "2"), ("2", "0.25", "3"), ("3", "", "4")]

@@ -1,0 +1,188 @@
+"""Training of the generator of faces, with the encoder that inverts it.
+
+Half of what is made is drawn from random codes, half from the codes that the encoder finds in real
+faces (as in-domain inversion, Zhu et al. 2020, but from the first step on, since the faces are few
+and a random draw teaches slowly what they look like):
+
+* a discriminator tells both from real faces: logistic loss, R1, DiffAugment;
+* what is drawn from a real face's codes is compared with it, pixel by pixel, edge by edge, and in
+  the expression that a net sees in both;
+* the encoder finds the codes of what random codes drew.
+
+All of it at 16 pixels first, then at twice that until the full size, each faded in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resize
+
+from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.diffaugment import diffaugment
+from expraug.training.discriminator import GrownDiscriminator
+from expraug.training.losses import edge_l1, gradient_penalty, logistic
+
+FIRST = 16
+"""Side of the faces at which growing begins, in pixels."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Weights of the losses, and how the nets are trained.
+
+    Args:
+        l1, edges: of the difference of a real face and its reconstruction, and of their gradients.
+        expression: of the divergence of what a net sees in both.
+        reconstructed: of the adversarial loss of reconstructions; that of random draws weighs 1.
+        latent: of the squared error of the codes found in random draws.
+        r1, r1_every: weight of the penalty, and steps between two of them.
+        growing: share of the steps of each side below the last.
+        fading: share of each side's steps in which its detail fades in.
+        lr, discriminator_lr: at first.
+        ema: decay of the moving average, which is what is kept.
+        amp: bfloat16 autocast.
+        compile: the generator, by torch.compile.
+    """
+
+    l1: float = 10.0
+    edges: float = 10.0
+    expression: float = 0.3
+    reconstructed: float = 0.1
+    latent: float = 0.3
+    r1: float = 1.0
+    r1_every: int = 16
+    growing: float = 0.15
+    fading: float = 0.4
+    lr: float = 1e-3
+    discriminator_lr: float = 1e-3
+    ema: float = 0.998
+    amp: bool = True
+    compile: bool = False
+
+
+def growth(progress: float, sides: list[int], options: Options) -> tuple[int, float]:
+    """Return the side of the faces at a point of training, 0 to 1, and how far it is faded in."""
+    last = len(sides) - 1
+    stage = min(int(progress / options.growing), last) if options.growing else last
+    share = options.growing if stage < last else 1 - options.growing * last
+    inside = (progress - stage * options.growing) / share
+    return sides[stage], 1.0 if not stage else min(1.0, inside / options.fading)
+
+
+class Trainer(AdversarialTrainer):
+    """Takes the steps.
+
+    Args:
+        generator, encoder: of one size.
+        channels: of the generator, for a discriminator like it.
+        options: see there.
+        steps: of the whole run.
+        expression: (B, 1, S, S) grey faces in [0, 1] to logits, differentiable; None for no such
+            loss.
+        device: where all of it is.
+    """
+
+    def __init__(
+        self,
+        generator: StyleGenerator,
+        encoder: CodeEncoder,
+        channels: tuple[int, ...],
+        options: Options,
+        steps: int,
+        expression: Callable[[Tensor], Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        super().__init__(
+            nn.ModuleDict({"generator": generator, "encoder": encoder}),
+            GrownDiscriminator(channels),
+            (options.lr, options.discriminator_lr),
+            (0.0, 0.99),
+            options.ema,
+            steps,
+            device,
+            options.amp,
+        )
+        self.options, self.steps, self.expression = options, steps, expression
+        self.sides = [s for s in generator.sides if s >= FIRST] or [generator.image_size]
+        self.generator, self.encoder = generator, encoder
+        self._draw = torch.compile(generator.synthesis) if options.compile else generator.synthesis
+
+    def step(self, faces: Tensor) -> dict[str, float]:
+        """Take one step of the discriminator and one of generator and encoder.
+
+        Args:
+            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes.
+
+        Returns:
+            The losses.
+        """
+        o, count = self.options, len(faces)
+        side, fade = growth(self.step_count / self.steps, self.sides, o)
+        with self.autocast:
+            drawn = self._codes(count)
+            found = self.encoder(faces)
+            made = self._draw(torch.cat([drawn, found]), side, fade)
+            real = self._shown(faces, side, fade)
+            judged = self._judge(real, made.detach(), fade)
+            random, again = made.split(count)
+            self.judges.requires_grad_(False)  # they learn nothing from what follows
+            outputs = self.judges(diffaugment(made), fade).float()
+            losses = {
+                "random": logistic(outputs[:count], real=True),
+                "reconstructed": o.reconstructed * logistic(outputs[count:], real=True),
+                "l1": o.l1 * F.l1_loss(again, real),
+                "edges": o.edges * edge_l1(again, real),
+            }
+            if side == self.generator.image_size:
+                # the codes of the layers that draw what is not there yet cannot be found
+                error = self.encoder(random.detach().clamp(0, 1)) - drawn.detach()
+                losses["latent"] = o.latent * error.square().mean()
+            if self.expression is not None and o.expression:
+                full = resize(again.clamp(0, 1), [self.generator.image_size] * 2)
+                with torch.no_grad():
+                    wanted = self.expression(faces).float().softmax(1)
+                seen = self.expression(full).float().log_softmax(1)
+                losses["expression"] = o.expression * F.kl_div(seen, wanted, reduction="batchmean")
+        self.update_made(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | judged).items()}
+
+    def _codes(self, count: int) -> Tensor:
+        """Return codes of random draws, half of which change their draw at some layer."""
+        generator = self.generator
+        z = torch.randn(2 * count, generator.width, device=self.device)
+        one, two = generator.mapping(z).float().chunk(2)
+        mean = one[:, 0].detach().mean(0)
+        generator.mean.lerp_(mean, 0.01)
+        layer = torch.arange(generator.layers, device=self.device)
+        change = torch.randint(1, 2 * generator.layers, (count, 1), device=self.device)
+        return torch.where((layer < change)[:, :, None], one, two)
+
+    def _shown(self, faces: Tensor, side: int, fade: float) -> Tensor:
+        """Return real faces as large, and as sharp, as the generator's are at this point."""
+        small = F.interpolate(faces, (side, side), mode="area")
+        if fade == 1:
+            return small
+        blurred = F.interpolate(F.avg_pool2d(small, 2), scale_factor=2, mode="bilinear")
+        return torch.lerp(blurred, small, fade)
+
+    def _judge(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
+        o, count = self.options, len(real)
+        self.judges.requires_grad_(True)
+        outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
+        fake, true = outputs.split([len(made), count])
+        loss = logistic(true, real=True) + logistic(fake, real=False)
+        found = {"discriminator": loss.detach()}
+        if self.step_count % o.r1_every == 0:
+            with torch.autocast(self.device.type, enabled=False):
+                seen = real[: max(2, count // 2)].detach().requires_grad_()
+                penalty = gradient_penalty(self.judges(seen, fade), seen)
+            found["r1"] = penalty.detach()
+            loss = loss + 0.5 * o.r1 * o.r1_every * penalty
+        self.update_judges(loss)
+        return found

@@ -1,0 +1,175 @@
+"""Train the generator of faces, and the encoder that inverts it, from real faces.
+
+    python recipes/train_generator.py FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
+        --judge JUDGE --half 0 --config recipes/configs/generator/cpu.yaml --out GENERATOR
+
+Sets and `--half` are as `train_judge.py` takes them, and JUDGE is one of that half: what is judged
+by the other half's net has then met none of its faces. `fit_emotiongan.py` and
+`train_decoupled.py` begin with GENERATOR.
+
+`--minutes 10` stops after so long, and the same command goes on. Losses are appended to `log.csv`
+in `--work`, with a sheet of real faces, their reconstructions, and random draws beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from logs import append_line, save_state
+from options import fill, read_yaml
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resize
+from torchvision.utils import save_image
+from train_judge import SIZE, prepared
+
+from expraug.evaluate.judge import load_judge, see, standardise
+from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.training.generator import Options, Trainer
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the YAML file says.
+
+    Args:
+        size, channels, width: of the generator, as `StyleGenerator` takes them.
+        encoder_channels: as `CodeEncoder` takes them.
+        steps: of training.
+        batch: real faces of a step, and random draws.
+        report_every: steps between two lines of the log, two sheets and two states.
+        seed: of weights and draws.
+        options: of the trainer.
+    """
+
+    size: int = 64
+    channels: tuple[int, ...] = (192, 160, 96, 48, 24)
+    width: int = 128
+    encoder_channels: tuple[int, ...] = (32, 64, 128, 192)
+    steps: int = 8000
+    batch: int = 16
+    report_every: int = 250
+    seed: int = 0
+    options: Options = field(default_factory=Options)
+
+
+def read_setting(config: Path, changes: list[str]) -> Setting:
+    """Read the YAML file, with changes such as "options.l1=5" on top.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    data = read_yaml(config, changes)
+    options = fill(Options, data.pop("options", {}), "options")
+    return fill(Setting, data | {"options": options}, str(config))
+
+
+def real_faces(work: Path, sets: list[str], half: int | None, size: int) -> Tensor:
+    """Return (N, 1, size, size) uint8 faces of training people."""
+    faces = torch.cat([prepared(work, name, half, "train", size)["faces"] for name in sets])
+    return faces[torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))]
+
+
+def save(folder: Path, nets: nn.Module, setting: Setting) -> None:
+    """Write generator and encoder where the recipes that begin with them look for them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in nets.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    shape = {
+        "image_size": setting.size,
+        "channels": setting.channels,
+        "width": setting.width,
+        "encoder_channels": setting.encoder_channels,
+    }
+    (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
+
+
+@torch.inference_mode()
+def draw_sheet(nets: nn.ModuleDict, held: Tensor, sheet: Path) -> float:
+    """Write a sheet of real faces, reconstructions and random draws; return the mean L1."""
+    generator, encoder = nets["generator"], nets["encoder"]
+    assert isinstance(generator, StyleGenerator)
+    faces = held.float() / 255
+    again = generator.synthesis(encoder(faces)).clamp(0, 1)
+    z = torch.randn(32, generator.width, generator=torch.Generator().manual_seed(0))
+    drawn = generator.synthesis(generator.mapping(z.to(faces.device))).clamp(0, 1)
+    pairs = torch.stack(
+        [faces.view(-1, 16, *faces.shape[1:]), again.view(-1, 16, *again.shape[1:])], 1
+    )
+    save_image(torch.cat([pairs.flatten(0, 2), drawn]), sheet, nrow=16, padding=1)
+    return float((again - faces).abs().mean())
+
+
+def main(
+    sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
+    config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/generator.")],
+    out: Annotated[Path, typer.Option(help="Folder of the generator.")],
+    judge: Annotated[Path | None, typer.Option(help="Folder of train_judge.py.")] = None,
+    half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="As options.l1=5; several.")
+    ] = None,
+    work: Path = Path("work/generator"),
+    minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    start = time.monotonic()
+    setting = read_setting(config, option or [])
+    on = torch.device(device)
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(setting.seed)
+    faces = real_faces(work, sets, half, setting.size).to(on)
+    held, faces = faces[:32], faces[32:]
+    generator = StyleGenerator(setting.size, setting.channels, setting.width)
+    encoder = CodeEncoder(setting.size, generator.layers, setting.width, setting.encoder_channels)
+    net = load_judge(judge).to(on) if judge is not None else None
+    trainer = Trainer(
+        generator,
+        encoder,
+        setting.channels,
+        setting.options,
+        setting.steps,
+        (lambda x: net(standardise(see(resize(x, [SIZE, SIZE]))))) if net is not None else None,
+        on,
+    )
+    checkpoint = work / "state.pt"
+    if checkpoint.is_file():
+        trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location=on))
+    sums: dict[str, list[float]] = defaultdict(list)
+    began = time.monotonic()
+    print(f"{len(faces)} faces; from step {trainer.step_count}", flush=True)
+    while trainer.step_count < setting.steps:
+        step = trainer.step_count
+        torch.manual_seed(setting.seed * 1_000_003 + step)
+        rows = torch.randint(len(faces), (setting.batch,), device=on)
+        batch = faces[rows].float() / 255
+        mirror = torch.rand(len(batch), 1, 1, 1, device=on) < 0.5
+        for name, value in trainer.step(torch.where(mirror, batch.flip(3), batch)).items():
+            sums[name].append(value)
+        late = bool(minutes) and time.monotonic() - start > 60 * minutes
+        if (step + 1) % setting.report_every and step + 1 < setting.steps and not late:
+            continue
+        nets = trainer.average
+        assert isinstance(nets, nn.ModuleDict)
+        found = draw_sheet(nets, held, work / f"step-{step + 1:06d}.png")
+        line = {"step": step + 1, "seconds": round(time.monotonic() - began)}
+        line |= {k: round(sum(v) / len(v), 4) for k, v in sorted(sums.items())}
+        append_line(work / "log.csv", line | {"held l1": round(found, 4)})
+        print(line | {"held l1": round(found, 4)}, flush=True)
+        sums.clear()
+        save(out, nets, setting)
+        save_state(checkpoint, trainer.state_dict())
+        if late:
+            print(f"stopped after {minutes:g} minutes; the same command goes on")
+            return
+
+
+if __name__ == "__main__":
+    typer.run(main)
