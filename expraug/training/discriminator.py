@@ -46,7 +46,8 @@ class ProjectionDiscriminator(nn.Module):
 
 
 class GrownDiscriminator(nn.Module):
-    """The discriminator of a `StyleGenerator`, grown with it (Karras et al. 2018).
+    """The discriminator of a `StyleGenerator`, grown with it (Karras et al. 2018), of residual
+    blocks with spectral norm (Miyato et al. 2018).
 
     Args:
         channels: of its features at 4, 8, … pixels, as the generator has them.
@@ -54,25 +55,10 @@ class GrownDiscriminator(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.grey = nn.ModuleList(nn.Conv2d(1, c, 1) for c in channels)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LeakyReLU(0.2),
-                nn.Conv2d(fine, fine, 3, padding=1),
-                nn.LeakyReLU(0.2),
-                nn.Conv2d(fine, coarse, 4, 2, 1),
-            )
-            for coarse, fine in pairwise(channels)
-        )
-        first = channels[0]
-        self.last = nn.Sequential(
-            nn.Conv2d(first + 1, first, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(16 * first, first),
-            nn.LeakyReLU(0.2),
-            nn.Linear(first, 1),
-        )
+        self.grey = nn.ModuleList(spectral_norm(nn.Conv2d(1, c, 1)) for c in channels)
+        self.blocks = nn.ModuleList(_Halving(fine, coarse) for coarse, fine in pairwise(channels))
+        self.last = spectral_norm(nn.Conv2d(channels[0] + 1, channels[0], 3, padding=1))
+        self.real = spectral_norm(nn.Linear(channels[0], 1))
 
     def forward(self, faces: Tensor, fade: float = 1.0) -> Tensor:
         """Return (B,), positive where it sees a real face.
@@ -90,4 +76,19 @@ class GrownDiscriminator(nn.Module):
                 x = torch.lerp(self.grey[stage - 1](F.avg_pool2d(faces, 2)).to(x), x, fade)
         # how much the batch varies, so that a generator that draws one face is found out
         spread = x.float().std(0).mean().to(x).expand(len(x), 1, *x.shape[2:])
-        return self.last(torch.cat([F.leaky_relu(x, 0.2), spread], 1))[:, 0]
+        x = self.last(torch.cat([F.leaky_relu(x, 0.2), spread], 1))
+        return self.real(F.leaky_relu(x, 0.2).sum((2, 3)))[:, 0]
+
+
+class _Halving(nn.Module):
+    """A residual block that halves the resolution."""
+
+    def __init__(self, fine: int, coarse: int) -> None:
+        super().__init__()
+        self.one = spectral_norm(nn.Conv2d(fine, fine, 3, padding=1))
+        self.two = spectral_norm(nn.Conv2d(fine, coarse, 4, 2, 1))
+        self.skip = spectral_norm(nn.Conv2d(fine, coarse, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = self.skip(F.avg_pool2d(x, 2))
+        return around + self.two(F.leaky_relu(self.one(F.leaky_relu(x, 0.2)), 0.2))

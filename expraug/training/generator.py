@@ -4,7 +4,7 @@ Half of what is made is drawn from random codes, half from the codes that the en
 faces (as in-domain inversion, Zhu et al. 2020, but from the first step on, since the faces are few
 and a random draw teaches slowly what they look like):
 
-* a discriminator tells both from real faces: logistic loss, R1, DiffAugment;
+* a discriminator tells both from real faces: hinge loss, spectral norm, DiffAugment;
 * what is drawn from a real face's codes is compared with it, pixel by pixel, edge by edge, and in
   the expression that a net sees in both;
 * the encoder finds the codes of what random codes drew.
@@ -22,11 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
+from expraug.faces.paste import face_mask
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.training.adversarial import AdversarialTrainer
 from expraug.training.diffaugment import diffaugment
 from expraug.training.discriminator import GrownDiscriminator
-from expraug.training.losses import edge_l1, gradient_penalty, logistic
+from expraug.training.losses import discriminator_hinge, edge_l1, generator_hinge
 
 FIRST = 16
 """Side of the faces at which growing begins, in pixels."""
@@ -39,9 +40,8 @@ class Options:
     Args:
         l1, edges: of the difference of a real face and its reconstruction, and of their gradients.
         expression: of the divergence of what a net sees in both.
-        reconstructed: of the adversarial loss of reconstructions; that of random draws weighs 1.
+        random, reconstructed: of the adversarial losses of both halves.
         latent: of the squared error of the codes found in random draws.
-        r1, r1_every: weight of the penalty, and steps between two of them.
         growing: share of the steps of each side below the last.
         fading: share of each side's steps in which its detail fades in.
         lr, discriminator_lr: at first.
@@ -53,14 +53,13 @@ class Options:
     l1: float = 10.0
     edges: float = 10.0
     expression: float = 0.3
+    random: float = 0.3
     reconstructed: float = 0.1
     latent: float = 0.3
-    r1: float = 1.0
-    r1_every: int = 16
     growing: float = 0.15
     fading: float = 0.4
-    lr: float = 1e-3
-    discriminator_lr: float = 1e-3
+    lr: float = 5e-4
+    discriminator_lr: float = 1e-4
     ema: float = 0.998
     amp: bool = True
     compile: bool = False
@@ -102,7 +101,7 @@ class Trainer(AdversarialTrainer):
             nn.ModuleDict({"generator": generator, "encoder": encoder}),
             GrownDiscriminator(channels),
             (options.lr, options.discriminator_lr),
-            (0.0, 0.99),
+            (0.5, 0.99),
             options.ema,
             steps,
             device,
@@ -111,18 +110,21 @@ class Trainer(AdversarialTrainer):
         self.options, self.steps, self.expression = options, steps, expression
         self.sides = [s for s in generator.sides if s >= FIRST] or [generator.image_size]
         self.generator, self.encoder = generator, encoder
+        self.mask = face_mask(generator.image_size).to(device)
         self._draw = torch.compile(generator.synthesis) if options.compile else generator.synthesis
 
     def step(self, faces: Tensor) -> dict[str, float]:
         """Take one step of the discriminator and one of generator and encoder.
 
         Args:
-            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes.
+            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes. What
+                the face mask hides turns grey: paste-back would never show it.
 
         Returns:
             The losses.
         """
         o, count = self.options, len(faces)
+        faces = 0.5 + (faces - 0.5) * self.mask
         side, fade = growth(self.step_count / self.steps, self.sides, o)
         with self.autocast:
             drawn = self._codes(count)
@@ -134,8 +136,8 @@ class Trainer(AdversarialTrainer):
             self.judges.requires_grad_(False)  # they learn nothing from what follows
             outputs = self.judges(diffaugment(made), fade).float()
             losses = {
-                "random": logistic(outputs[:count], real=True),
-                "reconstructed": o.reconstructed * logistic(outputs[count:], real=True),
+                "random": o.random * generator_hinge(outputs[:count]),
+                "reconstructed": o.reconstructed * generator_hinge(outputs[count:]),
                 "l1": o.l1 * F.l1_loss(again, real),
                 "edges": o.edges * edge_l1(again, real),
             }
@@ -172,17 +174,10 @@ class Trainer(AdversarialTrainer):
         return torch.lerp(blurred, small, fade)
 
     def _judge(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
-        o, count = self.options, len(real)
+        count = len(real)
         self.judges.requires_grad_(True)
         outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
-        fake, true = outputs.split([len(made), count])
-        loss = logistic(true, real=True) + logistic(fake, real=False)
-        found = {"discriminator": loss.detach()}
-        if self.step_count % o.r1_every == 0:
-            with torch.autocast(self.device.type, enabled=False):
-                seen = real[: max(2, count // 2)].detach().requires_grad_()
-                penalty = gradient_penalty(self.judges(seen, fade), seen)
-            found["r1"] = penalty.detach()
-            loss = loss + 0.5 * o.r1 * o.r1_every * penalty
+        random, again, true = outputs.split(count)
+        loss = discriminator_hinge(true, [random, again])
         self.update_judges(loss)
-        return found
+        return {"discriminator": loss.detach()}

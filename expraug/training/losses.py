@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,25 +21,6 @@ def discriminator_hinge(real: Tensor, fakes: list[Tensor]) -> Tensor:
 def generator_hinge(fake: Tensor) -> Tensor:
     """Return the generator's side of the hinge loss, a scalar."""
     return -fake.mean()
-
-
-def logistic(outputs: Tensor, real: bool) -> Tensor:
-    """Return the logistic loss of taking outputs of a discriminator for real or for made.
-
-    A generator takes its own for real: the non-saturating loss (Goodfellow et al. 2014).
-    """
-    return F.softplus(-outputs if real else outputs).mean()
-
-
-def gradient_penalty(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """Return R1 (Mescheder et al. 2018), a scalar: the squared gradient on real faces.
-
-    Args:
-        outputs: (B,) of a discriminator.
-        inputs: (B, C, H, W) real faces, which require a gradient.
-    """
-    (gradient,) = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean()
 
 
 def identity_triplet(
