@@ -31,8 +31,7 @@ from torchvision.utils import save_image
 from train_judge import SIZE, prepared
 
 from expraug.evaluate.judge import load_judge, see, standardise
-from expraug.faces.paste import face_mask
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.training.generator import Options, Trainer
 
 
@@ -97,8 +96,7 @@ def draw_sheet(nets: nn.ModuleDict, held: Tensor, sheet: Path) -> float:
     """Write a sheet of real faces, reconstructions and random draws; return the mean L1."""
     generator, encoder = nets["generator"], nets["encoder"]
     assert isinstance(generator, StyleGenerator)
-    faces = held.float() / 255
-    faces = 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces.device)
+    faces = hide_background(held.float() / 255)
     again = generator.synthesis(encoder(faces)).clamp(0, 1)
     z = torch.randn(32, generator.width, generator=torch.Generator().manual_seed(0))
     drawn = generator.synthesis(generator.mapping(z.to(faces.device))).clamp(0, 1)

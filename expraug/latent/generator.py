@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expraug.faces.paste import face_mask
+
 SMALLEST = 4
 """Side of the first features, in pixels."""
 
@@ -169,6 +171,14 @@ class _Styled(nn.Module):
         x = self.norm(self.convolution(x))
         scale, shift = self.style(code)[:, :, None, None].chunk(2, 1)
         return F.leaky_relu(torch.addcmul(shift, x, 1 + scale), 0.2)
+
+
+def hide_background(faces: Tensor) -> Tensor:
+    """Turn grey what the face mask hides of (B, 1, S, S) faces in [0, 1].
+
+    So the generator and its encoder know faces: paste-back shows nothing else.
+    """
+    return 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces)
 
 
 def _enlarge(x: Tensor) -> Tensor:

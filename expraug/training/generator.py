@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
-from expraug.faces.paste import face_mask
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.training.adversarial import AdversarialTrainer
 from expraug.training.diffaugment import diffaugment
 from expraug.training.discriminator import GrownDiscriminator
@@ -110,21 +109,19 @@ class Trainer(AdversarialTrainer):
         self.options, self.steps, self.expression = options, steps, expression
         self.sides = [s for s in generator.sides if s >= FIRST] or [generator.image_size]
         self.generator, self.encoder = generator, encoder
-        self.mask = face_mask(generator.image_size).to(device)
         self._draw = torch.compile(generator.synthesis) if options.compile else generator.synthesis
 
     def step(self, faces: Tensor) -> dict[str, float]:
         """Take one step of the discriminator and one of generator and encoder.
 
         Args:
-            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes. What
-                the face mask hides turns grey: paste-back would never show it.
+            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes.
 
         Returns:
             The losses.
         """
         o, count = self.options, len(faces)
-        faces = 0.5 + (faces - 0.5) * self.mask
+        faces = hide_background(faces)
         side, fade = growth(self.step_count / self.steps, self.sides, o)
         with self.autocast:
             drawn = self._codes(count)
