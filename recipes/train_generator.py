@@ -14,17 +14,15 @@ in `--work`, with a sheet of real faces, their reconstructions, and random draws
 from __future__ import annotations
 
 import json
-import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from logs import append_line, save_state
+from loop import run
 from options import fill, read_yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
@@ -91,6 +89,16 @@ def save(folder: Path, nets: nn.Module, setting: Setting) -> None:
     (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
 
 
+def read_generator(folder: Path) -> StyleGenerator:
+    """Return the generator that `save` wrote."""
+    shape = json.loads((folder / "config.json").read_text())
+    generator = StyleGenerator(shape["image_size"], shape["channels"], shape["width"])
+    state = load_file(folder / "model.safetensors")
+    own = {k.removeprefix("generator."): v for k, v in state.items() if k.startswith("generator.")}
+    generator.load_state_dict(own)
+    return generator
+
+
 @torch.inference_mode()
 def draw_sheet(nets: nn.ModuleDict, held: Tensor, sheet: Path) -> float:
     """Write a sheet of real faces, reconstructions and random draws; return the mean L1."""
@@ -120,7 +128,6 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    start = time.monotonic()
     setting = read_setting(config, option or [])
     on = torch.device(device)
     work.mkdir(parents=True, exist_ok=True)
@@ -139,36 +146,30 @@ def main(
         (lambda x: net(standardise(see(resize(x, [SIZE, SIZE]))))) if net is not None else None,
         on,
     )
-    checkpoint = work / "state.pt"
-    if checkpoint.is_file():
-        trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location=on))
-    sums: dict[str, list[float]] = defaultdict(list)
-    began = time.monotonic()
-    print(f"{len(faces)} faces; from step {trainer.step_count}", flush=True)
-    while trainer.step_count < setting.steps:
-        step = trainer.step_count
-        torch.manual_seed(setting.seed * 1_000_003 + step)
+    nets = trainer.average
+    assert isinstance(nets, nn.ModuleDict)
+
+    def step() -> dict[str, float]:
         rows = torch.randint(len(faces), (setting.batch,), device=on)
         batch = faces[rows].float() / 255
         mirror = torch.rand(len(batch), 1, 1, 1, device=on) < 0.5
-        for name, value in trainer.step(torch.where(mirror, batch.flip(3), batch)).items():
-            sums[name].append(value)
-        late = bool(minutes) and time.monotonic() - start > 60 * minutes
-        if (step + 1) % setting.report_every and step + 1 < setting.steps and not late:
-            continue
-        nets = trainer.average
-        assert isinstance(nets, nn.ModuleDict)
-        found = draw_sheet(nets, held, work / f"step-{step + 1:06d}.png")
-        line = {"step": step + 1, "seconds": round(time.monotonic() - began)}
-        line |= {k: round(sum(v) / len(v), 4) for k, v in sorted(sums.items())}
-        append_line(work / "log.csv", line | {"held l1": round(found, 4)})
-        print(line | {"held l1": round(found, 4)}, flush=True)
-        sums.clear()
+        return trainer.step(torch.where(mirror, batch.flip(3), batch))
+
+    def report(done: int) -> dict[str, float]:
         save(out, nets, setting)
-        save_state(checkpoint, trainer.state_dict())
-        if late:
-            print(f"stopped after {minutes:g} minutes; the same command goes on")
-            return
+        return {"held l1": draw_sheet(nets, held, work / f"step-{done:06d}.png")}
+
+    print(f"{len(faces)} faces", flush=True)
+    run(
+        trainer,
+        step,
+        report,
+        work,
+        steps=setting.steps,
+        every=setting.report_every,
+        seed=setting.seed,
+        minutes=minutes,
+    )
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class StyleGenerator(nn.Module):
                 f"not {image_size}: got {list(channels)}"
             )
         self.image_size, self.width, self.sides = image_size, width, sides
+        self.channels = tuple(channels)
         self.layers = 2 * len(sides) - 1
         dense: list[nn.Module] = []
         for _ in range(3):
@@ -79,9 +80,10 @@ class StyleGenerator(nn.Module):
         for coarse, fine in pairwise(channels):
             styled += [_Styled(coarse, fine, width), _Styled(fine, fine, width)]
         self.styled = nn.ModuleList(styled)
-        self.grey = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
-        for grey in self.grey:
-            nn.init.normal_(grey.weight, std=0.1 * grey.in_channels**-0.5)
+        grey = [nn.Conv2d(c, 1, 1) for c in channels]
+        self.grey = nn.ModuleList(grey)
+        for last in grey:
+            nn.init.normal_(last.weight, std=0.1 * last.in_channels**-0.5)  # near mid-grey at first
         self.register_buffer("mean", torch.zeros(width))  # of the codes; `centre` fills it
 
     def mapping(self, z: Tensor) -> Tensor:

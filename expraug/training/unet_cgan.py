@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import resize
 
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.unet_cgan import UNet
 from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.batch import Batch, low
 from expraug.training.discriminator import ProjectionDiscriminator
 from expraug.training.losses import (
     discriminator_hinge,
@@ -30,9 +30,6 @@ from expraug.training.losses import (
     masked_l1,
     total_variation,
 )
-
-LOW = 48
-"""Side at which single faces are told from synthetics, in pixels; that of FER2013."""
 
 
 @dataclass(frozen=True)
@@ -68,33 +65,6 @@ class Options:
     identity_every: int = 1
     amp: bool = True
     compile: bool = False
-
-
-@dataclass
-class Batch:
-    """What one step sees: B sources, the first P of which have a target.
-
-    Args:
-        source: (B, 1, S, S) float in [0, 1].
-        category: (B,) long, asked for.
-        target: (P, 1, S, S) float in [0, 1]: the same people, showing it.
-        embedding: (B, D) unit vectors of the sources' identities.
-        other: (B,) long, for each the place of somebody else in the batch; below P for those
-            below P.
-        real: (R, 1, S, S) float in [0, 1], single real faces.
-        real_category: (R,) long, what they show.
-        known: (B,) bool, at least one of them true: whether there are single real faces that
-            show what is asked for. The others are not compared with them.
-    """
-
-    source: Tensor
-    category: Tensor
-    target: Tensor
-    embedding: Tensor
-    other: Tensor
-    real: Tensor
-    real_category: Tensor
-    known: Tensor
 
 
 class Trainer(AdversarialTrainer):
@@ -192,8 +162,3 @@ class Trainer(AdversarialTrainer):
                 anchor, batch.embedding, negative, o.margin
             )
         return losses
-
-
-def low(faces: Tensor) -> Tensor:
-    """Return (B, 1, S, S) faces at `LOW` pixels a side."""
-    return resize(faces, [LOW, LOW])

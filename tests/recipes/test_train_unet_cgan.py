@@ -13,14 +13,14 @@ import train_unet_cgan
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logs import append_line
+from loop import append_line
 from make_pairs import SCHEMA, row
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from train_unet_cgan import expression_net, photographs, read_setting, single_faces
+from train_unet_cgan import read_setting
 from typer.testing import CliRunner
-from unet_cgan.data import (
+from paired.data import (
     Draw,
     Faces,
     cached,

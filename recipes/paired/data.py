@@ -1,4 +1,4 @@
-"""What `train_unet_cgan.py` draws its batches from: pairs, and single real faces."""
+"""What synthesizers that learn from pairs draw their batches from: pairs, and single real faces."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 import xxhash
+from pairs import aligned_pairs
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
+from train_judge import prepared
 
+from expraug.datasets import person_split
 from expraug.expressions import Expression
+from expraug.faces.paste import luminance
 from expraug.training.unet_cgan import Batch
 
 
@@ -107,6 +111,36 @@ def read_pairs(path: Path, size: int, categories: tuple[Expression, ...]) -> Fac
         torch.tensor(photograph),
         torch.empty(len(group), 0),
     )
+
+
+def photographs(path: Path, size: int, categories: tuple[Expression, ...]) -> Faces:
+    """Return the training people that were photographed neutral and happy, a group each."""
+    people = aligned_pairs(path, size)
+    faces, shown, group, person = [], [], [], []
+    for number, who in enumerate(k for k in people if person_split(k) == "train"):
+        for expression, face in people[who].items():
+            faces.append((luminance(face[None])[0] * 255).round().to(torch.uint8))
+            shown.append(categories.index(expression))
+            group.append(number)
+            person.append(person_number(who))
+    return Faces(
+        torch.stack(faces),
+        torch.tensor(shown),
+        torch.tensor(group),
+        torch.tensor(person),
+        torch.ones(len(group), dtype=torch.bool),
+        torch.empty(len(group), 0),
+    )
+
+
+def single_faces(work: Path, sets: list[str], half: int | None) -> Faces:
+    """Return real faces of sets, each a group of its own; the categories are expressions."""
+    data = [prepared(work, name, half, "train") for name in sets]
+    labels = torch.cat([d["labels"] for d in data])
+    order = torch.arange(len(labels))
+    real = torch.ones(len(labels), dtype=torch.bool)
+    pixels = torch.cat([d["faces"] for d in data])
+    return Faces(pixels, labels, order, order, real, torch.empty(len(labels), 0))
 
 
 def embed(faces: Faces, encoder: Callable[[Tensor], Tensor], device: torch.device) -> Faces:

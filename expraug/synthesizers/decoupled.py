@@ -1,0 +1,177 @@
+"""Feature decoupling (Bao et al. 2023): identity and expression as two parts of one code.
+
+Our implementation of the method: a ResNet50 sees the face, its features become a code of identity
+and a code of expression, a mapping network turns both into the codes of the generator's layers, and
+a progressive generator draws the face. A feedback network, which finds both codes in the drawn
+face, stands in `expraug/training/decoupled.py` with all that only training needs. What the paper
+leaves open, or we chose otherwise:
+
+* another expression is another expression code, learned for each category; intensity moves from the
+  code that the face has towards it;
+* what is shown is not what is drawn, but the *change* between the face drawn with its own code and
+  with the other, added to the source: so colour and detail stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, conv1x1
+
+from expraug.expressions import Expression, places
+from expraug.faces.paste import luminance
+from expraug.latent.generator import StyleGenerator, hide_background
+from expraug.synthesizer import Synthesizer, register_synthesizer
+
+_BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
+
+
+@register_synthesizer("decoupled")
+class DecoupledSynthesizer(Synthesizer):
+    """Change of luminance between a face drawn with its own expression code and with another.
+
+    Args:
+        expressions: that it can be asked for, in the order of its categories.
+        image_size: side of the aligned faces, in pixels; 4 times a power of 2, from 64.
+        channels, width: of the generator, as `StyleGenerator` takes them.
+        resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
+        identity, expression: lengths of the two codes.
+        plain: show what is drawn with the other expression code, instead of the change; to
+            evaluate with.
+    """
+
+    row: Tensor
+
+    def __init__(
+        self,
+        expressions: Sequence[str],
+        image_size: int = 64,
+        channels: Sequence[int] = (192, 160, 96, 48, 24),
+        width: int = 128,
+        resnet_width: int = 24,
+        identity: int = 256,
+        expression: int = 16,
+        plain: bool = False,
+    ) -> None:
+        super().__init__(
+            expressions=list(expressions),
+            image_size=image_size,
+            channels=list(channels),
+            width=width,
+            resnet_width=resnet_width,
+            identity=identity,
+            expression=expression,
+            plain=plain,
+        )
+        self.expressions = tuple(map(Expression.parse, expressions))
+        self.image_size, self.plain = image_size, plain
+        self.net = DecoupledNet(
+            len(self.expressions),
+            image_size,
+            channels,
+            width,
+            resnet_width,
+            identity,
+            expression,
+        )
+        self.register_buffer("row", places(self.expressions), persistent=False)
+
+    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
+        self.check_targets(target)
+        row, strength = self.row[target], intensity.to(faces.dtype).view(-1, 1)
+        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
+        # depend on its neighbours
+        count = 1 if faces.device.type == "cpu" else max(1, len(faces))
+        parts = (v.split(count) for v in (luminance(faces), row, strength))
+        drawn = [self._draw(*part) for part in zip(*parts, strict=True)]
+        own, other = (torch.cat(d) for d in zip(*drawn, strict=True))
+        if self.plain:
+            return other.expand_as(faces).clamp(0, 1)
+        return (faces + other - own).clamp_(0, 1)
+
+    def _draw(self, grey: Tensor, row: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        who, shown = self.net.encode(grey)
+        wanted = torch.lerp(shown, self.net.wanted(row), strength)
+        codes = self.net.codes(torch.cat([who, who]), torch.cat([shown, wanted]))
+        own, other = self.draw(codes).chunk(2)
+        return own, other
+
+    def invert(self, grey: Tensor) -> Tensor:
+        """Return the (B, L, W) codes of the generator's layers for (B, 1, S, S) faces in [0, 1]."""
+        return self.net.codes(*self.net.encode(grey))
+
+    def draw(self, codes: Tensor) -> Tensor:
+        """Return the (B, 1, S, S) faces, about in [0, 1], that the generator draws of codes."""
+        return self.net.generator.synthesis(codes)
+
+
+class DecoupledNet(nn.Module):
+    """The nets; arguments as `DecoupledSynthesizer` takes them."""
+
+    def __init__(
+        self,
+        categories: int,
+        image_size: int,
+        channels: Sequence[int],
+        width: int,
+        resnet_width: int,
+        identity: int,
+        expression: int,
+    ) -> None:
+        super().__init__()
+        self.lengths = [identity, expression]
+        self.resnet = resnet50(resnet_width)
+        side = image_size // 32
+        self.parts = nn.Linear(32 * resnet_width * side * side, identity + expression)
+        self.norm = nn.LayerNorm(identity, elementwise_affine=False)
+        self.generator = StyleGenerator(image_size, channels, width)
+        hidden = 3 * width
+        self.mapping = nn.Sequential(
+            nn.Linear(identity + expression, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, self.generator.layers * width),
+        )
+        self.categories = nn.Parameter(0.5 * torch.randn(categories, expression))
+
+    def encode(self, grey: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the codes of faces, (B, 1, S, S) in [0, 1].
+
+        Returns:
+            (B, identity), of mean 0 and variance 1, and (B, expression), in [-1, 1].
+        """
+        features = self.resnet(2 * hide_background(grey) - 1).flatten(1)
+        who, shown = self.parts(features).float().split(self.lengths, 1)
+        return self.norm(who), shown.tanh()
+
+    def wanted(self, row: Tensor) -> Tensor:
+        """Return the (B, expression) codes of (B,) categories."""
+        return self.categories[row].float().tanh()
+
+    def codes(self, who: Tensor, shown: Tensor) -> Tensor:
+        """Return (B, L, W), the generator's codes for a code of identity and one of expression."""
+        found = self.mapping(torch.cat([who, shown], 1)).float()
+        return found.view(len(who), self.generator.layers, -1)
+
+
+def resnet50(width: int) -> nn.Sequential:
+    """Return a ResNet50 of any width, without its head, for grey faces: (B, 1, S, S) to
+    (B, 32 * width, S / 32, S / 32)."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(1, width, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    inputs = width
+    for number, blocks in enumerate(_BLOCKS):
+        planes, stride = width << number, 2 if number else 1
+        outputs = Bottleneck.expansion * planes
+        skip = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+        layers.append(Bottleneck(inputs, planes, stride, skip))
+        layers += [Bottleneck(outputs, planes) for _ in range(blocks - 1)]
+        inputs = outputs
+    return nn.Sequential(*layers)

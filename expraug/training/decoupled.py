@@ -1,0 +1,213 @@
+"""Training of `decoupled`: what makes identity and expression two parts of one code.
+
+Faces are drawn from codes in four ways, each with a loss of its own:
+
+* a face's own two codes: the face itself;
+* its identity code and the expression code of another face of the same person: that face;
+* its identity code and the expression code of somebody else: nobody photographed it, but an
+  identity encoder must see the first, a FER net the expression of the second (swap consistency);
+* its identity code and the expression code of a category, which is what the synthesizer is asked
+  for: the change against the face's own codes, added to the face, must make the target.
+
+The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
+identity codes of a pair must be alike; and a discriminator that knows the category tells what was
+drawn or changed from real faces, at a low resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.faces.paste import face_mask
+from expraug.latent.generator import CodeEncoder, hide_background
+from expraug.synthesizers.decoupled import DecoupledNet
+from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.batch import Batch, low
+from expraug.training.discriminator import ProjectionDiscriminator
+from expraug.training.losses import (
+    discriminator_hinge,
+    edge_l1,
+    generator_hinge,
+    identity_triplet,
+    masked_l1,
+    total_variation,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Weights of the losses, and how the nets are trained.
+
+    Args:
+        reconstruction: of L1 and edges of what is drawn from a face's own codes.
+        pair: likewise, with the expression code of another face of the person.
+        change: of L1 to the target of what is changed to a category.
+        smooth: of the total variation of the change.
+        feedback: of the squared error of the codes that the feedback network finds.
+        invariance: of one minus the cosine of the identity codes of a pair.
+        expression: of the cross entropy of what is changed, and of what is drawn with the
+            expression code of somebody else.
+        identity, margin, identity_every: of the triplet of what is drawn with the expression code
+            of somebody else; steps between two.
+        adversarial: of each of both kinds.
+        lr: at first.
+        discriminator_lr: likewise.
+        ema: decay of the moving average, which is what is kept.
+        amp: bfloat16 autocast.
+        compile: the nets, by torch.compile.
+    """
+
+    reconstruction: float = 10.0
+    pair: float = 10.0
+    change: float = 30.0
+    smooth: float = 0.5
+    feedback: float = 0.3
+    invariance: float = 0.3
+    expression: float = 0.1
+    identity: float = 1.0
+    margin: float = 0.2
+    identity_every: int = 4
+    adversarial: float = 0.1
+    lr: float = 5e-4
+    discriminator_lr: float = 2e-4
+    ema: float = 0.998
+    amp: bool = True
+    compile: bool = False
+
+
+class Trainer(AdversarialTrainer):
+    """Takes the steps.
+
+    Args:
+        net: as `DecoupledSynthesizer` holds it.
+        categories: number of expressions.
+        options: see there.
+        steps: of the whole run.
+        identity: (B, 3, S, S) aligned faces in [0, 1] to (B, D) unit vectors, differentiable; None
+            for no triplet.
+        expression: (B, 1, S, S) grey faces in [0, 1] to (B, categories) logits, differentiable; a
+            column of a category that it does not know is -inf. None for no such loss.
+        device: where all of it is.
+    """
+
+    def __init__(
+        self,
+        net: DecoupledNet,
+        categories: int,
+        options: Options,
+        steps: int,
+        identity: Callable[[Tensor], Tensor] | None,
+        expression: Callable[[Tensor], Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        size = net.generator.image_size
+        feedback = CodeEncoder(size, 1, sum(net.lengths), channels=(24, 48, 96, 128))
+        super().__init__(
+            nn.ModuleDict({"net": net, "feedback": feedback}),
+            ProjectionDiscriminator(1, categories, halvings=4),
+            (options.lr, options.discriminator_lr),
+            (0.5, 0.99),
+            options.ema,
+            steps,
+            device,
+            options.amp,
+        )
+        self.net, self.feedback = net, feedback
+        self.options, self.identity, self.expression = options, identity, expression
+        self.mask = face_mask(size).to(device)
+        self._draw = net.generator.synthesis
+        if options.compile:
+            self._draw = torch.compile(self._draw)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Take one step of the discriminator and one of the rest; return the losses."""
+        o, net = self.options, self.net
+        sources, pairs = len(batch.source), len(batch.target)
+        with self.autocast:
+            seen = torch.cat([batch.source, batch.target, batch.real])
+            who, shown = net.encode(seen)
+            one, own = who[:sources], shown[:sources]
+            partner, strange = shown[sources:].split([pairs, sources])
+            asked = net.wanted(batch.category)
+            persons = torch.cat([one, one[:pairs], one, one])
+            expressions = torch.cat([own, partner, strange, asked])
+            drawn = self._draw(net.codes(persons, expressions))
+            again, paired, swapped, changed = drawn.split([sources, pairs, sources, sources])
+            change = changed - again
+            made = (batch.source + change * self.mask).clamp(0, 1)
+            judged = self._judge(batch, swapped.detach(), made.detach())
+            source, target = hide_background(batch.source), hide_background(batch.target)
+            losses = {
+                "reconstruction": o.reconstruction * _difference(again, source),
+                "pair": o.pair * _difference(paired, target),
+                "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
+                "smooth": o.smooth * total_variation(change),
+                "feedback": o.feedback * self._feedback(drawn, persons, expressions),
+                "invariance": o.invariance
+                * (1 - F.cosine_similarity(one[:pairs], who[sources : sources + pairs])).mean(),
+            }
+            losses |= self._adversarial(batch, swapped, made)
+            losses |= self._expression(batch, swapped, made)
+            if self.identity is not None and self.step_count % o.identity_every == 0:
+                anchor = self.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
+                negative = batch.embedding[batch.other]
+                losses["identity"] = o.identity * identity_triplet(
+                    anchor, batch.embedding, negative, o.margin
+                )
+        self.update_made(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | judged).items()}
+
+    def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
+        found = self.feedback(drawn)[:, 0]
+        person, expression = found.split(self.net.lengths, 1)
+        # codes are what is to be found, not what is to become easy to find
+        return F.mse_loss(person, who.detach()) + F.mse_loss(expression, shown.detach())
+
+    def _expression(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+        if self.expression is None or not self.options.expression:
+            return {}
+        logits = self.expression(torch.cat([made, swapped.clamp(0, 1)])).float()
+        asked = torch.cat([batch.category, batch.real_category])
+        known = logits.gather(1, asked[:, None])[:, 0].isfinite()
+        if not known.any():
+            return {}
+        return {
+            "expression": self.options.expression * F.cross_entropy(logits[known], asked[known])
+        }
+
+    def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+        if not self.options.adversarial:
+            return {}
+        self.judges.requires_grad_(False)  # they learn nothing from this
+        fake, category = self._fakes(batch, swapped, made)
+        return {
+            "adversarial": self.options.adversarial
+            * generator_hinge(self.judges(low(fake), category).float())
+        }
+
+    def _judge(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+        if not self.options.adversarial:
+            return {}
+        self.judges.requires_grad_(True)
+        fake, category = self._fakes(batch, swapped, made)
+        seen = torch.cat([low(hide_background(batch.real)), low(fake)])
+        out = self.judges(seen, torch.cat([batch.real_category, category])).float()
+        real, fakes = out.split([len(batch.real), len(fake)])
+        loss = discriminator_hinge(real, [fakes])
+        self.update_judges(loss)
+        return {"discriminator": loss.detach()}
+
+    @staticmethod
+    def _fakes(batch: Batch, swapped: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the discriminator is to tell from real faces, and what it should show."""
+        fakes = torch.cat([swapped, hide_background(made[batch.known])])
+        return fakes, torch.cat([batch.real_category, batch.category[batch.known]])
+
+
+def _difference(found: Tensor, wanted: Tensor) -> Tensor:
+    return F.l1_loss(found, wanted) + edge_l1(found, wanted)

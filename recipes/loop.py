@@ -1,0 +1,77 @@
+"""The loop of every training: steps, a line of figures now and then, a state to go on from."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expraug.training.adversarial import AdversarialTrainer
+
+
+def run(
+    trainer: AdversarialTrainer,
+    step: Callable[[], dict[str, float]],
+    report: Callable[[int], dict[str, float]],
+    work: Path,
+    *,
+    steps: int,
+    every: int,
+    seed: int,
+    minutes: float,
+) -> None:
+    """Train, from the state in the work folder on if there is one.
+
+    Args:
+        trainer: whose state it is.
+        step: takes one step and returns its losses.
+        report: called with the number of steps done, every so often: writes what has become of
+            the training, and returns figures.
+        work: where `state.pt` and `log.csv` are.
+        steps: of the whole run.
+        every: steps between two reports.
+        seed: of the draws; a run that was broken off goes on with those it would have had.
+        minutes: stop after so long; 0 for never.
+    """
+    start, checkpoint = time.monotonic(), work / "state.pt"
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True, map_location=trainer.device)
+        trainer.load_state_dict(state)
+    print(f"from step {trainer.step_count}", flush=True)
+    sums: dict[str, list[float]] = defaultdict(list)
+    while trainer.step_count < steps:
+        torch.manual_seed(seed * 1_000_003 + trainer.step_count)
+        for name, value in step().items():
+            sums[name].append(value)
+        done = trainer.step_count
+        late = bool(minutes) and time.monotonic() - start > 60 * minutes
+        if done % every and done < steps and not late:
+            continue
+        line: dict[str, Any] = {"step": done, "seconds": round(time.monotonic() - start)}
+        line |= {k: round(sum(v) / len(v), 5) for k, v in sums.items()}
+        line |= {k: round(v, 5) for k, v in report(done).items()}
+        append_line(work / "log.csv", line)
+        print(line, flush=True)
+        sums.clear()
+        torch.save(trainer.state_dict(), work / "state.part")
+        (work / "state.part").replace(checkpoint)
+        if late:
+            print(f"stopped after {minutes:g} minutes; the same command goes on")
+            return
+
+
+def append_line(file: Path, line: dict[str, Any]) -> None:
+    """Append a line to a CSV, under the columns of its first line."""
+    new = not file.is_file()
+    # a run that goes on tells its losses in another order, or lacks one that is taken seldom
+    columns = list(line) if new else file.read_text().splitlines()[0].split(",")
+    with file.open("a", newline="") as out:
+        writer = csv.DictWriter(out, columns, extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow(line)

@@ -1,0 +1,108 @@
+"""Train `decoupled` from pairs and from single real faces.
+
+    python recipes/train_decoupled.py PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
+        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER --judge JUDGE \\
+        --half 0 --config recipes/configs/decoupled/cpu.yaml --out expraug/weights/decoupled
+
+GENERATOR is what `train_generator.py` wrote; all else is as `train_unet_cgan.py` has it, the log
+and the contact sheets in `--work` too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from options import fill, read_yaml
+from paired.training import CATEGORIES, Sources, Steps, train_on_pairs
+from train_generator import read_generator
+
+from expraug.synthesizers.decoupled import DecoupledSynthesizer
+from expraug.training.decoupled import Options, Trainer
+
+
+@dataclass(frozen=True)
+class Setting(Steps):
+    """What the YAML file says.
+
+    Args:
+        size, resnet_width, identity, expression: of the net, as `DecoupledSynthesizer` takes them.
+        options: of the trainer.
+    """
+
+    size: int = 64
+    resnet_width: int = 24
+    identity: int = 256
+    expression: int = 16
+    options: Options = field(default_factory=Options)
+
+
+def read_setting(config: Path, changes: list[str]) -> Setting:
+    """Read the YAML file, with changes such as "options.feedback=0" on top.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    data = read_yaml(config, changes)
+    options = fill(Options, data.pop("options", {}), "options")
+    return fill(Setting, data | {"options": options}, str(config))
+
+
+def main(
+    pairs: Annotated[Path, typer.Argument(help="What make_pairs.py wrote.")],
+    sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
+    config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/decoupled.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")],
+    generator: Annotated[Path, typer.Option(help="Folder of train_generator.py.")],
+    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
+    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="As options.feedback=0; several.")
+    ] = None,
+    work: Path = Path("work/decoupled"),
+    minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    setting, on = read_setting(config, option or []), torch.device(device)
+    torch.manual_seed(setting.seed)
+    drawing = read_generator(generator)
+    names = [str(c) for c in CATEGORIES]
+    arguments: dict[str, Any] = {
+        "expressions": names,
+        "image_size": setting.size,
+        "channels": drawing.channels,
+        "width": drawing.width,
+        "resnet_width": setting.resnet_width,
+        "identity": setting.identity,
+        "expression": setting.expression,
+    }
+    learning = DecoupledSynthesizer(**arguments).net
+    learning.generator.load_state_dict(drawing.state_dict())
+    train_on_pairs(
+        Sources(pairs, sets, half, real_pairs, judge, identity, work),
+        setting,
+        DecoupledSynthesizer(**arguments),
+        lambda encoder, expression: Trainer(
+            learning,
+            len(names),
+            setting.options,
+            setting.steps,
+            encoder,
+            expression,
+            on,
+        ),
+        lambda trainer, batch: trainer.step(batch),
+        lambda model, average: model.net.load_state_dict(average["net"].state_dict()),
+        out,
+        minutes,
+        on,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
