@@ -32,6 +32,7 @@ class ProjectionDiscriminator(nn.Module):
         self.body = nn.Sequential(*layers)
         self.real = spectral_norm(nn.Conv2d(inputs, 1, 3, padding=1))
         self.category = spectral_norm(nn.Embedding(categories, inputs))
+        _without_biases(self)
 
     def forward(self, faces: Tensor, category: Tensor) -> Tensor:
         """Return (B, 1, h, w), positive where it sees a real face of the category.
@@ -59,6 +60,7 @@ class GrownDiscriminator(nn.Module):
         self.blocks = nn.ModuleList(_Halving(fine, coarse) for coarse, fine in pairwise(channels))
         self.last = spectral_norm(nn.Conv2d(channels[0] + 1, channels[0], 3, padding=1))
         self.real = spectral_norm(nn.Linear(channels[0], 1))
+        _without_biases(self)
 
     def forward(self, faces: Tensor, fade: float = 1.0) -> Tensor:
         """Return (B,), positive where it sees a real face.
@@ -92,3 +94,11 @@ class _Halving(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         around = self.skip(F.avg_pool2d(x, 2))
         return around + self.two(F.leaky_relu(self.one(F.leaky_relu(x, 0.2)), 0.2))
+
+
+def _without_biases(net: nn.Module) -> None:
+    """Start all biases at nothing: beside features that spectral norm keeps small, the usual ones
+    leave a net that is next to linear and hardly learns."""
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
