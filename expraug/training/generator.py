@@ -1,6 +1,6 @@
 """Training of the generator of faces, with the encoder that inverts it.
 
-Half of what is made is drawn from random codes, half from the codes that the encoder finds in real
+Some of what is made is drawn from random codes, most from the codes that the encoder finds in real
 faces (as in-domain inversion, Zhu et al. 2020, but from the first step on, since the faces are few
 and a random draw teaches slowly what they look like):
 
@@ -39,7 +39,8 @@ class Options:
     Args:
         l1, edges: of the difference of a real face and its reconstruction, and of their gradients.
         expression: of the divergence of what a net sees in both.
-        random, reconstructed: of the adversarial losses of both halves.
+        random, reconstructed: of the adversarial losses of both kinds.
+        draws: random draws for each real face.
         latent: of the squared error of the codes found in random draws.
         growing: share of the steps of each side below the last.
         fading: share of each side's steps in which its detail fades in.
@@ -53,6 +54,7 @@ class Options:
     edges: float = 10.0
     expression: float = 0.3
     random: float = 0.3
+    draws: float = 0.25
     reconstructed: float = 0.1
     latent: float = 0.3
     growing: float = 0.15
@@ -98,7 +100,8 @@ class Trainer(AdversarialTrainer):
     ) -> None:
         super().__init__(
             nn.ModuleDict({"generator": generator, "encoder": encoder}),
-            GrownDiscriminator(channels),
+            # it has less to learn than the generator, and with few faces must not know too much
+            GrownDiscriminator([max(8, c // 2) for c in channels]),
             (options.lr, options.discriminator_lr),
             (0.5, 0.99),
             options.ema,
@@ -115,7 +118,7 @@ class Trainer(AdversarialTrainer):
         """Take one step of the discriminator and one of generator and encoder.
 
         Args:
-            faces: (B, 1, S, S) float in [0, 1], real; as many are drawn from random codes.
+            faces: (B, 1, S, S) float in [0, 1], real.
 
         Returns:
             The losses.
@@ -124,17 +127,18 @@ class Trainer(AdversarialTrainer):
         faces = hide_background(faces)
         side, fade = growth(self.step_count / self.steps, self.sides, o)
         with self.autocast:
-            drawn = self._codes(count)
+            drawn = self._codes(max(2, round(o.draws * count)))
+            some = len(drawn)
             found = self.encoder(faces)
             made = self._draw(torch.cat([drawn, found]), side, fade)
             real = self._shown(faces, side, fade)
             judged = self._judge(real, made.detach(), fade)
-            random, again = made.split(count)
+            random, again = made.split([some, count])
             self.judges.requires_grad_(False)  # they learn nothing from what follows
             outputs = self.judges(diffaugment(made), fade).float()
             losses = {
-                "random": o.random * generator_hinge(outputs[:count]),
-                "reconstructed": o.reconstructed * generator_hinge(outputs[count:]),
+                "random": o.random * generator_hinge(outputs[:some]),
+                "reconstructed": o.reconstructed * generator_hinge(outputs[some:]),
                 "l1": o.l1 * F.l1_loss(again, real),
                 "edges": o.edges * edge_l1(again, real),
             }
@@ -174,7 +178,7 @@ class Trainer(AdversarialTrainer):
         count = len(real)
         self.judges.requires_grad_(True)
         outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
-        random, again, true = outputs.split(count)
+        random, again, true = outputs.split([len(made) - count, count, count])
         loss = discriminator_hinge(true, [random, again])
         self.update_judges(loss)
         return {"discriminator": loss.detach()}
