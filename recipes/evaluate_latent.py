@@ -12,8 +12,9 @@ For synthesizers with `invert` and `draw`, on people whom neither they nor the j
   are mean absolute changes, and as a share of their standard deviation between the sources;
 * reconstruction: SSIM (Wang et al. 2004) of the inversion, and the Fréchet distance between the
   judge's features of inversions and real faces, as the encoder leaves it and after `--steps` of
-  optimisation; and what is seen in the face that the generator draws, beside the face with the
-  change added. The drawn face is the inversion plus the unclamped change.
+  optimisation, all without background, as the generator draws them;
+* what is seen in the face that the generator draws, pasted over the source, beside the source with
+  the change added. The drawn face is the inversion plus the unclamped change.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from expraug.evaluate.synthesis import Maker, sources_for
 from expraug.faces import create_locator
 from expraug.faces.identity import IdentityEncoder, create_identity_encoder
 from expraug.faces.paste import luminance
+from expraug.latent.generator import hide_background
 from expraug.latent.inversion import Refining, refine
 from expraug.synthesizer import Synthesizer
 
@@ -138,11 +140,11 @@ def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
     codes = model.invert(grey)
     if steps:
         parts = [
-            refine(model.draw, face, code, torch.zeros_like(code), Refining(steps))
+            refine(model.draw, hide_background(face), code, torch.zeros_like(code), Refining(steps))
             for face, code in zip(grey.split(1), codes.split(1), strict=True)
         ]
         codes = torch.cat(parts)
-    return torch.cat([model.draw(part) for part in codes.split(32)]).clamp(0, 1)
+    return torch.cat([model.draw(part) for part in codes.split(32)])
 
 
 @torch.no_grad()
@@ -150,7 +152,8 @@ def measure_reconstruction(
     model: Synthesizer, judge: FerJudge, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
 ) -> Figures:
     """Measure the inversion after so many steps of optimisation each."""
-    real = luminance(data.faces.float() / 255)
+    faces = luminance(data.faces.float() / 255)
+    real = hide_background(faces)
     features = judge.features(real).double().numpy()
     found: Figures = {"SSIM": {}, "Fréchet distance": {}}
     # what two sets of real faces are apart: every second person against the others
@@ -161,7 +164,7 @@ def measure_reconstruction(
         features[side], features[~side], *halves
     )
     for count in steps:
-        drawn = reconstruct(model, real, count)
+        drawn = reconstruct(model, faces, count).clamp(0, 1)
         alike = [float(ssim(a[None], b[None], data_range=1.0)) for a, b in zip(drawn, real)]  # type: ignore[arg-type]  # noqa: B905
         name = f"{count} steps"
         found["SSIM"][name] = bootstrap.estimate(np.array(alike), data.people)
@@ -192,8 +195,9 @@ def measure_plain(
         asked, ones = torch.full((len(at),), int(target)), torch.ones(len(at))
         parts = zip(faces.split(32), asked.split(32), ones.split(32), strict=True)
         change = torch.cat([model(*part) for part in parts]) - faces
-        drawn = reconstruct(model, luminance(faces), 0) + luminance(change)
-        plain = drawn.clamp(0, 1).mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
+        grey = luminance(faces)
+        missed = reconstruct(model, grey, 0) - hide_background(grey)
+        plain = (faces + change + missed).clamp(0, 1).mul(255).round().to(torch.uint8)
         source = embed(encoder, data.faces[at])
         for name, made in (("added", maker(data.faces[at], target)), ("drawn", plain)):
             seen = judged(judge, made).argmax(1).numpy() == column
@@ -209,7 +213,7 @@ def draw_sheets(model: Any, maker: Maker, data: FaceSet, file: Path, count: int 
     """Write a sheet of people by source, inversion and expression, and one of intensities."""
     at = data.of(Expression.NEUTRAL)[:count]
     faces = data.faces[at]
-    drawn = reconstruct(model, luminance(faces.float() / 255), 0).expand(-1, 3, -1, -1)
+    drawn = reconstruct(model, luminance(faces.float() / 255), 0).clamp(0, 1).expand(-1, 3, -1, -1)
     columns = [faces.float() / 255, drawn]
     columns += [maker(faces, target).float() / 255 for target in model.expressions]
     write_sheet(columns, file)

@@ -5,10 +5,10 @@
         --identity dlib:FOLDER --judge JUDGE --out expraug/weights/emotiongan
 
 GENERATOR is what `train_generator.py` wrote, or "package.module:function" of another generator,
-whose faces are inverted by optimisation alone. The sets are real faces as `train_judge.py` takes
-them: of the half that JUDGE learned from, the directions; of the training people and images of the
-other half, whom neither has seen, how far to go. The judge of the evaluation knows that other half,
-and lends nothing to this one.
+with a background, whose faces are inverted by optimisation alone. The sets are real faces as
+`train_judge.py` takes them: of the half that JUDGE learned from, the directions; of the training
+people and images of the other half, whom neither has seen, how far to go. The judge of the
+evaluation knows that other half, and lends nothing to this one.
 
 What read-outs of identity and pose stay is learned from the sets that name their people; embeddings
 and angles are kept in `--work`, so another generator is fitted in minutes.
@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 from train_judge import EXPRESSIONS, prepared
 
 from expraug.datasets import open_source
@@ -49,7 +48,7 @@ from expraug.latent.directions import (
     leading,
     log_odds,
 )
-from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
+from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
 
@@ -78,7 +77,7 @@ class Setting:
         seed: of the choice of sources.
     """
 
-    manipulation: str = "by"
+    manipulation: Manipulation = "by"
     strength: float = 300.0
     scores: float = 1.0
     mirror: bool = True
@@ -118,11 +117,9 @@ class Data:
 
 def gather(work: Path, sets: list[str], half: int, size: int) -> Data:
     """Return the training faces of one half, as `train_judge.py` aligned them, at a size."""
-    parts = [prepared(work, name, half, "train") for name in sets]
+    parts = [prepared(work, name, half, "train", size) for name in sets]
     names = [open_source(name.partition("@")[0])[0].identity is not None for name in sets]
     faces = torch.cat([p["faces"] for p in parts])
-    if faces.shape[-1] != size:
-        faces = torch.cat([resize(f, [size, size], antialias=True) for f in faces.split(512)])
     named = [torch.full((len(p["labels"]),), n) for p, n in zip(parts, names, strict=True)]
     return Data(faces, torch.cat([p["labels"] for p in parts]), torch.cat(named))
 
@@ -149,9 +146,9 @@ def load_generator(
         model = EmotionGANSynthesizer(
             expressions,
             source,
-            None,
-            setting.manipulation,
-            refining,  # type: ignore[arg-type]
+            manipulation=setting.manipulation,
+            refining=refining,
+            background=True,
         ).to(device)
         inputs = getattr(model.generator, "inputs", model.generator.width)
         torch.manual_seed(setting.seed)
@@ -182,7 +179,7 @@ def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
     for part in faces.split(256):
         grey = part.to(device).float() / 255
         # in batches, unlike `invert`: a last digit does not matter to a fit
-        codes = model.invert(grey) if model.encoder is None else model.encoder(grey)
+        codes = model.invert(grey) if model.encoder is None else model.encoder(model.shown(grey))
         found.append(codes.cpu())
     return torch.cat(found)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import CodeEncoder
+from expraug.latent.generator import CodeEncoder, hide_background
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.synthesizer import Synthesizer, register_synthesizer
@@ -48,8 +48,10 @@ class EmotionGANSynthesizer(Synthesizer):
             already.
         refining: arguments of `Refining`: of the optimisation that follows the encoder. None for
             no such optimisation.
-        plain: show the drawn face itself, in grey, instead of adding its change to the source:
-            intensity 0 is then the inversion. For evaluation.
+        background: whether the generator's faces have one. If not, as ours, what the face mask
+            hides of a face is hidden from its inversion, too.
+        plain: show the luminance of the drawn face itself, instead of adding its change to the
+            source: intensity 0 is then the inversion. For evaluation.
 
     Raises:
         ValueError: another manipulation.
@@ -81,6 +83,7 @@ class EmotionGANSynthesizer(Synthesizer):
         encoder: Mapping[str, Any] | None = None,
         manipulation: Manipulation = "by",
         refining: Mapping[str, float] | None = None,
+        background: bool = False,
         plain: bool = False,
     ) -> None:
         super().__init__(
@@ -89,6 +92,7 @@ class EmotionGANSynthesizer(Synthesizer):
             encoder=None if encoder is None else dict(encoder),
             manipulation=manipulation,
             refining=None if refining is None else dict(refining),
+            background=background,
             plain=plain,
         )
         if manipulation not in ("by", "to"):
@@ -100,7 +104,7 @@ class EmotionGANSynthesizer(Synthesizer):
         self.encoder: nn.Module | None = None
         if encoder is not None:
             self.encoder = CodeEncoder(self.image_size, *shape, **encoder)
-        self.manipulation, self.plain = manipulation, plain
+        self.manipulation, self.background, self.plain = manipulation, background, plain
         self.refining = Refining(**(refining or {}))  # type: ignore[arg-type]
         count = len(self.expressions)
         for name in ("directions", "logits"):
@@ -112,16 +116,20 @@ class EmotionGANSynthesizer(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
-        codes = self.invert(luminance(faces))
-        drawn = self.draw(codes + self.move(codes, target, intensity)).to(faces.dtype)
-        if self.plain:
-            return drawn.clamp(0, 1).expand_as(faces)
-        return (faces + (drawn - self.draw(codes).to(faces.dtype))).clamp_(0, 1)
+        grey = luminance(faces)
+        codes = self.invert(grey)
+        drawn = self.draw(codes + self.move(codes, target, intensity))
+        before = self.shown(grey) if self.plain else self.draw(codes)
+        return (faces + (drawn - before).to(faces.dtype)).clamp_(0, 1)
 
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) codes of aligned grey faces, (B, 1, S, S) float in [0, 1]."""
-        grey = grey.to(self.mean.dtype)
+        grey = self.shown(grey.to(self.mean.dtype))
         return invert(grey, self.draw, self.mean, self.encoder, self.refining).to(self.mean.dtype)
+
+    def shown(self, grey: Tensor) -> Tensor:
+        """Return (B, 1, S, S) grey faces as the generator would draw them."""
+        return grey if self.background else hide_background(grey)
 
     def draw(self, codes: Tensor) -> Tensor:
         """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) codes."""

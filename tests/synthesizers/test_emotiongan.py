@@ -13,6 +13,7 @@ from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
 from expraug.faces.paste import luminance
 from expraug.latent.directions import log_odds
+from expraug.latent.generator import hide_background
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latent"))
@@ -90,8 +91,11 @@ def test_the_change_is_that_of_the_drawn_face(manipulation: str) -> None:
     assert change.abs().max() > 0.02
     torch.testing.assert_close(model(faces, target, amount), (faces + change).clamp(0, 1))
     plain = fitted(manipulation=manipulation, plain=True)
-    drawn = plain(faces, target, amount)
-    torch.testing.assert_close(drawn, model.draw(moved).clamp(0, 1).expand_as(faces))
+    drawn = luminance(plain(faces, target, amount)) - luminance(faces)
+    expected = model.draw(moved) - hide_background(luminance(faces))
+    inside = ((faces + expected > 0) & (faces + expected < 1)).all(1, keepdim=True)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(drawn[inside], expected[inside])
 
 
 def test_codes_move_along_a_line_by_the_intensity(model: EmotionGANSynthesizer) -> None:
@@ -164,7 +168,7 @@ def test_inversion_without_an_encoder_starts_at_the_mean_and_improves() -> None:
     faces = luminance(request()[0])
     gaps = []
     for steps in (0, 60):
-        model = fitted(encoder=None, refining={"steps": steps, "start": 0.0})
+        model = fitted(background=True, encoder=None, refining={"steps": steps, "start": 0.0})
         codes = model.invert(faces)
         assert torch.equal(codes, model.mean.expand_as(codes)) == (steps == 0)
         gaps.append((model.draw(codes) - faces).abs().mean())
@@ -222,6 +226,15 @@ def test_a_generator_without_weights_is_none_of_the_state() -> None:
     made = model(torch.full((1, 3, 8, 8), 0.2), torch.tensor([int(HAPPY)]), torch.ones(1))
     expected = 0.2 + torch.tensor(1.0).sigmoid() - 0.5
     torch.testing.assert_close(made, expected.expand(1, 3, 8, 8))
+
+
+def test_what_the_mask_hides_is_hidden_from_the_inversion_unless_there_is_a_background() -> None:
+    grey = luminance(request()[0])
+    other = grey.clone()
+    other[..., :2, :] = 1.0
+    hiding, seeing = fitted(), fitted(background=True)
+    assert torch.equal(hiding.invert(grey), hiding.invert(other))
+    assert not torch.equal(seeing.invert(grey), seeing.invert(other))
 
 
 def test_gradients_reach_codes_through_draw(model: EmotionGANSynthesizer) -> None:
