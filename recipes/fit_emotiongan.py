@@ -50,6 +50,8 @@ from expraug.latent.directions import (
 )
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
+REAL = 400
+"""Real faces of a target that synthetics are compared with, about."""
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
 
 
@@ -185,10 +187,16 @@ def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def embeddings_of(faces: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return (N, D) identity embeddings of (N, 1, S, S) uint8 faces."""
-    parts = (f.float().div(255).expand(-1, 3, -1, -1) for f in faces.split(32))
-    return torch.cat([encoder(p).cpu() for p in parts])
+def embeddings_of(grey: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return (N, D) identity embeddings of (N, 1, S, S) faces in [0, 1], on the CPU."""
+    return torch.cat([encoder(part.expand(-1, 3, -1, -1)).cpu() for part in grey.split(32)])
+
+
+@torch.inference_mode()
+def scores_of(data: Data, judge: FerJudge, device: torch.device) -> Tensor:
+    """Return (N, E) probabilities of the judge's expressions, on the CPU."""
+    parts = torch.arange(len(data.labels)).split(256)
+    return torch.cat([judge.probabilities(data.grey(at).to(device)).cpu() for at in parts])
 
 
 def both_ways(values: Tensor, mirrored: Tensor, mirror: bool) -> Tensor:
@@ -204,6 +212,7 @@ def kept_readouts(
     work: Path,
     key: str,
     encoder: IdentityEncoder | None,
+    device: torch.device,
 ) -> Tensor:
     """Return (M, D): read-outs of identity, pose and light that are to stay.
 
@@ -230,7 +239,7 @@ def kept_readouts(
     named = data.named.nonzero().flatten()
     if setting.identity and encoder is not None and len(named):
         file = work / f"identity-{digest(key + encoder.name)}.safetensors"
-        known = cached(file, lambda: embeddings_of(data.faces[named], encoder))
+        known = cached(file, lambda: embeddings_of(data.grey(named).to(device), encoder))
         add(known, named, setting.identity, "identity")
     if setting.pose and len(named):
         file = work / f"pose-{digest(key)}.safetensors"
@@ -272,6 +281,7 @@ class Lengths:
     ) -> None:
         self.model, self.data, self.judge = model, data, judge
         self.encoder, self.setting = encoder, setting
+        self.mask = face_mask(model.image_size).to(model.mean.device)
 
     @torch.inference_mode()
     def choose(self, row: int) -> dict[str, str]:
@@ -280,59 +290,48 @@ class Lengths:
         target = model.expressions[row]
         column = self.judge.expressions.index(target)
         chosen = sources_of(self.data, target, setting)
-        source = self.data.grey(chosen).to(model.mean.device)
-        codes = torch.cat([model.invert(s) for s in source.split(64)])
+        source = self.data.grey(chosen).to(self.mask)
+        codes = model.invert(source)
         drawn = model.draw(codes)
-        model.levels[row] = log_odds(model.read(codes))[:, row].mean()
-        start = float(model.levels[row])
-        mask = face_mask(model.image_size).to(source)
-        real = self.data.labels == int(target)
-        seen = [self.judge.probabilities(f.float() / 255) for f in self.data.faces[real].split(512)]
+        start = float(log_odds(model.read(codes))[:, row].mean())
+        real = (self.data.labels == int(target)).nonzero().flatten()
+        real = real[:: max(1, len(real) // REAL)]
+        seen = [self.judge.probabilities(self.data.grey(at).to(source)) for at in real.split(256)]
         wanted = float(torch.cat(seen)[:, column].mean())
 
         def make(length: float) -> Tensor:
             model.steps[row], model.levels[row] = length, start + length
             asked = torch.full((len(codes),), int(target), device=codes.device)
             move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
-            return (source + (model.draw(codes + move) - drawn) * mask).clamp(0, 1)
+            return (source + (model.draw(codes + move) - drawn) * self.mask).clamp(0, 1)
 
-        def verified(faces: Tensor) -> tuple[float, float]:
-            assert self.encoder is not None
-            pairs = zip(faces.split(32), source.split(32), strict=True)
-            cosine = torch.cat(
-                [
-                    (self.encoder(a.expand(-1, 3, -1, -1)) * self.encoder(b.expand(-1, 3, -1, -1)))
-                    .sum(1)
-                    .cpu()
-                    for a, b in pairs
-                ]
-            )
-            above = cosine > self.encoder.threshold + setting.margin
-            return float(cosine.mean()), float(above.float().mean())
-
-        lengths = np.linspace(0, setting.longest, setting.grid + 1)[1:]
-        limit, place = "the longest", len(lengths) - 1
-        for place, length in enumerate(lengths):  # noqa: B007  (what it ends at is used)
-            probability = self.judge.probabilities(make(float(length)))[:, column]
-            if float(probability.mean()) >= setting.reach * wanted:
-                limit = "reached"
+        lengths = np.linspace(0, setting.longest, setting.grid + 1)[1:].tolist()
+        probable: list[float] = []
+        for length in lengths:
+            probable.append(float(self.judge.probabilities(make(length))[:, column].mean()))
+            if probable[-1] >= setting.reach * wanted:
                 break
+        limit = "reached" if probable[-1] >= setting.reach * wanted else "no more to gain"
+        place = len(probable) - 1 if limit == "reached" else int(np.argmax(probable))
         cosine = share = float("nan")
-        while self.encoder is not None:
-            cosine, share = verified(make(float(lengths[place])))
-            if share >= setting.verified or place == 0:
-                break
-            limit, place = "identity", place - 1
-        made = self.judge.probabilities(make(float(lengths[place])))
-        hit = (made.argmax(1) == column).float().mean()
+        if self.encoder is not None:
+            before = embeddings_of(source, self.encoder)
+            while True:
+                alike = (embeddings_of(make(lengths[place]), self.encoder) * before).sum(1)
+                above = alike > self.encoder.threshold + setting.margin
+                cosine, share = float(alike.mean()), float(above.float().mean())
+                if share >= setting.verified or place == 0:
+                    break
+                limit, place = "identity", place - 1
+        hit = self.judge.probabilities(make(lengths[place])).argmax(1) == column
         return {
             "": str(target),
             "sources": str(len(codes)),
             "length": f"{lengths[place]:.1f}",
             "ended by": limit,
-            "probability": f"{float(made[:, column].mean()):.2f}",
+            "probability": f"{probable[place]:.2f}",
             "of real faces": f"{wanted:.2f}",
-            "recognised": f"{float(hit):.2f}",
+            "recognised": f"{float(hit.float().mean()):.2f}",
             "cosine": f"{cosine:.3f}",
             "verified": f"{share:.2f}",
         }
@@ -357,9 +356,11 @@ def fit(
     row = model.row.cpu()[data.labels]
     known = row >= 0
     columns = [judge.expressions.index(e) for e in model.expressions]
-    parts = [judge.probabilities(f.float() / 255).cpu() for f in data.faces.split(512)]
-    scores = torch.cat(parts)[:, columns].gather(1, row.clamp(min=0)[:, None])[:, 0]
-    weights = scores.double() ** setting.scores
+    weights = torch.ones(len(row), dtype=torch.float64)
+    if setting.scores:
+        file = work / f"scores-{digest(key + judge.name)}.safetensors"
+        scores = cached(file, lambda: scores_of(data, judge, model.mean.device))[:, columns]
+        weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
     used = both_ways(known, known, setting.mirror)
     readout = fit_logistic(
         codes[used],
@@ -373,7 +374,7 @@ def fit(
         f"{int(known.sum())} faces; the linear model's recall of its own, balanced: "
         f"{np.mean(recall):.3f}"
     )
-    kept = kept_readouts(data, flat, covariance, setting, work, key, encoder)
+    kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
     found = expression_directions(readout.weight, covariance, kept, setting.conditional)
     length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
     print(
