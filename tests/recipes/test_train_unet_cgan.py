@@ -15,11 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop import append_line
 from make_pairs import SCHEMA, row
-from PIL import Image
-from torch import Tensor, nn
-from torchvision.transforms.v2.functional import pil_to_tensor
-from train_unet_cgan import read_setting
-from typer.testing import CliRunner
 from paired.data import (
     Draw,
     Faces,
@@ -30,6 +25,11 @@ from paired.data import (
     person_number,
     read_pairs,
 )
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor
+from train_unet_cgan import read_setting
+from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split

@@ -1,0 +1,114 @@
+"""Inversion: the codes with which a generator draws a given face.
+
+An encoder answers at once; from there, or from the mean code, some steps of Adam (Kingma & Ba 2015)
+bring the drawn face nearer. The pull back to where they start keeps the codes among those of faces,
+where directions of change hold (Tov et al. 2021 on that trade).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Draw = Callable[[Tensor], Tensor]
+"""Maps (B, L, W) codes to (B, 1, S, S) grey faces, each by itself; differentiable."""
+
+_SCALES = 3
+
+
+@dataclass(frozen=True)
+class Refining:
+    """How codes are optimised.
+
+    Args:
+        steps: of Adam; 0 leaves the codes as they start.
+        rate: of learning, in units of a code.
+        gradient: weight of the difference between the faces' gradients, next to 1 for the
+            difference between their pixels; both at the full size and at a half and a quarter.
+        start, mean: weight of the mean squared distance of the codes to where they start, and to
+            the mean code.
+    """
+
+    steps: int = 0
+    rate: float = 0.03
+    gradient: float = 1.0
+    start: float = 0.02
+    mean: float = 0.0
+
+
+def invert(
+    faces: Tensor,
+    draw: Draw,
+    mean: Tensor,
+    encoder: Callable[[Tensor], Tensor] | None = None,
+    refining: Refining | None = None,
+) -> Tensor:
+    """Return the codes of faces.
+
+    On the CPU each face is inverted alone, so that its codes do not depend on its batch. Nothing
+    random is in it.
+
+    Args:
+        faces: (B, 1, S, S) float in [0, 1].
+        draw: the generator.
+        mean: (L, W) float, the mean code: where a face starts without an encoder.
+        encoder: faces to codes.
+        refining: None for none.
+
+    Returns:
+        (B, L, W) float, without a gradient.
+    """
+    refining = refining or Refining()
+    count = 1 if faces.device.type == "cpu" else max(1, len(faces))
+    found = [mean.new_empty(0, *mean.shape)]
+    for part in faces.split(count) if len(faces) else ():
+        with torch.no_grad():
+            codes = mean.expand(len(part), *mean.shape) if encoder is None else encoder(part)
+        found.append(refine(draw, part, codes, mean, refining) if refining.steps else codes)
+    return torch.cat(found)
+
+
+def refine(draw: Draw, faces: Tensor, codes: Tensor, mean: Tensor, refining: Refining) -> Tensor:
+    """Return codes that draw the faces better than those given.
+
+    Faces do not influence each other; also under `torch.no_grad` and `torch.inference_mode`.
+
+    Args:
+        faces: (B, 1, S, S) float in [0, 1].
+        codes: (B, L, W) float, to start at.
+        mean: (L, W) float, or anything that broadcasts to the codes.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        # clones: autograd takes no tensors that were made in inference mode
+        wanted, start, middle = (t.detach().clone() for t in (faces, codes, mean))
+        moving = start.clone().requires_grad_()
+        adam = torch.optim.Adam([moving], refining.rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, refining.steps))
+        for _ in range(refining.steps):
+            pull = refining.start * (moving - start).square().mean((1, 2))
+            pull = pull + refining.mean * (moving - middle).square().mean((1, 2))
+            loss = (differences(draw(moving), wanted, refining.gradient) + pull).sum()
+            (moving.grad,) = torch.autograd.grad(loss, moving)
+            adam.step()
+            schedule.step()
+    return moving.detach()
+
+
+def differences(faces: Tensor, wanted: Tensor, gradient: float = 1.0) -> Tensor:
+    """Return, for each of (B, 1, S, S) faces, its mean distance to the one wanted: (B,) float.
+
+    L1 of pixels and, times `gradient`, of their differences to the next; at three scales.
+    """
+    gap = faces - wanted.to(faces.dtype)
+    total = gap.new_zeros(len(gap))
+    for scale in range(_SCALES):
+        if scale:
+            gap = F.avg_pool2d(gap, 2)
+        total = total + gap.abs().mean((1, 2, 3))
+        for axis in (2, 3):
+            total = total + gradient * gap.diff(dim=axis).abs().mean((1, 2, 3))
+    return total / _SCALES

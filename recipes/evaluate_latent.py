@@ -1,0 +1,315 @@
+"""What moving along a direction of codes does to faces: how evenly, how cleanly, how faithfully.
+
+    python recipes/evaluate_latent.py emotiongan [decoupled …] --data LFW.parquet \\
+        --data LONDON.parquet --identity dlib:FOLDER [--json OUT] [--sheet OUT.png]
+
+For synthesizers with `invert` and `draw`, on people whom neither they nor the judge have seen, as
+`expraug evaluate` chooses them, what paste-back lets through; bootstrap 95 % intervals over people:
+
+* intensity: the share of faces in which the judge's probability of the target falls by no more
+  than `--tolerance` at any of ten steps of intensity from 0 to 1;
+* disentanglement: how far identity, pose and light move at full intensity. Degrees and luminance
+  are mean absolute changes, and as a share of their standard deviation between the sources;
+* reconstruction: SSIM (Wang et al. 2004) of the inversion, and the Fréchet distance between the
+  judge's features of inversions and real faces, as the encoder leaves it and after `--steps` of
+  optimisation, all without background, as the generator draws them;
+* what is seen in the face that the generator draws, pasted over the source, beside the source with
+  the change added. The drawn face is the inversion plus the unclamped change.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from face_measures import LIGHT, POSE, light_of, pose_of
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+from torchvision.transforms.v2.functional import resize
+from torchvision.utils import save_image
+
+from expraug import Expression, create_synthesizer
+from expraug.evaluate.agreement import judged
+from expraug.evaluate.bootstrap import Bootstrap, Estimate
+from expraug.evaluate.face_set import FaceSet, collect
+from expraug.evaluate.fidelity import frechet_estimate
+from expraug.evaluate.identity import FALSE_ACCEPTS, different_pairs, embed
+from expraug.evaluate.judge import FerJudge, load_judge
+from expraug.evaluate.synthesis import Maker, sources_for
+from expraug.faces import create_locator
+from expraug.faces.identity import IdentityEncoder, create_identity_encoder
+from expraug.faces.paste import luminance
+from expraug.latent.generator import hide_background
+from expraug.latent.inversion import Refining, refine
+from expraug.synthesizer import Synthesizer
+
+INTENSITIES = tuple(i / 10 for i in range(11))
+
+Figures = dict[str, dict[str, Estimate]]
+"""By name of the figure, then by target."""
+
+
+def never_falls(curves: np.ndarray, tolerance: float) -> np.ndarray:
+    """Say of (T, N) curves which of them fall at no step by more than the tolerance: (N,) bool."""
+    return (np.diff(curves, axis=0) >= -tolerance).all(0)
+
+
+def grey_of(faces: Tensor) -> Tensor:
+    """Return the luminance of (N, 3, S, S) uint8 faces, (N, 1, S, S) uint8."""
+    return luminance(faces.float()).round().clamp(0, 255).to(torch.uint8)
+
+
+def measure_intensity(
+    maker: Maker,
+    judge: FerJudge,
+    data: FaceSet,
+    bootstrap: Bootstrap,
+    tolerance: float,
+) -> Figures:
+    """Measure how evenly the judge's probability of each target rises with the intensity."""
+    rising, strict, full = {}, {}, {}
+    for target in maker.synthesizer.expressions:
+        at, _ = sources_for(data, maker.synthesizer, target)
+        if target not in judge.expressions or not len(at):
+            continue
+        column = judge.expressions.index(target)
+        faces, people = data.faces[at], data.who(at)
+        curves = np.stack(
+            [judged(judge, maker(faces, target, i))[:, column].numpy() for i in INTENSITIES]
+        )
+        rising[str(target)] = bootstrap.estimate(never_falls(curves, tolerance), people)
+        strict[str(target)] = bootstrap.estimate(curves[-1] > curves[0], people)
+        full[str(target)] = bootstrap.estimate(curves[-1], people)
+    return {
+        f"rises at each of ten steps (tolerance {tolerance:g})": rising,
+        "higher at 1 than at 0": strict,
+        "probability at 1": full,
+    }
+
+
+def measure_disentanglement(
+    maker: Maker, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
+) -> tuple[Figures, dict[str, float]]:
+    """Measure how far identity, pose and light move at full intensity.
+
+    Returns:
+        The changes, and the standard deviation of each measure between the sources.
+    """
+    found: Figures = {}
+    grey = grey_of(data.faces)
+    pose, light, who = pose_of(grey), light_of(grey), embed(encoder, data.faces)
+    neutral = data.of(Expression.NEUTRAL)
+    neutral = neutral if len(neutral) > 1 else torch.arange(len(data))
+    measures = torch.cat([pose, light], 1)[neutral]
+    measures = measures[measures.isfinite().all(1)]
+    names = (*POSE, *LIGHT)
+    spread = dict(zip(names, measures.std(0).tolist(), strict=True))
+    pairs = different_pairs(data.people)
+    cosines = (who[pairs[:, 0]] * who[pairs[:, 1]]).sum(1).numpy()
+    enough = len(cosines) >= 100
+    bar = float(np.quantile(cosines, 1 - FALSE_ACCEPTS)) if enough else encoder.threshold
+    spread |= {"cosine, different people": float(cosines.mean()), "cosine, threshold": bar}
+    for target in maker.synthesizer.expressions:
+        at, _ = sources_for(data, maker.synthesizer, target)
+        if not len(at):
+            continue
+        made, people = maker(data.faces[at], target), data.who(at)
+        own = grey_of(made)
+        cosine = (embed(encoder, made) * who[at]).sum(1).numpy()
+        moved = torch.cat([pose_of(own) - pose[at], light_of(own) - light[at]], 1).abs()
+        columns = {"cosine to the source": cosine, "verified": cosine > bar}
+        for name, values in columns.items():
+            found.setdefault(name, {})[str(target)] = bootstrap.estimate(values, people)
+        for name, values in zip(names, moved.T, strict=True):
+            seen = values.isfinite().numpy()
+            there = [p for p, s in zip(people, seen, strict=True) if s]
+            estimate = bootstrap.estimate(values.numpy()[seen], there)
+            found.setdefault(name, {})[str(target)] = estimate
+    return found, spread
+
+
+def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
+    """Return the (N, 1, S, S) float drawn inversions of (N, 1, S, S) faces in [0, 1]."""
+    codes = model.invert(grey)
+    if steps:
+        parts = [
+            refine(model.draw, hide_background(face), code, torch.zeros_like(code), Refining(steps))
+            for face, code in zip(grey.split(1), codes.split(1), strict=True)
+        ]
+        codes = torch.cat(parts)
+    return torch.cat([model.draw(part) for part in codes.split(32)])
+
+
+@torch.no_grad()
+def measure_reconstruction(
+    model: Synthesizer, judge: FerJudge, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
+) -> Figures:
+    """Measure the inversion after so many steps of optimisation each."""
+    faces = luminance(data.faces.float() / 255)
+    real = hide_background(faces)
+    features = judge.features(real).double().numpy()
+    found: Figures = {"SSIM": {}, "Fréchet distance": {}}
+    # what two sets of real faces are apart: every second person against the others
+    order = {p: i for i, p in enumerate(sorted(set(data.people)))}
+    side = np.array([order[p] % 2 == 0 for p in data.people])
+    halves = [[p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)]
+    found["Fréchet distance"]["real, other people"] = frechet_estimate(
+        features[side], features[~side], *halves
+    )
+    for count in steps:
+        drawn = reconstruct(model, faces, count).clamp(0, 1)
+        alike = [float(ssim(a[None], b[None], data_range=1.0)) for a, b in zip(drawn, real)]  # type: ignore[arg-type]  # noqa: B905
+        name = f"{count} steps"
+        found["SSIM"][name] = bootstrap.estimate(np.array(alike), data.people)
+        found["Fréchet distance"][name] = frechet_estimate(
+            judge.features(drawn).double().numpy(), features, data.people, data.people
+        )
+    return found
+
+
+@torch.no_grad()
+def measure_plain(
+    maker: Maker,
+    judge: FerJudge,
+    encoder: IdentityEncoder,
+    bar: float,
+    data: FaceSet,
+    bootstrap: Bootstrap,
+) -> Figures:
+    """Measure what is seen in the face with the change added, and in the drawn face itself."""
+    found: Figures = {}
+    model: Any = maker.synthesizer
+    for target in model.expressions:
+        at, _ = sources_for(data, model, target)
+        if target not in judge.expressions or not len(at):
+            continue
+        column, people = judge.expressions.index(target), data.who(at)
+        faces = data.faces[at].float() / 255
+        asked, ones = torch.full((len(at),), int(target)), torch.ones(len(at))
+        parts = zip(faces.split(32), asked.split(32), ones.split(32), strict=True)
+        change = torch.cat([model(*part) for part in parts]) - faces
+        grey = luminance(faces)
+        missed = reconstruct(model, grey, 0) - hide_background(grey)
+        plain = (faces + change + missed).clamp(0, 1).mul(255).round().to(torch.uint8)
+        source = embed(encoder, data.faces[at])
+        for name, made in (("added", maker(data.faces[at], target)), ("drawn", plain)):
+            seen = judged(judge, made).argmax(1).numpy() == column
+            same = ((embed(encoder, made) * source).sum(1) > bar).numpy()
+            for what, values in (("recognised", seen), ("verified", same)):
+                row = found.setdefault(f"{what}, {name}", {})
+                row[str(target)] = bootstrap.estimate(values, people)
+    return found
+
+
+@torch.no_grad()
+def draw_sheets(model: Any, maker: Maker, data: FaceSet, file: Path, count: int = 10) -> None:
+    """Write a sheet of people by source, inversion and expression, and one of intensities."""
+    at = data.of(Expression.NEUTRAL)[:count]
+    faces = data.faces[at]
+    drawn = reconstruct(model, luminance(faces.float() / 255), 0).clamp(0, 1).expand(-1, 3, -1, -1)
+    columns = [faces.float() / 255, drawn]
+    columns += [maker(faces, target).float() / 255 for target in model.expressions]
+    write_sheet(columns, file)
+    some = faces[:3]
+    rows = []
+    for target in model.expressions:
+        if target != Expression.NEUTRAL:
+            made = [maker(some, target, i).float() / 255 for i in INTENSITIES[::2]]
+            rows.append(torch.stack(made, 1))
+    columns = list(torch.cat(rows, 1).flatten(0, 1).split(len(INTENSITIES[::2])))
+    write_sheet(list(torch.stack(columns, 1)), file.with_stem(file.stem + "-intensities"))
+
+
+def write_sheet(columns: list[Tensor], file: Path) -> None:
+    """Write a PNG of columns of faces, each (N, 3, S, S) float, enlarged to be looked at."""
+    cells = torch.stack(columns, 1).flatten(0, 1)
+    side = max(96, cells.shape[-1])
+    save_image(resize(cells, [side, side]).clamp(0, 1), file, nrow=len(columns), padding=1)
+
+
+def show(console: Console, title: str, figures: Figures, spread: dict[str, float]) -> None:
+    """Print figures, a row each, and beside a change its share of the spread between people."""
+    table = Table(title=title)
+    table.add_column("")
+    for name in dict.fromkeys(n for row in figures.values() for n in row):
+        table.add_column(name)
+    if spread:
+        table.add_column("spread")
+    for name, row in figures.items():
+        cells = [str(e) for e in row.values()]
+        if name in spread:
+            cells = [
+                f"{e}\n{e.value / spread[name]:.2f} of it" if spread[name] else str(e)
+                for e in row.values()
+            ]
+        table.add_row(name, *cells, *([f"{spread[name]:.3f}"] if name in spread else []))
+    console.print(table)
+
+
+def main(
+    synthesizers: Annotated[list[str], typer.Argument(help="Names or folders.")],
+    data: Annotated[list[Path], typer.Option(help="Labelled photographs; several.")],
+    identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
+    judge: Annotated[Path | None, typer.Option(help="Folder; the embedded one if none.")] = None,
+    split: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
+    limit: Annotated[int, typer.Option(help="Faces of each expression at most.")] = 100,
+    steps: Annotated[int, typer.Option(help="Of optimisation, for the reconstruction.")] = 100,
+    tolerance: Annotated[float, typer.Option(help="Of a fall in probability.")] = 0.02,
+    output: Annotated[Path | None, typer.Option("--json")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="PNG; the synthesizer's name is added.")
+    ] = None,
+) -> None:
+    encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
+    console = Console(width=200)
+    results: dict[str, Any] = {}
+    for name in synthesizers:
+        model = create_synthesizer(name)
+        if not (hasattr(model, "invert") and hasattr(model, "draw")):
+            raise SystemExit(f"{name}: no synthesizer with codes: it has no `invert` and `draw`")
+        maker = Maker(model)
+        found = collect(data, create_locator("detect"), model.image_size, split=split, limit=limit)
+        bootstrap = Bootstrap(found.people)
+        parts: dict[str, Figures] = {
+            "intensity": measure_intensity(maker, the_judge, found, bootstrap, tolerance)
+        }
+        moved, spread = measure_disentanglement(maker, encoder, found, bootstrap)
+        parts["disentanglement"] = moved
+        parts["reconstruction"] = measure_reconstruction(
+            model, the_judge, found, bootstrap, [0, steps] if steps else [0]
+        )
+        parts["change added, and drawn"] = measure_plain(
+            maker, the_judge, encoder, spread["cosine, threshold"], found, bootstrap
+        )
+        console.print(
+            f"{model.fingerprint} on {found.name} ({split}): {len(found)} faces of "
+            f"{len(set(found.people))} people; judge {the_judge.name}, features of the same; "
+            f"identity {encoder.name}"
+        )
+        for title, figures in parts.items():
+            show(console, title, figures, spread if title == "disentanglement" else {})
+        console.print(", ".join(f"{k} {v:.3f}" for k, v in spread.items()))
+        results[name] = {
+            "fingerprint": model.fingerprint,
+            "spread": spread,
+            "figures": {
+                part: {f: {k: asdict(e) for k, e in row.items()} for f, row in figures.items()}
+                for part, figures in parts.items()
+            },
+        }
+        if sheet:
+            own = sheet.with_stem(f"{sheet.stem}-{model.name}")
+            draw_sheets(model, maker, found, own)
+    if output:
+        output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

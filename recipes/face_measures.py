@@ -1,0 +1,46 @@
+"""What an edit of the expression should leave as it is: the light on a face, and its pose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from expraug.faces.paste import face_mask
+
+LIGHT = ("light, left", "light, right")
+POSE = ("yaw", "pitch", "roll")
+
+
+def light_of(grey: Tensor) -> Tensor:
+    """Return mean luminance in [0, 1] of the left and the right half under the face mask, (N, 2).
+
+    Args:
+        grey: (N, 1, S, S) uint8, aligned.
+    """
+    mask = face_mask(grey.shape[-1])
+    middle = grey.shape[-1] // 2
+    halves = torch.stack([mask, mask])
+    halves[0, ..., middle:] = 0
+    halves[1, ..., :middle] = 0
+    halves = halves.flatten(1) / halves.flatten(1).sum(1, keepdim=True)
+    return torch.cat([part.flatten(1).float() / 255 @ halves.T for part in grey.split(1024)])
+
+
+def pose_of(grey: Tensor) -> Tensor:
+    """Return yaw, pitch and roll in degrees, (N, 3); nan where no landmarks are found.
+
+    Args:
+        grey: (N, 1, S, S) uint8, aligned.
+
+    Raises:
+        MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
+    """
+    from expraug.faces.landmarks import LandmarkLocator
+
+    locator = LandmarkLocator("crop")
+    angles = torch.full((len(grey), 3), torch.nan)
+    for i, face in enumerate(grey):
+        (location,) = locator([face[0].numpy()])
+        if location is not None and location.pose is not None:
+            angles[i] = torch.from_numpy(location.pose)
+    return angles

@@ -1,0 +1,439 @@
+"""Fit `emotiongan` on a trained generator: directions of expression, and how far to go along them.
+
+    python recipes/train_judge.py FER2013.parquet LFW.parquet@detect --half 0 --out JUDGE
+    python recipes/fit_emotiongan.py GENERATOR FER2013.parquet LFW.parquet@detect --half 0 \\
+        --identity dlib:FOLDER --judge JUDGE --out expraug/weights/emotiongan
+
+GENERATOR is what `train_generator.py` wrote, or "package.module:function" of another generator,
+with a background, whose faces are inverted by optimisation alone. The sets are real faces as
+`train_judge.py` takes them: of the half that JUDGE learned from, the directions; of the training
+people and images of the other half, whom neither has seen, how far to go. The judge of the
+evaluation knows that other half, and lends nothing to this one.
+
+What read-outs of identity and pose stay is learned from the sets that name their people; embeddings
+and angles are kept in `--work`, so another generator is fitted in minutes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+import xxhash
+from face_measures import light_of, pose_of
+from options import fill, read_yaml
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from train_judge import EXPRESSIONS, prepared
+
+from expraug.datasets import open_source
+from expraug.evaluate.fidelity import shrunk_covariance
+from expraug.evaluate.judge import FerJudge, load_judge
+from expraug.expressions import Expression
+from expraug.faces.identity import IdentityEncoder, create_identity_encoder
+from expraug.faces.paste import face_mask
+from expraug.latent.directions import (
+    Readout,
+    expression_directions,
+    fit_linear,
+    fit_logistic,
+    leading,
+    log_odds,
+)
+from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
+
+REAL = 400
+"""Real faces of a target that synthetics are compared with, about."""
+CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the YAML file says.
+
+    Args:
+        manipulation: as `EmotionGANSynthesizer` takes it.
+        strength: of the penalty of the linear model, in faces.
+        scores: weigh each face by the judge's probability of its label, to this power; 0: alike.
+        mirror: learn from the mirrored faces, too.
+        conditional: leave the other expressions as they are, against one another.
+        identity: how many read-outs of identity stay.
+        pose, light: whether yaw, pitch and roll, and the light on either half of the face, stay.
+        ridge: penalty of those read-outs.
+        refining_steps: of optimisation for a generator without an encoder.
+        sources: faces that the lengths are chosen on, for each target, at most.
+        reach: go until the judge's mean probability of the target is so many times that of real
+            faces that show it…
+        longest: … but no further than so many units of log odds,
+        grid: tried at so many places,
+        verified, margin: … nor than where fewer than this share of the faces keep a cosine above
+            the identity encoder's threshold and this margin.
+        seed: of the choice of sources.
+    """
+
+    manipulation: Manipulation = "by"
+    strength: float = 300.0
+    scores: float = 1.0
+    mirror: bool = True
+    conditional: bool = True
+    identity: int = 8
+    pose: bool = True
+    light: bool = True
+    ridge: float = 0.1
+    refining_steps: int = 200
+    sources: int = 120
+    reach: float = 1.0
+    longest: float = 24.0
+    grid: int = 24
+    verified: float = 0.95
+    margin: float = 0.01
+    seed: int = 0
+
+
+@dataclass
+class Data:
+    """Real faces, N of them.
+
+    Args:
+        faces: (N, 1, S, S) uint8.
+        labels: (N,) long, values of `Expression`.
+        named: (N,) bool, whether they come from a set that names its people.
+    """
+
+    faces: Tensor
+    labels: Tensor
+    named: Tensor
+
+    def grey(self, index: Tensor | slice) -> Tensor:
+        """Return faces at an index, float in [0, 1]."""
+        return self.faces[index].float() / 255
+
+
+def gather(work: Path, sets: list[str], half: int, size: int) -> Data:
+    """Return the training faces of one half, as `train_judge.py` aligned them, at a size."""
+    parts = [prepared(work, name, half, "train", size) for name in sets]
+    names = [open_source(name.partition("@")[0])[0].identity is not None for name in sets]
+    faces = torch.cat([p["faces"] for p in parts])
+    named = [torch.full((len(p["labels"]),), n) for p, n in zip(parts, names, strict=True)]
+    return Data(faces, torch.cat([p["labels"] for p in parts]), torch.cat(named))
+
+
+def digest(text: str) -> str:
+    """Return a short name of what something was made of."""
+    return xxhash.xxh64_hexdigest(text.encode())
+
+
+def cached(file: Path, make: Callable[[], Tensor]) -> Tensor:
+    """Return the tensor in a file, which is made if it is not there."""
+    if not file.is_file():
+        save_file({"values": make().contiguous()}, file)
+    return load_file(file)["values"]
+
+
+def load_generator(
+    source: str, expressions: list[str], setting: Setting, device: torch.device
+) -> EmotionGANSynthesizer:
+    """Return a synthesizer with a generator's weights and nothing fitted yet."""
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        refining = {"steps": setting.refining_steps}
+        model = EmotionGANSynthesizer(
+            expressions,
+            source,
+            manipulation=setting.manipulation,
+            refining=refining,
+            background=True,
+        ).to(device)
+        inputs = getattr(model.generator, "inputs", model.generator.width)
+        torch.manual_seed(setting.seed)
+        codes = [model.generator.mapping(torch.randn(64, inputs, device=device)) for _ in range(32)]
+        model.mean.copy_(torch.cat(codes).mean(0))
+        return model.eval().requires_grad_(False)
+    config = json.loads((folder / "config.json").read_text())
+    generator = {name: config[name] for name in ("image_size", "channels", "width")}
+    encoder = {"channels": config["encoder_channels"]}
+    model = EmotionGANSynthesizer(
+        expressions,
+        generator,
+        encoder,
+        setting.manipulation,  # type: ignore[arg-type]
+    )
+    state = {k: t.float() for k, t in load_file(folder / "model.safetensors").items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [k for k in missing if k.startswith(("generator.", "encoder."))]
+    if missing or unexpected:
+        raise SystemExit(f"{folder}: weights {missing + unexpected} do not fit its config.json")
+    return model.to(device).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
+    """Return (N, L, W) codes of (N, 1, S, S) uint8 faces, on the CPU."""
+    device, found = model.mean.device, []
+    for part in faces.split(256):
+        grey = part.to(device).float() / 255
+        # in batches, unlike `invert`: a last digit does not matter to a fit
+        codes = model.invert(grey) if model.encoder is None else model.encoder(model.shown(grey))
+        found.append(codes.cpu())
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def embeddings_of(grey: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return (N, D) identity embeddings of (N, 1, S, S) faces in [0, 1], on the CPU."""
+    return torch.cat([encoder(part.expand(-1, 3, -1, -1)).cpu() for part in grey.split(32)])
+
+
+@torch.inference_mode()
+def scores_of(data: Data, judge: FerJudge, device: torch.device) -> Tensor:
+    """Return (N, E) probabilities of the judge's expressions, on the CPU."""
+    parts = torch.arange(len(data.labels)).split(256)
+    return torch.cat([judge.probabilities(data.grey(at).to(device)).cpu() for at in parts])
+
+
+def both_ways(values: Tensor, mirrored: Tensor, mirror: bool) -> Tensor:
+    """Return values, followed by those of the mirrored faces if these are learned from, too."""
+    return torch.cat([values, mirrored]) if mirror else values
+
+
+def kept_readouts(
+    data: Data,
+    codes: Tensor,
+    covariance: Tensor,
+    setting: Setting,
+    work: Path,
+    key: str,
+    encoder: IdentityEncoder | None,
+    device: torch.device,
+) -> Tensor:
+    """Return (M, D): read-outs of identity, pose and light that are to stay.
+
+    Args:
+        codes: (N, D) of the faces as they are.
+        key: names what embeddings and angles were made of.
+    """
+    rows = [torch.empty(0, codes.shape[1], dtype=torch.float64)]
+
+    def add(values: Tensor, chosen: Tensor, count: int, name: str) -> None:
+        readout = fit_linear(codes[chosen], values, setting.ridge)
+        explained = 1 - (readout(codes[chosen]) - values).square().sum() / (
+            (values - values.mean(0)).square().sum()
+        )
+        found = leading(readout, covariance, count)
+        rows.append(found)
+        print(
+            f"{name}: {len(found)} read-outs stay; codes explain {float(explained):.2f} of the "
+            f"variance over {len(values)} faces"
+        )
+
+    if setting.light:
+        add(light_of(data.faces), torch.ones_like(data.named), 2, "light")
+    named = data.named.nonzero().flatten()
+    if setting.identity and encoder is not None and len(named):
+        file = work / f"identity-{digest(key + encoder.name)}.safetensors"
+        known = cached(file, lambda: embeddings_of(data.grey(named).to(device), encoder))
+        add(known, named, setting.identity, "identity")
+    if setting.pose and len(named):
+        file = work / f"pose-{digest(key)}.safetensors"
+        angles = cached(file, lambda: pose_of(data.faces[named]))
+        seen = angles.isfinite().all(1)
+        add(angles[seen], named[seen], 3, "pose")
+    return torch.cat(rows)
+
+
+def sources_of(data: Data, target: Expression, setting: Setting) -> Tensor:
+    """Return the places of faces that a target is made of: neutral ones of named people."""
+    wanted = data.labels != int(Expression.NEUTRAL)
+    if target != Expression.NEUTRAL:
+        wanted = ~wanted
+    if (wanted & data.named).any():
+        wanted = wanted & data.named
+    there = wanted.nonzero().flatten().numpy()
+    drawn = np.random.default_rng(setting.seed).permutation(there)[: setting.sources]
+    return torch.from_numpy(drawn)
+
+
+class Lengths:
+    """Tries how far to go, on faces that nothing was fitted on.
+
+    Args:
+        model: its `directions`, `logits` and `constants` are fitted.
+        data: those faces.
+        judge: who knows none of them.
+        encoder: of identity; None tries without.
+    """
+
+    def __init__(
+        self,
+        model: EmotionGANSynthesizer,
+        data: Data,
+        judge: FerJudge,
+        encoder: IdentityEncoder | None,
+        setting: Setting,
+    ) -> None:
+        self.model, self.data, self.judge = model, data, judge
+        self.encoder, self.setting = encoder, setting
+        self.mask = face_mask(model.image_size).to(model.mean.device)
+
+    @torch.inference_mode()
+    def choose(self, row: int) -> dict[str, str]:
+        """Set the length of one expression, and return the figures behind it."""
+        model, setting = self.model, self.setting
+        target = model.expressions[row]
+        column = self.judge.expressions.index(target)
+        chosen = sources_of(self.data, target, setting)
+        source = self.data.grey(chosen).to(self.mask)
+        codes = model.invert(source)
+        drawn = model.draw(codes)
+        start = float(log_odds(model.read(codes))[:, row].mean())
+        real = (self.data.labels == int(target)).nonzero().flatten()
+        real = real[:: max(1, len(real) // REAL)]
+        seen = [self.judge.probabilities(self.data.grey(at).to(source)) for at in real.split(256)]
+        wanted = float(torch.cat(seen)[:, column].mean())
+
+        def make(length: float) -> Tensor:
+            model.steps[row], model.levels[row] = length, start + length
+            asked = torch.full((len(codes),), int(target), device=codes.device)
+            move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
+            return (source + (model.draw(codes + move) - drawn) * self.mask).clamp(0, 1)
+
+        lengths = np.linspace(0, setting.longest, setting.grid + 1)[1:].tolist()
+        probable: list[float] = []
+        for length in lengths:
+            probable.append(float(self.judge.probabilities(make(length))[:, column].mean()))
+            if probable[-1] >= setting.reach * wanted:
+                break
+        limit = "reached" if probable[-1] >= setting.reach * wanted else "no more to gain"
+        place = len(probable) - 1 if limit == "reached" else int(np.argmax(probable))
+        cosine = share = float("nan")
+        if self.encoder is not None:
+            before = embeddings_of(source, self.encoder)
+            while True:
+                alike = (embeddings_of(make(lengths[place]), self.encoder) * before).sum(1)
+                above = alike > self.encoder.threshold + setting.margin
+                cosine, share = float(alike.mean()), float(above.float().mean())
+                if share >= setting.verified or place == 0:
+                    break
+                limit, place = "identity", place - 1
+        hit = self.judge.probabilities(make(lengths[place])).argmax(1) == column
+        return {
+            "": str(target),
+            "sources": str(len(codes)),
+            "length": f"{lengths[place]:.1f}",
+            "ended by": limit,
+            "probability": f"{probable[place]:.2f}",
+            "of real faces": f"{wanted:.2f}",
+            "recognised": f"{float(hit.float().mean()):.2f}",
+            "cosine": f"{cosine:.3f}",
+            "verified": f"{share:.2f}",
+        }
+
+
+def fit(
+    model: EmotionGANSynthesizer,
+    data: Data,
+    judge: FerJudge,
+    encoder: IdentityEncoder | None,
+    setting: Setting,
+    work: Path,
+    key: str,
+) -> None:
+    """Fill in the mean code, the linear model and the directions."""
+    flat = codes_of(model, data.faces).flatten(1)
+    mirrored = codes_of(model, data.faces.flip(3)).flatten(1) if setting.mirror else flat
+    codes = both_ways(flat, mirrored, setting.mirror)
+    covariance = torch.from_numpy(shrunk_covariance(codes.double().numpy()))
+    if model.encoder is not None:
+        model.mean.copy_(codes.mean(0).view_as(model.mean))
+    row = model.row.cpu()[data.labels]
+    known = row >= 0
+    columns = [judge.expressions.index(e) for e in model.expressions]
+    weights = torch.ones(len(row), dtype=torch.float64)
+    if setting.scores:
+        file = work / f"scores-{digest(key + judge.name)}.safetensors"
+        scores = cached(file, lambda: scores_of(data, judge, model.mean.device))[:, columns]
+        weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
+    used = both_ways(known, known, setting.mirror)
+    readout = fit_logistic(
+        codes[used],
+        both_ways(row, row, setting.mirror)[used],
+        both_ways(weights, weights, setting.mirror)[used],
+        setting.strength,
+    )
+    right = readout(flat[known]).argmax(1) == row[known]
+    recall = [float(right[row[known] == r].float().mean()) for r in range(len(columns))]
+    print(
+        f"{int(known.sum())} faces; the linear model's recall of its own, balanced: "
+        f"{np.mean(recall):.3f}"
+    )
+    kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
+    found = expression_directions(readout.weight, covariance, kept, setting.conditional)
+    length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
+    print(
+        "a unit, in standard deviations of codes: "
+        + ", ".join(f"{e} {s:.2f}" for e, s in zip(model.expressions, length.tolist(), strict=True))
+    )
+    model.directions.copy_(found.view_as(model.directions))
+    model.logits.copy_(readout.weight.view_as(model.logits))
+    model.constants.copy_(readout.bias)
+
+
+def held_out_recall(model: EmotionGANSynthesizer, data: Data) -> float:
+    """Return the linear model's balanced accuracy on faces that it was not fitted on."""
+    row = model.row.cpu()[data.labels]
+    readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())
+    right = readout(codes_of(model, data.faces).flatten(1)).argmax(1) == row
+    recall = [right[row == r].float().mean() for r in row[row >= 0].unique()]
+    return float(torch.stack(recall).mean())
+
+
+def main(
+    generator: Annotated[str, typer.Argument(help="Folder, or 'package.module:function'.")],
+    sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
+    half: Annotated[int, typer.Option(min=0, max=1, help="What the judge learned from.")],
+    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")],
+    identity: Annotated[
+        str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
+    ] = "facenet",
+    config: Annotated[Path, typer.Option(help="YAML of settings.")] = CONFIG,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="As identity=4; several.")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder for aligned faces.")] = Path("work"),
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    setting = fill(Setting, read_yaml(config, option or []), str(config))
+    work.mkdir(parents=True, exist_ok=True)
+    on = torch.device(device)
+    the_judge = load_judge(judge).to(on)
+    encoder = None if identity == "none" else create_identity_encoder(identity).to(on)
+    model = load_generator(generator, [str(e) for e in EXPRESSIONS], setting, on)
+    data = gather(work, sets, half, model.image_size)
+    fit(model, data, the_judge, encoder, setting, work, f"{sets} {half} {model.image_size}")
+    held = gather(work, sets, 1 - half, model.image_size)
+    print(
+        f"… of {len(held.labels)} faces that it does not know: {held_out_recall(model, held):.3f}"
+    )
+    lengths = Lengths(model, held, the_judge, encoder, setting)
+    lines = [lengths.choose(row) for row in range(len(model.expressions))]
+    table = Table(title="lengths, chosen on training people that nothing was fitted on")
+    for name in lines[0]:
+        table.add_column(name)
+    for line in lines:
+        table.add_row(*line.values())
+    Console(width=120).print(table)
+    model.save_pretrained(out)
+    print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {model.fingerprint}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
