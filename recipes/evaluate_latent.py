@@ -14,7 +14,10 @@ For synthesizers with `invert` and `draw`, on people whom neither they nor the j
   judge's features of inversions and real faces, as the encoder leaves it and after `--steps` of
   optimisation, all without background, as the generator draws them;
 * what is seen in the face that the generator draws, pasted over the source, beside the source with
-  the change added. The drawn face is the inversion plus the unclamped change.
+  the change added. The drawn face is the inversion plus the unclamped change;
+* for synthesizers with `swap`, faces drawn with the identity code of one person and the expression
+  code of another: whom of the two the identity encoder finds nearer, and whose expression the judge
+  sees, in the drawn face and in its change added to the first one's.
 """
 
 from __future__ import annotations
@@ -209,6 +212,48 @@ def measure_plain(
 
 
 @torch.no_grad()
+def measure_swap(
+    model: Any, judge: FerJudge, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
+) -> Figures:
+    """Measure faces with the identity code of each face and the expression code of another's."""
+    people, shown = np.array(data.people), data.expressions
+    random = np.random.default_rng(0)
+    free = (people[:, None] != people) & (shown[:, None] != shown).numpy()
+    at = np.flatnonzero(free.any(1))
+    other = np.array([random.choice(np.flatnonzero(free[i])) for i in at])
+    grey = luminance(data.faces.float() / 255)
+    parts = [torch.from_numpy(i).split(32) for i in (at, other)]
+    drawn = torch.cat([model.swap(grey[i], grey[j]) for i, j in zip(*parts, strict=True)])
+    own = torch.cat([model.draw(model.invert(part)) for part in grey[at].split(32)])
+    hidden = hide_background(grey)
+    real = embed(encoder, _bytes(hidden))
+    column = {int(e): i for i, e in enumerate(judge.expressions)}
+    asked = np.array([column.get(int(e), -1) for e in shown])
+    found: Figures = {}
+    made = {
+        "drawn": drawn,
+        "change added": hidden[at] + drawn - own,
+        "own codes, drawn": own,
+    }
+    for name, faces in made.items():
+        pixels = _bytes(faces.clamp(0, 1))
+        who, seen = embed(encoder, pixels), judged(judge, pixels).argmax(1).numpy()
+        nearer = ((who * real[at]).sum(1) > (who * real[other]).sum(1)).numpy()
+        for what, values in (
+            ("nearer to the first person", nearer),
+            ("seen: the second's expression", seen == asked[other]),
+            ("seen: the first's expression", seen == asked[at]),
+        ):
+            estimate = bootstrap.estimate(values, people[at].tolist())
+            found.setdefault(what, {})[name] = estimate
+    return found
+
+
+def _bytes(grey: Tensor) -> Tensor:
+    return (grey * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
+
+
+@torch.no_grad()
 def draw_sheets(model: Any, maker: Maker, data: FaceSet, file: Path, count: int = 10) -> None:
     """Write a sheet of people by source, inversion and expression, and one of intensities."""
     at = data.of(Expression.NEUTRAL)[:count]
@@ -288,6 +333,8 @@ def main(
         parts["change added, and drawn"] = measure_plain(
             maker, the_judge, encoder, spread["cosine, threshold"], found, bootstrap
         )
+        if hasattr(model, "swap"):
+            parts["codes of two people"] = measure_swap(model, the_judge, encoder, found, bootstrap)
         console.print(
             f"{model.fingerprint} on {found.name} ({split}): {len(found)} faces of "
             f"{len(set(found.people))} people; judge {the_judge.name}, features of the same; "

@@ -102,6 +102,19 @@ class DecoupledSynthesizer(Synthesizer):
         """Return the (B, L, W) codes of the generator's layers for (B, 1, S, S) faces in [0, 1]."""
         return self.net.codes(*self.net.encode(grey))
 
+    def swap(self, who: Tensor, shown: Tensor) -> Tensor:
+        """Return faces drawn with the identity code of some and the expression code of others.
+
+        Args:
+            who, shown: (B, 1, S, S) float in [0, 1], aligned.
+
+        Returns:
+            (B, 1, S, S) float, about in [0, 1].
+        """
+        identity, _ = self.net.encode(who)
+        _, expression = self.net.encode(shown)
+        return self.draw(self.net.codes(identity, expression))
+
     def draw(self, codes: Tensor) -> Tensor:
         """Return the (B, 1, S, S) faces, about in [0, 1], that the generator draws of codes."""
         return self.net.generator.synthesis(codes)
