@@ -216,7 +216,7 @@ def measure_swap(
     model: Any, judge: FerJudge, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
 ) -> Figures:
     """Measure faces with the identity code of each face and the expression code of another's."""
-    people, shown = np.array(data.people), data.expressions
+    people, shown = np.array(data.people), data.labels
     random = np.random.default_rng(0)
     free = (people[:, None] != people) & (shown[:, None] != shown).numpy()
     at = np.flatnonzero(free.any(1))
