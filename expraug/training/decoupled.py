@@ -54,7 +54,10 @@ class Options:
             expression code of somebody else.
         identity, margin, identity_every: of the triplet of what is drawn with the expression code
             of somebody else; steps between two.
-        adversarial: of each of both kinds.
+        adversarial: of what is drawn with the expression code of somebody else, and of what is
+            changed.
+        decoupling: False for an autoencoder of the same nets, to compare with: single faces are
+            drawn from their own codes, and `reconstruction` is the only loss.
         lr: at first.
         discriminator_lr: likewise.
         ema: decay of the moving average, which is what is kept.
@@ -73,6 +76,7 @@ class Options:
     margin: float = 0.2
     identity_every: int = 4
     adversarial: float = 0.1
+    decoupling: bool = True
     lr: float = 5e-4
     discriminator_lr: float = 2e-4
     ema: float = 0.998
@@ -127,6 +131,8 @@ class Trainer(AdversarialTrainer):
     def step(self, batch: Batch) -> dict[str, float]:
         """Take one step of the discriminator and one of the rest; return the losses."""
         o, net = self.options, self.net
+        if not o.decoupling:
+            return self._autoencode(torch.cat([batch.source, batch.real]))
         sources, pairs = len(batch.source), len(batch.target)
         with self.autocast:
             seen = torch.cat([batch.source, batch.target, batch.real])
@@ -161,6 +167,14 @@ class Trainer(AdversarialTrainer):
                 )
         self.update_made(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | judged).items()}
+
+    def _autoencode(self, faces: Tensor) -> dict[str, float]:
+        with self.autocast:
+            again = self._draw(self.net.codes(*self.net.encode(faces)))
+            wanted = hide_background(faces)
+            loss = self.options.reconstruction * _difference(again, wanted)
+        self.update_made(loss)
+        return {"reconstruction": float(loss.detach())}
 
     def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
         found = self.feedback(drawn)[:, 0]
