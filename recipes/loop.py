@@ -60,18 +60,24 @@ def run(
         sums.clear()
         torch.save(trainer.state_dict(), work / "state.part")
         (work / "state.part").replace(checkpoint)
-        if late:
+        if late and done < steps:
             print(f"stopped after {minutes:g} minutes; the same command goes on")
             return
 
 
 def append_line(file: Path, line: dict[str, Any]) -> None:
-    """Append a line to a CSV, under the columns of its first line."""
-    new = not file.is_file()
-    # a run that goes on tells its losses in another order, or lacks one that is taken seldom
-    columns = list(line) if new else file.read_text().splitlines()[0].split(",")
-    with file.open("a", newline="") as out:
-        writer = csv.DictWriter(out, columns, extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        writer.writerow(line)
+    """Append a line to a CSV, which gets the columns that it lacks."""
+    columns, lines = [], []
+    if file.is_file():
+        with file.open(newline="") as known:
+            reader = csv.DictReader(known)
+            columns, lines = list(reader.fieldnames or []), list(reader)
+    # a run that goes on tells its losses in another order, lacks one that is taken seldom, and has
+    # others only from some step on
+    columns += [name for name in line if name not in columns]
+    part = file.with_suffix(".part")
+    with part.open("w", newline="") as out:
+        writer = csv.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows([*lines, line])
+    part.replace(file)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "recipes"))
@@ -27,3 +28,25 @@ def run_recipe() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make_pairs.py` writes, of people who are trained on."""
+    from paired_faces import write_pairs
+
+    file = tmp_path_factory.mktemp("pairs") / "pairs.parquet"
+    write_pairs(faces, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny judge of the seven expressions of FER2013 that has learned nothing."""
+    from expraug import Expression
+    from expraug.evaluate.judge import FerJudge
+
+    folder = tmp_path_factory.mktemp("judge")
+    torch.manual_seed(0)
+    FerJudge([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
+    return folder
