@@ -23,7 +23,7 @@ from train_judge import prepared
 from expraug.datasets import person_split
 from expraug.expressions import Expression
 from expraug.faces.paste import luminance
-from expraug.training.unet_cgan import Batch
+from expraug.training.batch import Batch
 
 
 @dataclass
