@@ -32,6 +32,9 @@ from expraug.evaluate.judge import load_judge, see, standardise
 from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.training.generator import Options, Trainer
 
+HELD_OUT = 32
+"""Faces that are not trained on, to watch the training by: two rows of a sheet."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -133,7 +136,11 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(setting.seed)
     faces = real_faces(work, sets, half, setting.size).to(on)
-    held, faces = faces[:32], faces[32:]
+    held, faces = faces[:HELD_OUT], faces[HELD_OUT:]
+    if not len(faces):
+        raise ValueError(
+            f"{len(held)} faces in {sets}, of which {HELD_OUT} are held out: give larger sets"
+        )
     generator = StyleGenerator(setting.size, setting.channels, setting.width)
     encoder = CodeEncoder(setting.size, generator.layers, setting.width, setting.encoder_channels)
     net = load_judge(judge).to(on) if judge is not None else None
