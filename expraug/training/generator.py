@@ -72,7 +72,9 @@ def growth(progress: float, sides: list[int], options: Options) -> tuple[int, fl
     stage = min(int(progress / options.growing), last) if options.growing else last
     share = options.growing if stage < last else 1 - options.growing * last
     inside = (progress - stage * options.growing) / share
-    return sides[stage], 1.0 if not stage else min(1.0, inside / options.fading)
+    if not stage or inside >= options.fading:
+        return sides[stage], 1.0
+    return sides[stage], max(0.0, inside / options.fading)  # a stage may begin a rounding early
 
 
 class Trainer(AdversarialTrainer):
@@ -86,6 +88,9 @@ class Trainer(AdversarialTrainer):
         expression: (B, 1, S, S) grey faces in [0, 1] to logits, differentiable; None for no such
             loss.
         device: where all of it is.
+
+    Raises:
+        ValueError: growing takes all steps, so that none is left for the full size.
     """
 
     def __init__(
@@ -111,6 +116,12 @@ class Trainer(AdversarialTrainer):
         )
         self.options, self.steps, self.expression = options, steps, expression
         self.sides = [s for s in generator.sides if s >= FIRST] or [generator.image_size]
+        below = len(self.sides) - 1
+        if options.growing * below >= 1:
+            raise ValueError(
+                f"growing={options.growing:g} of the steps for each of {below} sides below "
+                f"{self.sides[-1]} pixels leaves none for the last: it must be less than 1/{below}"
+            )
         self.generator, self.encoder = generator, encoder
         self._draw = torch.compile(generator.synthesis) if options.compile else generator.synthesis
 
