@@ -159,7 +159,8 @@ class Trainer(AdversarialTrainer):
             }
             losses |= self._adversarial(batch, swapped, made)
             losses |= self._expression(batch, swapped, made)
-            if self.identity is not None and self.step_count % o.identity_every == 0:
+            due = self.step_count % o.identity_every == 0
+            if self.identity is not None and o.identity and due:
                 anchor = self.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
                 negative = batch.embedding[batch.other]
                 losses["identity"] = o.identity * identity_triplet(
