@@ -104,14 +104,14 @@ class StyleGenerator(nn.Module):
         """
         x = self.first.expand(len(codes), -1, -1, -1)
         x = self.styled[0](x, codes[:, 0])
-        image = self.grey[0](x).float()
+        image = self.grey[0](x).to(codes.dtype)  # autocast is for the features alone
         last = size or self.image_size
         for number, side in enumerate(self.sides[1:], 1):
             if side > last:
                 break
             x = self.styled[2 * number - 1](_enlarge(x), codes[:, 2 * number - 1])
             x = self.styled[2 * number](x, codes[:, 2 * number])
-            detail = self.grey[number](x).float()
+            detail = self.grey[number](x).to(codes.dtype)
             image = _enlarge(image) + (fade if side == last else 1.0) * detail
         return 0.5 + 0.5 * image
 
@@ -156,7 +156,7 @@ class CodeEncoder(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         x = self.blocks(F.pixel_unshuffle(2 * faces - 1, 2)).flatten(1)
-        return self.last(x).view(-1, self.layers, self.width).float()
+        return self.last(x).view(-1, self.layers, self.width).to(faces.dtype)
 
 
 class _Styled(nn.Module):

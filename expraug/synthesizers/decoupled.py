@@ -34,12 +34,15 @@ class DecoupledSynthesizer(Synthesizer):
 
     Args:
         expressions: that it can be asked for, in the order of its categories.
-        image_size: side of the aligned faces, in pixels; 4 times a power of 2, from 64.
+        image_size: side of the aligned faces, in pixels; 4 times a power of 2, from 32.
         channels, width: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
         identity, expression: lengths of the two codes.
         plain: show what is drawn with the other expression code, instead of the change; to
             evaluate with.
+
+    Raises:
+        ValueError: another size, or channels that do not fit it.
     """
 
     row: Tensor
@@ -65,6 +68,8 @@ class DecoupledSynthesizer(Synthesizer):
             expression=expression,
             plain=plain,
         )
+        if image_size < 32:
+            raise ValueError(f"image_size must be 32 or more, for a ResNet50, not {image_size}")
         self.expressions = tuple(map(Expression.parse, expressions))
         self.image_size, self.plain = image_size, plain
         self.net = DecoupledNet(
@@ -89,7 +94,7 @@ class DecoupledSynthesizer(Synthesizer):
         own, other = (torch.cat(d) for d in zip(*drawn, strict=True))
         if self.plain:
             return other.expand_as(faces).clamp(0, 1)
-        return (faces + other - own).clamp_(0, 1)
+        return (faces + (other - own)).clamp_(0, 1)
 
     def _draw(self, grey: Tensor, row: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         who, shown = self.net.encode(grey)
@@ -157,17 +162,17 @@ class DecoupledNet(nn.Module):
             (B, identity), of mean 0 and variance 1, and (B, expression), in [-1, 1].
         """
         features = self.resnet(2 * hide_background(grey) - 1).flatten(1)
-        who, shown = self.parts(features).float().split(self.lengths, 1)
+        who, shown = self.parts(features).to(grey.dtype).split(self.lengths, 1)
         return self.norm(who), shown.tanh()
 
     def wanted(self, row: Tensor) -> Tensor:
         """Return the (B, expression) codes of (B,) categories."""
-        return self.categories[row].float().tanh()
+        return self.categories[row].tanh()
 
     def codes(self, who: Tensor, shown: Tensor) -> Tensor:
         """Return (B, L, W), the generator's codes for a code of identity and one of expression."""
-        found = self.mapping(torch.cat([who, shown], 1)).float()
-        return found.view(len(who), self.generator.layers, -1)
+        found = self.mapping(torch.cat([who, shown], 1)).to(who.dtype)
+        return found.view(len(who), self.generator.layers, self.generator.width)
 
 
 def resnet50(width: int) -> nn.Sequential:
