@@ -1,0 +1,96 @@
+"""Trainers, and what they are given, small enough to step in milliseconds."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.synthesizers.decoupled import DecoupledNet
+from expraug.synthesizers.unet_cgan import UNet
+from expraug.training import decoupled as of_decoupled
+from expraug.training import generator as of_generator
+from expraug.training import unet_cgan as of_unet_cgan
+from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.batch import Batch
+
+PAIRS, UNPAIRED, SIZE, CATEGORIES = 4, 2, 32, 3
+CPU = torch.device("cpu")
+
+
+def coarse(faces: Tensor) -> Tensor:
+    """A stand-in for an identity encoder: a coarse picture."""
+    picture = F.adaptive_avg_pool2d(faces.mean(1, keepdim=True), 4).flatten(1)
+    return F.normalize(picture - picture.mean(1, keepdim=True))
+
+
+def batch(seed: int = 0) -> Batch:
+    """Blurred noise; the targets are brighter below, the more so the higher their category."""
+    generator = torch.Generator().manual_seed(seed)
+    count = PAIRS + UNPAIRED
+    coarse_noise = torch.rand(2 * count, 1, 6, 6, generator=generator)
+    faces = F.interpolate(coarse_noise, (SIZE, SIZE), mode="bilinear") * 0.5 + 0.2
+    source, real = faces.split(count)
+    category = torch.arange(count) % CATEGORIES
+    brighter = torch.zeros(PAIRS, 1, SIZE, SIZE)
+    brighter[:, :, SIZE // 2 :] = 0.1 * (1 + category[:PAIRS].view(-1, 1, 1, 1))
+    return Batch(
+        source=source,
+        category=category,
+        target=source[:PAIRS] + brighter,
+        embedding=coarse(source),
+        other=torch.tensor([1, 2, 3, 0, 5, 4]),
+        real=real,
+        real_category=category.flip(0),
+        known=torch.ones(len(category), dtype=torch.bool),
+    )
+
+
+def unet_cgan(steps: int = 20, **options: Any) -> of_unet_cgan.Trainer:
+    """The trainer of `unet_cgan`."""
+    torch.manual_seed(0)
+    setting = of_unet_cgan.Options(**{"amp": False, "lr": 3e-3, **options})
+    net = UNet(CATEGORIES, 8)
+    return of_unet_cgan.Trainer(net, CATEGORIES, setting, steps, coarse, None, CPU)
+
+
+def generator(steps: int = 20, **options: Any) -> of_generator.Trainer:
+    """The trainer of the generator, which grows from 16 to 32 pixels."""
+    torch.manual_seed(0)
+    setting = of_generator.Options(**{"amp": False, "lr": 3e-3, **options})
+    channels = (16, 16, 16, 8)
+    made = StyleGenerator(SIZE, channels, width=12)
+    encoder = CodeEncoder(SIZE, made.layers, 12, channels=(8, 16, 16))
+    return of_generator.Trainer(made, encoder, channels, setting, steps, None, CPU)
+
+
+def decoupled(steps: int = 20, **options: Any) -> of_decoupled.Trainer:
+    """The trainer of `decoupled`."""
+    torch.manual_seed(0)
+    setting = of_decoupled.Options(**{"amp": False, "lr": 3e-3, **options})
+    net = DecoupledNet(CATEGORIES, SIZE, (16, 16, 16, 8), 12, 4, identity=16, expression=4)
+    return of_decoupled.Trainer(net, CATEGORIES, setting, steps, coarse, None, CPU)
+
+
+TRAINERS = {"unet_cgan": unet_cgan, "generator": generator, "decoupled": decoupled}
+
+
+def step(trainer: AdversarialTrainer, seed: int) -> dict[str, float]:
+    """Take a step, with the draws and the faces of a seed."""
+    torch.manual_seed(seed)
+    given = batch(seed)
+    if isinstance(trainer, of_generator.Trainer):
+        return trainer.step(given.real)
+    assert isinstance(trainer, of_decoupled.Trainer | of_unet_cgan.Trainer)
+    return trainer.step(given)
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    """A copy of the parameters of a net."""
+    return [w.detach().clone() for w in net.parameters()]
+
+
+def same(one: list[Tensor], two: list[Tensor]) -> bool:
+    """Whether two lists of tensors are the same to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
