@@ -77,7 +77,7 @@ class GrownDiscriminator(nn.Module):
             if number == stage and fade < 1:
                 x = torch.lerp(self.grey[stage - 1](F.avg_pool2d(faces, 2)).to(x), x, fade)
         # how much the batch varies, so that a generator that draws one face is found out
-        spread = x.float().std(0).mean().to(x).expand(len(x), 1, *x.shape[2:])
+        spread = x.to(faces.dtype).std(0).mean().to(x).expand(len(x), 1, *x.shape[2:])
         x = self.last(torch.cat([F.leaky_relu(x, 0.2), spread], 1))
         return self.real(F.leaky_relu(x, 0.2).sum((2, 3)))[:, 0]
 
