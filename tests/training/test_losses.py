@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from expraug.training.losses import (
     discriminator_hinge,
+    edge_l1,
     generator_hinge,
     identity_triplet,
     masked_l1,
@@ -40,6 +41,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
     change = torch.arange(32, dtype=torch.float64).view(2, 1, 4, 4)
     change = (change * 7 % 11 + 0.1 * change).requires_grad_()  # no neighbours are alike
     assert torch.autograd.gradcheck(total_variation, (change,))
+    still = torch.rand(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda c, s: edge_l1(s + c, s), (change, still))
     found = torch.rand(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     mask = torch.rand(1, 4, 4, dtype=torch.float64)
     wanted = (found + away_from_zero(2, 1, 4, 4)).detach().requires_grad_()
@@ -114,3 +117,12 @@ def test_what_the_mask_hides_does_not_count(seed: int) -> None:
     assert loss == pytest.approx(float((found - wanted)[:, :, 2:6, 1:7].abs().mean()), rel=1e-5)
     assert torch.equal(masked_l1(torch.where(mask > 0, found, noise), wanted, mask), loss)
     assert masked_l1(found, wanted, mask / 2) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_edges_by_hand() -> None:
+    step = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])[None, None]
+    flat = torch.full((1, 1, 2, 3), 0.4)
+    assert edge_l1(step, flat) == pytest.approx(0.5)  # one of two differences across, none down
+    assert edge_l1(step + 0.3, step) == pytest.approx(0, abs=1e-6), "light is no edge"
+    assert edge_l1(step, 2 * step) == pytest.approx(0.5)
+    assert edge_l1(step, step.flip(3)) == pytest.approx(1.0), "an edge in the wrong place counts"
