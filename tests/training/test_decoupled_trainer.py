@@ -1,0 +1,180 @@
+"""Training of `decoupled`, on a net that steps in milliseconds."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse, same, weights
+from tiny_trainers import decoupled as trainer
+from torch import Tensor
+
+from expraug.latent.generator import hide_background
+from expraug.training.batch import LOW
+from expraug.training.decoupled import Options, Trainer
+
+COUNT = PAIRS + UNPAIRED
+LOSSES = {
+    *("reconstruction", "pair", "change", "smooth", "feedback", "invariance"),
+    *("expression", "adversarial", "identity"),
+}
+
+
+def bright_below(faces: Tensor) -> Tensor:
+    """A stand-in for a FER net: how much brighter a face is below than above."""
+    difference = faces[:, :, SIZE // 2 :].mean((1, 2, 3)) - faces[:, :, : SIZE // 2].mean((1, 2, 3))
+    return difference[:, None] * torch.tensor([1.0, 2.0, 3.0])
+
+
+def sighted(**options: float) -> Trainer:
+    learner = trainer(**options)
+    learner.expression = bright_below
+    return learner
+
+
+def test_every_loss_is_told_and_finite() -> None:
+    found = sighted().step(batch())
+    assert set(found) == LOSSES | {"discriminator"}
+    assert torch.tensor(list(found.values())).isfinite().all()
+    assert all(found[name] > 0 for name in LOSSES - {"adversarial"})
+
+
+# a schedule goes on whose optimizer has nothing to do
+idle = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+
+
+@idle
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_each_loss_can_be_switched_off(name: str) -> None:
+    usual, without = sighted().step(batch()), sighted(**{name: 0.0}).step(batch())
+    assert not without.get(name)
+    for other, value in usual.items():
+        if other not in (name, "discriminator"):
+            assert without[other] == pytest.approx(value, rel=1e-4, abs=1e-6), other
+    assert ("discriminator" in without) == (name != "adversarial")
+
+
+def test_the_gradient_reaches_every_parameter() -> None:
+    learner = sighted()
+    learner.step(batch())
+    for name, weight in learner.made.named_parameters():
+        if "generator.dense" in name:  # what random draws become codes by: no part of this
+            assert weight.grad is None, name
+            continue
+        assert weight.grad is not None, name
+        assert weight.grad.any(), name
+    assert learner.net.categories.grad is not None
+    assert learner.net.categories.grad.any(1).all(), "each category was asked for"
+    assert all(w.isfinite().all() for w in weights(learner.made))
+
+
+def test_faces_pairs_and_targets_come_nearer() -> None:
+    learner, data = trainer(steps=50, lr=2e-3), batch()
+    told = [learner.step(data) for _ in range(25)]
+    for name in ("reconstruction", "pair", "change"):
+        assert told[-1][name] < 0.8 * told[0][name], name
+
+
+def test_the_codes_of_a_persons_identity_come_nearer() -> None:
+    found = []
+    for weight in (0.0, 10.0):
+        learner, data = trainer(steps=60, lr=2e-3, invariance=weight, identity=0.0), batch()
+        for _ in range(12):
+            learner.step(data)
+        with torch.no_grad():
+            who, _ = learner.net.encode(torch.cat([data.source[:PAIRS], data.target]))
+        one, other = who.split(PAIRS)
+        found.append(float(F.cosine_similarity(one, other).mean()))
+    without, with_it = found
+    assert 1 - with_it < 0.7 * (1 - without)
+
+
+def test_losses_of_the_first_step_by_hand() -> None:
+    learner, data = trainer(), batch()
+    net = trainer().net  # the same at first
+    with torch.no_grad():
+        who, shown = net.encode(torch.cat([data.source, data.target, data.real]))
+        one, own = who[:COUNT], shown[:COUNT]
+        other, partner = who[COUNT : COUNT + PAIRS], shown[COUNT : COUNT + PAIRS]
+        again = net.generator.synthesis(net.codes(one, own))
+        paired = net.generator.synthesis(net.codes(one[:PAIRS], partner))
+        changed = net.generator.synthesis(net.codes(one, net.wanted(data.category)))
+        made = (data.source + (changed - again) * learner.mask).clamp(0, 1)
+    found = learner.step(data)
+    drawings = {"reconstruction": (again, data.source), "pair": (paired, data.target)}
+    for name, (drawn, real) in drawings.items():
+        away = drawn - hide_background(real)
+        edges = sum(away.diff(dim=d).abs().mean() for d in (2, 3))
+        assert found[name] == pytest.approx(10 * float(away.abs().mean() + edges), rel=1e-4), name
+    away = ((made[:PAIRS] - data.target).abs() * learner.mask).mean() / learner.mask.mean()
+    assert found["change"] == pytest.approx(30 * float(away), rel=1e-4)
+    alike = F.cosine_similarity(one[:PAIRS], other)
+    assert found["invariance"] == pytest.approx(0.3 * float((1 - alike).mean()), rel=1e-3)
+
+
+def test_the_identity_encoder_sees_swapped_faces_as_seldom_as_asked() -> None:
+    learner, data, calls = trainer(identity_every=3), batch(), []
+
+    def counting(faces: Tensor) -> Tensor:
+        calls.append(tuple(faces.shape))
+        assert 0 <= faces.min() <= faces.max() <= 1
+        assert torch.equal(faces[:, 0], faces[:, 2])
+        return coarse(faces)
+
+    learner.identity = counting
+    told = ["identity" in learner.step(data) for _ in range(4)]
+    assert told == [True, False, False, True]
+    assert calls == [(COUNT, 3, SIZE, SIZE)] * 2
+    learner.options = replace(learner.options, identity=0.0, identity_every=1)
+    learner.step(data)
+    assert len(calls) == 2
+    learner.identity = None
+    learner.options = Options(amp=False, identity_every=1)
+    assert "identity" not in learner.step(data)
+
+
+def test_the_net_is_not_told_of_expressions_that_the_judge_does_not_know() -> None:
+    learner, data = trainer(), batch()
+    seen: list[Tensor] = []
+
+    def knows_two(faces: Tensor) -> Tensor:
+        seen.append(faces.detach())
+        return bright_below(faces) + torch.tensor([0.0, 0.0, -torch.inf])
+
+    learner.expression = knows_two
+    found = learner.step(data)
+    asked = torch.cat([data.category, data.real_category])  # of what is changed, and of the swapped
+    known = asked < 2
+    assert seen[0].shape == (2 * COUNT, 1, SIZE, SIZE)
+    wanted = F.cross_entropy(knows_two(seen[0])[known], asked[known])
+    assert found["expression"] == pytest.approx(Options().expression * float(wanted), rel=1e-4)
+    data.category[:] = 2
+    data.real_category[:] = 2
+    assert "expression" not in learner.step(data)
+    assert all(w.isfinite().all() for w in weights(learner.net))
+
+
+def test_the_discriminator_compares_what_single_faces_show() -> None:
+    learner, data = trainer(), batch()
+    data.known[0] = False
+    seen: list[tuple[Tensor, Tensor]] = []
+    learner.judges.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
+    learner.step(data)
+    (judged, categories), (made, asked) = seen
+    assert judged.shape == (3 * COUNT - 1, 1, LOW, LOW)
+    assert made.shape == (2 * COUNT - 1, 1, LOW, LOW)
+    expected = torch.cat([data.real_category, data.category[1:]])
+    assert torch.equal(asked, expected)
+    assert torch.equal(categories, torch.cat([data.real_category, expected]))
+    corner = judged[..., 0, 0]
+    assert torch.allclose(corner[:COUNT], torch.tensor(0.5)), "real faces without background"
+    assert torch.allclose(corner[2 * COUNT :], torch.tensor(0.5)), "changed ones likewise"
+    assert torch.allclose(judged[COUNT:], made, atol=1e-6)
+
+
+@idle
+def test_without_adversarial_loss_the_discriminator_stands_still() -> None:
+    learner = trainer(adversarial=0.0)
+    before = weights(learner.judges)
+    learner.step(batch())
+    assert same(before, weights(learner.judges))
