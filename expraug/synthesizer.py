@@ -118,7 +118,8 @@ class Synthesizer(nn.Module):
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         for key, tensor in sorted(self.state_dict().items()):
             digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            values = tensor.detach().cpu().reshape(-1)  # a number alone has no bytes to view
+            digest.update(values.view(torch.uint8).numpy().tobytes())
         return f"{self.name}-{self.version}-{digest.hexdigest()[:16]}"
 
     def save_pretrained(self, folder: str | Path) -> None:
