@@ -178,3 +178,24 @@ def test_without_adversarial_loss_the_discriminator_stands_still() -> None:
     before = weights(learner.judges)
     learner.step(batch())
     assert same(before, weights(learner.judges))
+
+
+@idle
+def test_an_autoencoder_of_the_same_nets_learns_to_draw_faces_alone() -> None:
+    learner, data, calls = trainer(steps=40, decoupling=False), batch(), []
+    learner.expression = learner.identity = lambda faces: calls.append(faces) or coarse(faces)
+    before = [w.detach().clone() for w in (learner.net.categories, *learner.judges.parameters())]
+    told = [learner.step(data) for _ in range(15)]
+    assert all(set(losses) == {"reconstruction"} for losses in told)
+    assert told[-1]["reconstruction"] < 0.8 * told[0]["reconstruction"]
+    assert not calls
+    assert same(before, [learner.net.categories.detach(), *weights(learner.judges)])
+    # in the first step it is the same loss as ever, of single faces too
+    with torch.no_grad():
+        faces = torch.cat([data.source, data.real])
+        net = trainer().net
+        away = net.generator.synthesis(net.codes(*net.encode(faces))) - hide_background(faces)
+    edges = sum(away.diff(dim=d).abs().mean() for d in (2, 3))
+    assert told[0]["reconstruction"] == pytest.approx(
+        10 * float(away.abs().mean() + edges), rel=1e-4
+    )

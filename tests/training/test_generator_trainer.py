@@ -108,15 +108,20 @@ def test_what_is_not_there_yet_does_not_learn() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, learned(), strict=True))
 
 
-def test_the_discriminator_sees_both_halves_and_real_faces_at_the_side_and_fade() -> None:
-    learner, seen = trainer(steps=10, growing=0.5, fading=1.0), []
+@pytest.mark.parametrize(("draws", "random"), [(0.0, 2), (0.25, 2), (0.5, 3), (1.0, 6)])
+def test_the_discriminator_sees_draws_reconstructions_and_real_faces(
+    draws: float, random: int
+) -> None:
+    learner, seen = trainer(steps=10, growing=0.5, fading=1.0, draws=draws), []
     learner.judges.register_forward_pre_hook(lambda _, x: seen.append((x[0].shape, x[1])))
-    for step in range(7):
+    for step in (0, 5, 7):
+        learner.step_count = step
         learner.step(batch(step).real)
-    for step, ((judged, fade), (made, again)) in enumerate(zip(seen[::2], seen[1::2], strict=True)):
+    steps = zip((0, 5, 7), seen[::2], seen[1::2], strict=True)
+    for step, (judged, fade), (made, again) in steps:
         side, expected = (16, 1.0) if step < 5 else (32, (step - 5) / 5)
-        assert judged == (18, 1, side, side)
-        assert made == (12, 1, side, side)
+        assert judged == (random + 6 + 6, 1, side, side)
+        assert made == (random + 6, 1, side, side)
         assert fade == again == pytest.approx(expected)
 
 
