@@ -3,7 +3,8 @@
 Style-based (Karras et al. 2019) and grown progressively (Karras et al. 2018): each layer's features
 are normalised and then scaled and shifted by the layer's own code. What we chose otherwise: groups
 of channels are normalised instead of single ones; each resolution adds its detail to the enlarged
-image of the one below (Karras et al. 2020); and there is no noise, so that a code is one face.
+image of the one below (Karras et al. 2020); codes also lay maps over the small features, which
+makes faces easier to invert (Kim et al. 2021); and there is no noise, so that a code is one face.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from expraug.faces.paste import face_mask
 
 SMALLEST = 4
 """Side of the first features, in pixels."""
+_MAPPED = 16  # largest side of features that codes lay maps over
+_MAPS = 8
 
 
 class FaceGenerator(Protocol):
@@ -76,9 +79,9 @@ class StyleGenerator(nn.Module):
             dense += [nn.Linear(width, width), nn.LeakyReLU(0.2)]
         self.dense = nn.Sequential(*dense, nn.Linear(width, width))
         self.first = nn.Parameter(torch.randn(1, channels[0], SMALLEST, SMALLEST))
-        styled = [_Styled(channels[0], channels[0], width)]
-        for coarse, fine in pairwise(channels):
-            styled += [_Styled(coarse, fine, width), _Styled(fine, fine, width)]
+        styled = [_Styled(channels[0], channels[0], width, SMALLEST)]
+        for side, (coarse, fine) in zip(sides[1:], pairwise(channels), strict=True):
+            styled += [_Styled(coarse, fine, width, side), _Styled(fine, fine, width, side)]
         self.styled = nn.ModuleList(styled)
         grey = [nn.Conv2d(c, 1, 1) for c in channels]
         self.grey = nn.ModuleList(grey)
@@ -160,19 +163,25 @@ class CodeEncoder(nn.Module):
 
 
 class _Styled(nn.Module):
-    """A convolution whose normalised output a code scales and shifts."""
+    """A convolution whose normalised output a code scales and shifts; on small features, where
+    what goes where is decided, by maps of its own besides."""
 
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, side: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(8, outputs, affine=False)
         self.style = nn.Linear(width, 2 * outputs)
         nn.init.normal_(self.style.weight, std=width**-0.5)
+        self.maps = nn.Linear(width, _MAPS * side * side) if side <= _MAPPED else None
+        self.spread = nn.Conv2d(_MAPS, outputs, 1, bias=False) if side <= _MAPPED else None
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         x = self.norm(self.convolution(x))
         scale, shift = self.style(code)[:, :, None, None].chunk(2, 1)
-        return F.leaky_relu(torch.addcmul(shift, x, 1 + scale), 0.2)
+        x = torch.addcmul(shift, x, 1 + scale)
+        if self.maps is not None and self.spread is not None:
+            x = x + self.spread(self.maps(code).view(-1, _MAPS, *x.shape[2:]))
+        return F.leaky_relu(x, 0.2)
 
 
 def hide_background(faces: Tensor) -> Tensor:

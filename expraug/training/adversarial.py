@@ -48,6 +48,7 @@ class AdversarialTrainer:
     def update_judges(self, loss: Tensor) -> None:
         """Take a step of the discriminators."""
         self._update(1, loss)
+        torch.clear_autocast_cache()  # it holds their parameters as they were before
 
     def update_made(self, loss: Tensor) -> None:
         """Take a step of what makes faces, which ends the step of training."""
