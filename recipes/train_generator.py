@@ -36,6 +36,10 @@ HELD_OUT = 32
 """Faces that are not trained on, to watch the training by: two rows of a sheet."""
 
 
+MAPPED = 4000
+"""Faces, at most, whose codes random draws are to be like."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the YAML file says.
@@ -102,6 +106,15 @@ def read_generator(folder: Path) -> StyleGenerator:
     return generator
 
 
+@torch.no_grad()
+def fit_mapping(nets: nn.ModuleDict, faces: Tensor) -> None:
+    """Fit what random draws become codes by, to the codes of (N, 1, S, S) uint8 faces."""
+    generator, encoder = nets["generator"], nets["encoder"]
+    assert isinstance(generator, StyleGenerator)
+    codes = [encoder(hide_background(part.float() / 255)) for part in faces.split(256)]
+    generator.fit_mapping(torch.cat(codes))
+
+
 @torch.inference_mode()
 def draw_sheet(nets: nn.ModuleDict, held: Tensor, sheet: Path) -> float:
     """Write a sheet of real faces, reconstructions and random draws; return the mean L1."""
@@ -163,6 +176,7 @@ def main(
         return trainer.step(torch.where(mirror, batch.flip(3), batch))
 
     def report(done: int) -> dict[str, float]:
+        fit_mapping(nets, faces[:MAPPED])
         save(out, nets, setting)
         return {"held l1": draw_sheet(nets, held, work / f"step-{done:06d}.png")}
 

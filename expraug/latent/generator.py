@@ -4,7 +4,8 @@ Style-based (Karras et al. 2019) and grown progressively (Karras et al. 2018): e
 are normalised and then scaled and shifted by the layer's own code. What we chose otherwise: groups
 of channels are normalised instead of single ones; each resolution adds its detail to the enlarged
 image of the one below (Karras et al. 2020); codes also lay maps over the small features, which
-makes faces easier to invert (Kim et al. 2021); and there is no noise, so that a code is one face.
+makes faces easier to invert (Kim et al. 2021); there is no noise, so that a code is one face; and
+what maps random draws to codes is a normal distribution fitted to the codes of real faces.
 """
 
 from __future__ import annotations
@@ -50,13 +51,15 @@ class StyleGenerator(nn.Module):
     Args:
         image_size: side of its faces, in pixels: 4 times a power of 2.
         channels: of its features at 4, 8, … `image_size` pixels, multiples of 8.
-        width: length of a code, and of what it is drawn from.
+        width: length of a code, and of a random draw.
 
     Raises:
         ValueError: channels do not fit the size.
     """
 
     mean: Tensor
+    """(L, W), of codes of faces."""
+    factor: Tensor
 
     def __init__(
         self,
@@ -74,10 +77,6 @@ class StyleGenerator(nn.Module):
         self.image_size, self.width, self.sides = image_size, width, sides
         self.channels = tuple(channels)
         self.layers = 2 * len(sides) - 1
-        dense: list[nn.Module] = []
-        for _ in range(3):
-            dense += [nn.Linear(width, width), nn.LeakyReLU(0.2)]
-        self.dense = nn.Sequential(*dense, nn.Linear(width, width))
         self.first = nn.Parameter(torch.randn(1, channels[0], SMALLEST, SMALLEST))
         styled = [_Styled(channels[0], channels[0], width, SMALLEST)]
         for side, (coarse, fine) in zip(sides[1:], pairwise(channels), strict=True):
@@ -87,12 +86,23 @@ class StyleGenerator(nn.Module):
         self.grey = nn.ModuleList(grey)
         for last in grey:
             nn.init.normal_(last.weight, std=0.1 * last.in_channels**-0.5)  # near mid-grey at first
-        self.register_buffer("mean", torch.zeros(width))  # of the codes; `centre` fills it
+        self.register_buffer("mean", torch.zeros(self.layers, width))
+        self.register_buffer("factor", torch.zeros(width, self.layers * width))
 
     def mapping(self, z: Tensor) -> Tensor:
-        """Return (B, L, W) codes, all layers' alike, for (B, W) standard normal draws."""
-        w = self.dense(F.normalize(z, dim=1) * self.width**0.5)
-        return w[:, None].expand(-1, self.layers, -1)
+        """Return (B, L, W) codes for (B, W) standard normal draws: as `fit_mapping` found them."""
+        return self.mean + (z @ self.factor).view(-1, *self.mean.shape)
+
+    @torch.no_grad()
+    def fit_mapping(self, codes: Tensor) -> None:
+        """Draw codes henceforth from the normal distribution of these, (N, L, W), along its W
+        widest directions."""
+        flat = codes.flatten(1)
+        rank = min(self.width, len(flat) - 1)
+        _, values, axes = torch.pca_lowrank(flat.float(), rank, niter=4)
+        self.mean.copy_(codes.mean(0))
+        self.factor.zero_()
+        self.factor[:rank] = (values / (len(flat) - 1) ** 0.5)[:, None] * axes.T
 
     def synthesis(self, codes: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
         """Return the faces of codes.
@@ -117,12 +127,6 @@ class StyleGenerator(nn.Module):
             detail = self.grey[number](x).to(codes.dtype)
             image = _enlarge(image) + (fade if side == last else 1.0) * detail
         return 0.5 + 0.5 * image
-
-    @torch.no_grad()
-    def centre(self, draws: int = 4096) -> None:
-        """Set `mean` to that of the codes of so many draws."""
-        z = torch.randn(draws, self.width, device=self.mean.device)
-        self.mean.copy_(self.mapping(z)[:, 0].mean(0))
 
 
 class CodeEncoder(nn.Module):

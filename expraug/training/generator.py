@@ -1,13 +1,13 @@
 """Training of the generator of faces, with the encoder that inverts it.
 
-Some of what is made is drawn from random codes, most from the codes that the encoder finds in real
-faces (as in-domain inversion, Zhu et al. 2020, but from the first step on, since the faces are few
-and a random draw teaches slowly what they look like):
+Faces are drawn from the codes that the encoder finds in real ones (as in-domain inversion, Zhu et
+al. 2020, but from the first step on), and from codes that cross from one face's to another's at
+some layer (style mixing, Karras et al. 2019):
 
 * a discriminator tells both from real faces: hinge loss, spectral norm, DiffAugment;
 * what is drawn from a real face's codes is compared with it, pixel by pixel, edge by edge, and in
   the expression that a net sees in both;
-* the encoder finds the codes of what random codes drew.
+* the encoder finds crossed codes in what they drew.
 
 All of it at 16 pixels first, then at twice that until the full size, each faded in.
 """
@@ -39,9 +39,9 @@ class Options:
     Args:
         l1, edges: of the difference of a real face and its reconstruction, and of their gradients.
         expression: of the divergence of what a net sees in both.
-        random, reconstructed: of the adversarial losses of both kinds.
-        draws: random draws for each real face.
-        latent: of the squared error of the codes found in random draws.
+        cross, reconstructed: of the adversarial losses of both kinds.
+        crossed: faces of crossed codes for each real face.
+        latent: of the squared error of the codes found in faces of crossed codes.
         growing: share of the steps of each side below the last.
         fading: share of each side's steps in which its detail fades in.
         lr, discriminator_lr: at first.
@@ -53,8 +53,8 @@ class Options:
     l1: float = 10.0
     edges: float = 10.0
     expression: float = 0.3
-    random: float = 0.3
-    draws: float = 0.25
+    cross: float = 0.3
+    crossed: float = 0.25
     reconstructed: float = 0.1
     latent: float = 0.3
     growing: float = 0.15
@@ -138,24 +138,24 @@ class Trainer(AdversarialTrainer):
         faces = hide_background(faces)
         side, fade = growth(self.step_count / self.steps, self.sides, o)
         with self.autocast:
-            drawn = self._codes(max(2, round(o.draws * count)))
-            some = len(drawn)
             found = self.encoder(faces)
+            drawn = self._cross(found, max(2, round(o.crossed * count)))
+            some = len(drawn)
             made = self._draw(torch.cat([drawn, found]), side, fade)
             real = self._shown(faces, side, fade)
             judged = self._judge(real, made.detach(), fade)
-            random, again = made.split([some, count])
+            crossed, again = made.split([some, count])
             self.judges.requires_grad_(False)  # they learn nothing from what follows
             outputs = self.judges(diffaugment(made), fade).float()
             losses = {
-                "random": o.random * generator_hinge(outputs[:some]),
+                "crossed": o.cross * generator_hinge(outputs[:some]),
                 "reconstructed": o.reconstructed * generator_hinge(outputs[some:]),
                 "l1": o.l1 * F.l1_loss(again, real),
                 "edges": o.edges * edge_l1(again, real),
             }
             if side == self.generator.image_size:
                 # the codes of the layers that draw what is not there yet cannot be found
-                error = self.encoder(random.detach().clamp(0, 1)) - drawn.detach()
+                error = self.encoder(crossed.detach().clamp(0, 1)) - drawn.detach()
                 losses["latent"] = o.latent * error.square().mean()
             if self.expression is not None and o.expression:
                 full = resize(again.clamp(0, 1), [self.generator.image_size] * 2)
@@ -166,15 +166,11 @@ class Trainer(AdversarialTrainer):
         self.update_made(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | judged).items()}
 
-    def _codes(self, count: int) -> Tensor:
-        """Return codes of random draws, half of which change their draw at some layer."""
-        generator = self.generator
-        z = torch.randn(2 * count, generator.width, device=self.device)
-        one, two = generator.mapping(z).float().chunk(2)
-        mean = one[:, 0].detach().mean(0)
-        generator.mean.lerp_(mean, 0.01)
-        layer = torch.arange(generator.layers, device=self.device)
-        change = torch.randint(1, 2 * generator.layers, (count, 1), device=self.device)
+    def _cross(self, codes: Tensor, count: int) -> Tensor:
+        """Return codes that change from one face's to another's at some layer."""
+        one, two = (codes[torch.randperm(len(codes), device=self.device)[:count]] for _ in range(2))
+        layer = torch.arange(codes.shape[1], device=self.device)
+        change = torch.randint(1, codes.shape[1], (count, 1), device=self.device)
         return torch.where((layer < change)[:, :, None], one, two)
 
     def _shown(self, faces: Tensor, side: int, fade: float) -> Tensor:
@@ -189,7 +185,7 @@ class Trainer(AdversarialTrainer):
         count = len(real)
         self.judges.requires_grad_(True)
         outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
-        random, again, true = outputs.split([len(made) - count, count, count])
-        loss = discriminator_hinge(true, [random, again])
+        crossed, again, true = outputs.split([len(made) - count, count, count])
+        loss = discriminator_hinge(true, [crossed, again])
         self.update_judges(loss)
         return {"discriminator": loss.detach()}
