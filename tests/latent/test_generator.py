@@ -44,8 +44,7 @@ def test_shapes_at_each_size(seed: int, stages: int, count: int, fade: float) ->
 
 
 def test_a_fresh_generator_draws_faces_near_grey_that_differ(generator: StyleGenerator) -> None:
-    torch.manual_seed(1)
-    faces = generator.synthesis(generator.mapping(torch.randn(8, WIDTH)))
+    faces = generator.synthesis(0.5 * codes(generator, 8))
     assert abs(float(faces.mean()) - 0.5) < 0.2
     assert (faces - 0.5).abs().max() < 1
     assert faces.std(0).mean() > 1e-3
@@ -81,47 +80,44 @@ def test_codes_of_one_face_are_all_its_own(generator: StyleGenerator) -> None:
     assert torch.equal(together, generator.synthesis(several)), "a code is one face"
 
 
-def test_the_mapping_takes_a_direction_and_gives_all_layers_one_code(
-    generator: StyleGenerator,
-) -> None:
-    z = torch.randn(3, WIDTH)
-    found = generator.mapping(z)
-    assert torch.equal(found, found[:, :1].expand_as(found))
-    assert torch.allclose(generator.mapping(5 * z), found, atol=1e-5)
-    assert not torch.allclose(generator.mapping(-z), found, atol=1e-2)
-
-
-def test_the_mean_code_is_that_of_many_draws(generator: StyleGenerator) -> None:
-    assert not generator.mean.any()
-    torch.manual_seed(0)
-    generator.centre(2000)
-    expected = generator.mapping(torch.randn(2000, WIDTH))[:, 0]
-    error = expected.std(0) * (2 / 2000) ** 0.5
-    assert ((generator.mean - expected.mean(0)).abs() < 5 * error).all()
-    assert "mean" in generator.state_dict()
+@settings(max_examples=10, deadline=None)
+@given(seeds, st.integers(3, 40))
+def test_draws_are_spread_as_the_codes_they_were_fitted_to(seed: int, count: int) -> None:
+    torch.manual_seed(seed)
+    made = StyleGenerator(8, (8, 8), width=60)
+    shape = (count, made.layers, made.width)
+    wide = torch.randn(shape) @ torch.randn(60, 60) + torch.randn(shape[1:])
+    made.fit_mapping(wide)
+    assert torch.allclose(made.mean, wide.mean(0), atol=1e-4)
+    assert torch.equal(made.mapping(torch.zeros(1, 60))[0], made.mean)
+    flat = (wide - wide.mean(0)).flatten(1)
+    expected = flat.T @ flat / (count - 1)
+    found = made.factor.T @ made.factor  # the covariance of draws
+    assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
+    kept = {"mean", "factor"}
+    assert kept <= set(made.state_dict())
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
     net = StyleGenerator(8, (8, 8), width=4).double()
     names, weights = zip(*net.named_parameters(), strict=True)
-    z = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
-    shift = 0.3 * torch.randn(2, 3, 4, dtype=torch.float64)
+    given_codes = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
 
-        def forward(self, z: Tensor) -> Tensor:
-            return self.net.synthesis(self.net.mapping(z) + shift, 8, 0.7)
+        def forward(self, given_codes: Tensor) -> Tensor:
+            return self.net.synthesis(given_codes, 8, 0.7)
 
     whole = Whole()
     assert torch.autograd.gradcheck(
-        lambda z, *w: functional_call(
-            whole, {f"net.{n}": v for n, v in zip(names, w, strict=True)}, (z,)
+        lambda c, *w: functional_call(
+            whole, {f"net.{n}": v for n, v in zip(names, w, strict=True)}, (c,)
         ),
-        (z, *weights),
+        (given_codes, *weights),
         fast_mode=True,
     )
 
@@ -129,8 +125,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_the_gradient_reaches_every_parameter_and_code() -> None:
     torch.manual_seed(0)
     net = StyleGenerator(32, CHANNELS, WIDTH)
-    given_codes = (net.mapping(torch.randn(2, WIDTH)) + codes(net)).requires_grad_()
-    given_codes.retain_grad()
+    given_codes = codes(net).requires_grad_()
     (net.synthesis(given_codes) * torch.randn(2, 1, 32, 32)).sum().backward()
     assert given_codes.grad is not None
     assert given_codes.grad.any(2).all()

@@ -58,7 +58,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `train_generator.py` writes."""
     torch.manual_seed(0)
     made = StyleGenerator(SIZE, [16, 16, 8, 8], 12)
-    made.centre(256)
+    made.fit_mapping(torch.randn(256, made.layers, 12))
     nets = {"generator": made, "encoder": CodeEncoder(SIZE, made.layers, 12, (8, 8, 8))}
     folder = tmp_path_factory.mktemp("generator")
     state = {f"{n}.{k}": t.contiguous() for n, m in nets.items() for k, t in m.state_dict().items()}

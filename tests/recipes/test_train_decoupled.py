@@ -32,7 +32,7 @@ def generator(tmp_path: Path) -> Path:
     """What `train_generator.py` writes; of the encoder, only that it is there too."""
     torch.manual_seed(3)
     net, folder = StyleGenerator(32, (16, 16, 8, 8), 8), tmp_path / "generator"
-    net.centre(64)
+    net.fit_mapping(torch.randn(64, net.layers, 8))
     folder.mkdir()
     state = {f"generator.{k}": v for k, v in net.state_dict().items()}
     save_file(state | {"encoder.last.bias": torch.zeros(3)}, folder / "model.safetensors")
