@@ -10,8 +10,9 @@ Faces are drawn from codes in four ways, each with a loss of its own:
   for: the change against the face's own codes, added to the face, must make the target.
 
 The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
-identity codes of a pair must be alike; and a discriminator that knows the category tells what was
-drawn or changed from real faces, at a low resolution.
+identity codes of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
+2018); and a discriminator that knows the category tells what was drawn or changed from real faces,
+at a low resolution.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Options:
         change: of L1 to the target of what is changed to a category.
         smooth: of the total variation of the change.
         feedback: of the squared error of the codes that the feedback network finds.
-        invariance: of one minus the cosine of the identity codes of a pair.
+        contrast: of the cross entropy of finding a face's partner by its identity code.
         expression: of the cross entropy of what is changed, and of what is drawn with the
             expression code of somebody else.
         identity, margin, identity_every: of the triplet of what is drawn with the expression code
@@ -70,7 +71,7 @@ class Options:
     change: float = 30.0
     smooth: float = 0.5
     feedback: float = 0.3
-    invariance: float = 0.3
+    contrast: float = 0.1
     expression: float = 0.1
     identity: float = 1.0
     margin: float = 0.2
@@ -154,8 +155,7 @@ class Trainer(AdversarialTrainer):
                 "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
                 "smooth": o.smooth * total_variation(change),
                 "feedback": o.feedback * self._feedback(drawn, persons, expressions),
-                "invariance": o.invariance
-                * (1 - F.cosine_similarity(one[:pairs], who[sources : sources + pairs])).mean(),
+                "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
             }
             losses |= self._adversarial(batch, swapped, made)
             losses |= self._expression(batch, swapped, made)
@@ -226,3 +226,8 @@ class Trainer(AdversarialTrainer):
 
 def _difference(found: Tensor, wanted: Tensor) -> Tensor:
     return F.l1_loss(found, wanted) + edge_l1(found, wanted)
+
+
+def _contrast(one: Tensor, two: Tensor, temperature: float = 0.1) -> Tensor:
+    cosine = F.normalize(one, dim=1) @ F.normalize(two, dim=1).T
+    return F.cross_entropy(cosine / temperature, torch.arange(len(one), device=one.device))
