@@ -103,7 +103,7 @@ class Setting:
     refining_steps: int = 200
     sources: int = 120
     reach: float = 1.0
-    longest: float = 24.0
+    longest: float = 12.0
     grid: int = 24
     verified: float = 0.95
     margin: float = 0.01

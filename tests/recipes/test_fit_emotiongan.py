@@ -210,7 +210,7 @@ def test_the_linear_model_of_drawn_faces_is_that_of_small_moves(
     move = own.odds[row].view_as(model.mean).float()
     move = move / move.norm()
     slope = float(odds(0.02) - odds(-0.02)) / 0.04
-    assert slope == pytest.approx(float(own.odds[row].norm()), rel=0.05)
+    assert slope == pytest.approx(float(own.odds[row].norm()), rel=0.1)
     expected = own.constants[row] + own.odds[row] @ codes.flatten(1).double().mean(0)
     assert float(expected) == pytest.approx(float(odds(0.0)), abs=0.05)
 
@@ -377,7 +377,7 @@ def test_what_has_no_codes_is_not_evaluated(
 def test_the_drawn_face_is_the_inversion_and_the_unclamped_change(
     fitted: Callable[..., tuple[Path, str]],
 ) -> None:
-    folder, _ = fitted()
+    folder, _ = fitted("--set", "longest=0.1")
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
     plain = EmotionGANSynthesizer(**(model.config | {"plain": True})).eval()
