@@ -36,7 +36,7 @@ from train_judge import EXPRESSIONS, prepared
 
 from expraug.datasets import open_source
 from expraug.evaluate.fidelity import shrunk_covariance
-from expraug.evaluate.judge import FerJudge, load_judge
+from expraug.evaluate.judge import FerJudge, load_judge, see
 from expraug.expressions import Expression
 from expraug.faces.identity import IdentityEncoder, create_identity_encoder
 from expraug.faces.paste import face_mask
@@ -47,9 +47,13 @@ from expraug.latent.directions import (
     fit_logistic,
     leading,
     log_odds,
+    own_directions,
+    resisted,
 )
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
+COMBINATIONS = 2
+"""Random combinations of the identity embedding whose gradients are taken at each face."""
 REAL = 400
 """Real faces of a target that synthetics are compared with, about."""
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
@@ -61,6 +65,11 @@ class Setting:
 
     Args:
         manipulation: as `EmotionGANSynthesizer` takes it.
+        model: what the linear model is one of: "labels", of real faces' labels, by logistic
+            regression; "drawn", of the log odds that the judge gives to drawn faces: the mean of
+            their gradients, which is their regression on ever smaller moves (Stein 1981).
+        drawn: faces that gradients are taken at.
+        shun: how much a move pays for what it changes in the identity of the drawn face.
         strength: of the penalty of the linear model, in faces.
         scores: weigh each face by the judge's probability of its label, to this power; 0: alike.
         mirror: learn from the mirrored faces, too.
@@ -80,18 +89,21 @@ class Setting:
     """
 
     manipulation: Manipulation = "by"
+    model: str = "drawn"
+    drawn: int = 200
+    shun: float = 3.0
     strength: float = 300.0
     scores: float = 1.0
     mirror: bool = True
     conditional: bool = True
-    identity: int = 8
+    identity: int = 0
     pose: bool = True
     light: bool = True
     ridge: float = 0.1
     refining_steps: int = 200
     sources: int = 120
     reach: float = 1.0
-    longest: float = 24.0
+    longest: float = 12.0
     grid: int = 24
     verified: float = 0.95
     margin: float = 0.01
@@ -142,6 +154,9 @@ def load_generator(
     source: str, expressions: list[str], setting: Setting, device: torch.device
 ) -> EmotionGANSynthesizer:
     """Return a synthesizer with a generator's weights and nothing fitted yet."""
+    if setting.model not in ("labels", "drawn"):
+        raise SystemExit(f"model must be 'labels' or 'drawn', not {setting.model!r}")
+    binomial = setting.model == "drawn"
     folder = Path(source)
     if not (folder / "config.json").is_file():
         refining = {"steps": setting.refining_steps}
@@ -149,6 +164,7 @@ def load_generator(
             expressions,
             source,
             manipulation=setting.manipulation,
+            binomial=binomial,
             refining=refining,
             background=True,
         ).to(device)
@@ -164,7 +180,8 @@ def load_generator(
         expressions,
         generator,
         encoder,
-        setting.manipulation,  # type: ignore[arg-type]
+        setting.manipulation,
+        binomial,
     )
     state = {k: t.float() for k, t in load_file(folder / "model.safetensors").items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -197,11 +214,6 @@ def scores_of(data: Data, judge: FerJudge, device: torch.device) -> Tensor:
     """Return (N, E) probabilities of the judge's expressions, on the CPU."""
     parts = torch.arange(len(data.labels)).split(256)
     return torch.cat([judge.probabilities(data.grey(at).to(device)).cpu() for at in parts])
-
-
-def both_ways(values: Tensor, mirrored: Tensor, mirror: bool) -> Tensor:
-    """Return values, followed by those of the mirrored faces if these are learned from, too."""
-    return torch.cat([values, mirrored]) if mirror else values
 
 
 def kept_readouts(
@@ -249,15 +261,15 @@ def kept_readouts(
     return torch.cat(rows)
 
 
-def sources_of(data: Data, target: Expression, setting: Setting) -> Tensor:
-    """Return the places of faces that a target is made of: neutral ones of named people."""
+def sources_of(data: Data, target: Expression, setting: Setting, most: int) -> Tensor:
+    """Return the places of some faces that a target is made of: neutral ones of named people."""
     wanted = data.labels != int(Expression.NEUTRAL)
     if target != Expression.NEUTRAL:
         wanted = ~wanted
     if (wanted & data.named).any():
         wanted = wanted & data.named
     there = wanted.nonzero().flatten().numpy()
-    drawn = np.random.default_rng(setting.seed).permutation(there)[: setting.sources]
+    drawn = np.random.default_rng(setting.seed).permutation(there)[:most]
     return torch.from_numpy(drawn)
 
 
@@ -289,11 +301,11 @@ class Lengths:
         model, setting = self.model, self.setting
         target = model.expressions[row]
         column = self.judge.expressions.index(target)
-        chosen = sources_of(self.data, target, setting)
+        chosen = sources_of(self.data, target, setting, setting.sources)
         source = self.data.grey(chosen).to(self.mask)
         codes = model.invert(source)
         drawn = model.draw(codes)
-        start = float(log_odds(model.read(codes))[:, row].mean())
+        start = float(model.odds(codes)[:, row].mean())
         real = (self.data.labels == int(target)).nonzero().flatten()
         real = real[:: max(1, len(real) // REAL)]
         seen = [self.judge.probabilities(self.data.grey(at).to(source)) for at in real.split(256)]
@@ -337,6 +349,64 @@ class Lengths:
         }
 
 
+@dataclass
+class Gradients:
+    """What happens to a face when its codes move, as the change added to it shows.
+
+    Args:
+        odds: (E, D), of the judge's log odds of each expression, in the mean.
+        constants: (E,), so that the linear model with these weights is right in the mean.
+        identity: (N, D), of random combinations of the identity embedding.
+    """
+
+    odds: Tensor
+    constants: Tensor
+    identity: Tensor
+
+
+def gradients(
+    model: EmotionGANSynthesizer,
+    data: Data,
+    judge: FerJudge,
+    encoder: IdentityEncoder | None,
+    setting: Setting,
+) -> Gradients:
+    """Take gradients at faces that each expression is made of, every second of them mirrored."""
+    columns = [judge.expressions.index(e) for e in model.expressions]
+    mask = face_mask(model.image_size).to(model.mean.device)
+    count = model.mean.numel()
+    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in columns]
+    identity = [torch.empty(0, count)]
+    torch.manual_seed(setting.seed)
+    for only in (True, False):  # what neutral faces are made of, and what others are
+        rows = [i for i, e in enumerate(model.expressions) if (e == Expression.NEUTRAL) == only]
+        if not rows:
+            continue
+        at = sources_of(data, model.expressions[rows[0]], setting, setting.drawn)
+        for place, one in enumerate(at.split(1)):
+            face = data.grey(one).to(mask)
+            face = face.flip(3) if place % 2 else face
+            codes = model.invert(face).requires_grad_()
+            drawn = model.draw(codes)
+            changed = face + (drawn - drawn.detach()) * mask
+            windows = see(changed)
+            seen = log_odds((judge(windows) + judge(windows.flip(3)))[:, columns] / 2)[0]
+            for row in rows:
+                (slope,) = torch.autograd.grad(seen[row], codes, retain_graph=True)
+                slope = slope.flatten().double().cpu()
+                level = seen[row].double().cpu() - slope @ codes.detach().flatten().double().cpu()
+                found[row].append((slope, level.detach()))
+            if encoder is not None and setting.shun:
+                embedding = encoder(changed.expand(-1, 3, -1, -1))
+                for _ in range(COMBINATIONS):
+                    some = (embedding * torch.randn_like(embedding)).sum()
+                    (slope,) = torch.autograd.grad(some, codes, retain_graph=True)
+                    identity.append(slope.flatten()[None].cpu())
+    odds = torch.stack([torch.stack([s for s, _ in row]).mean(0) for row in found])
+    constants = torch.stack([torch.stack([c for _, c in row]).mean() for row in found])
+    return Gradients(odds, constants, torch.cat(identity))
+
+
 def fit(
     model: EmotionGANSynthesizer,
     data: Data,
@@ -348,34 +418,25 @@ def fit(
 ) -> None:
     """Fill in the mean code, the linear model and the directions."""
     flat = codes_of(model, data.faces).flatten(1)
-    mirrored = codes_of(model, data.faces.flip(3)).flatten(1) if setting.mirror else flat
-    codes = both_ways(flat, mirrored, setting.mirror)
+    mirrored = codes_of(model, data.faces.flip(3)).flatten(1) if setting.mirror else flat[:0]
+    codes = torch.cat([flat, mirrored])
     covariance = torch.from_numpy(shrunk_covariance(codes.double().numpy()))
     if model.encoder is not None:
         model.mean.copy_(codes.mean(0).view_as(model.mean))
-    row = model.row.cpu()[data.labels]
-    known = row >= 0
-    columns = [judge.expressions.index(e) for e in model.expressions]
-    weights = torch.ones(len(row), dtype=torch.float64)
-    if setting.scores:
-        file = work / f"scores-{digest(key + judge.name)}.safetensors"
-        scores = cached(file, lambda: scores_of(data, judge, model.mean.device))[:, columns]
-        weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
-    used = both_ways(known, known, setting.mirror)
-    readout = fit_logistic(
-        codes[used],
-        both_ways(row, row, setting.mirror)[used],
-        both_ways(weights, weights, setting.mirror)[used],
-        setting.strength,
-    )
-    right = readout(flat[known]).argmax(1) == row[known]
-    recall = [float(right[row[known] == r].float().mean()) for r in range(len(columns))]
-    print(
-        f"{int(known.sum())} faces; the linear model's recall of its own, balanced: "
-        f"{np.mean(recall):.3f}"
-    )
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
-    found = expression_directions(readout.weight, covariance, kept, setting.conditional)
+    moves = covariance
+    slopes = None
+    if model.binomial or (setting.shun and encoder is not None):
+        slopes = gradients(model, data, judge, encoder, setting)
+        if len(slopes.identity):
+            moves = resisted(covariance, slopes.identity, setting.shun)
+    if model.binomial:
+        assert slopes is not None
+        readout = Readout(slopes.odds, slopes.constants)
+        found = own_directions(readout.weight, moves, kept)
+    else:
+        readout = fit_labels(model, data, codes, judge, setting, work, key)
+        found = expression_directions(readout.weight, moves, kept, setting.conditional)
     length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
     print(
         "a unit, in standard deviations of codes: "
@@ -386,13 +447,36 @@ def fit(
     model.constants.copy_(readout.bias)
 
 
-def held_out_recall(model: EmotionGANSynthesizer, data: Data) -> float:
-    """Return the linear model's balanced accuracy on faces that it was not fitted on."""
+def fit_labels(
+    model: EmotionGANSynthesizer,
+    data: Data,
+    codes: Tensor,
+    judge: FerJudge,
+    setting: Setting,
+    work: Path,
+    key: str,
+) -> Readout:
+    """Fit the logistic regression of the labels, to codes of faces and, below, mirrored faces."""
     row = model.row.cpu()[data.labels]
-    readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())
-    right = readout(codes_of(model, data.faces).flatten(1)).argmax(1) == row
-    recall = [right[row == r].float().mean() for r in row[row >= 0].unique()]
-    return float(torch.stack(recall).mean())
+    weights = torch.ones(len(row), dtype=torch.float64)
+    if setting.scores:
+        columns = [judge.expressions.index(e) for e in model.expressions]
+        file = work / f"scores-{digest(key + judge.name)}.safetensors"
+        scores = cached(file, lambda: scores_of(data, judge, model.mean.device))[:, columns]
+        weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
+    both = len(codes) // len(row)
+    row, weights = row.repeat(both), weights.repeat(both)
+    known = row >= 0
+    readout = fit_logistic(codes[known], row[known], weights[known], setting.strength)
+    recall = balanced_recall(readout, codes, row)
+    print(f"{int(known.sum())} faces; the linear model's recall of its own, balanced: {recall:.3f}")
+    return readout
+
+
+def balanced_recall(readout: Readout, codes: Tensor, row: Tensor) -> float:
+    """Return the mean over expressions of the share that a linear model gets right."""
+    right = readout(codes).argmax(1) == row
+    return float(np.mean([float(right[row == r].float().mean()) for r in row[row >= 0].unique()]))
 
 
 def main(
@@ -420,9 +504,11 @@ def main(
     data = gather(work, sets, half, model.image_size)
     fit(model, data, the_judge, encoder, setting, work, f"{sets} {half} {model.image_size}")
     held = gather(work, sets, 1 - half, model.image_size)
-    print(
-        f"… of {len(held.labels)} faces that it does not know: {held_out_recall(model, held):.3f}"
-    )
+    if not model.binomial:
+        readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())
+        codes, row = codes_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
+        recall = balanced_recall(readout, codes, row)
+        print(f"its recall, balanced, of {len(row)} faces that it does not know: {recall:.3f}")
     lengths = Lengths(model, held, the_judge, encoder, setting)
     lines = [lengths.choose(row) for row in range(len(model.expressions))]
     table = Table(title="lengths, chosen on training people that nothing was fitted on")

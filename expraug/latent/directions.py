@@ -197,6 +197,46 @@ def expression_directions(
     return torch.stack(found)
 
 
+def own_directions(logits: Tensor, covariance: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Return the direction of each of several read-outs that have nothing to do with each other.
+
+    Args:
+        logits: (K, D), the log odds of each class by itself.
+        covariance, kept: as `expression_directions` takes them.
+
+    Returns:
+        (K, D) float64. Along row k, logit k rises by one.
+    """
+    still = logits.new_empty(0, logits.shape[1]) if kept is None else kept
+    amounts = torch.zeros(1 + len(still), dtype=torch.float64)
+    amounts[0] = 1
+    return torch.stack(
+        [
+            least_move(covariance, torch.cat([own[None].double(), still.double()]), amounts)
+            for own in logits
+        ]
+    )
+
+
+def resisted(covariance: Tensor, gradients: Tensor, weight: float) -> Tensor:
+    """Return the covariance to give `least_move` so that moves also shun what has these gradients.
+
+    The move d then minimises d' S⁻¹ d + c d' M d, where M is the mean outer product of the
+    gradients: what d changes in, say, the identity that is seen in the drawn face is paid for, and
+    not forbidden as a read-out that stays.
+
+    Args:
+        covariance: S, (D, D), positive definite.
+        gradients: (N, D), of what is shunned, at codes of faces.
+        weight: of the change against the unlikeliness, at 1 as much in the mean over codes: their
+            scales are taken out.
+    """
+    s, g = covariance.double(), gradients.double()
+    outer = g.T @ g / len(g)
+    scale = weight * len(s) / torch.trace(s @ outer)
+    return torch.linalg.inv(torch.linalg.inv(s) + scale * outer)
+
+
 def log_odds(logits: Tensor) -> Tensor:
     """Return, for (…, K) logits, that of each class's probability: (…, K)."""
     count = logits.shape[-1]

@@ -9,8 +9,9 @@ chose otherwise:
   move, added to the source: what the inversion cannot draw, the background, skin and colour, stays;
 * codes are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
   from there is an option;
-* the model is a multinomial logistic regression of real faces' expressions on their codes, and the
-  direction the least unlikely move that raises its logit: `expraug/latent/directions.py`;
+* the model is a multinomial logistic regression of real faces' expressions on their codes, or one
+  of the log odds that a net gives to drawn faces, and the direction the least unlikely move that
+  raises them: `expraug/latent/directions.py`;
 * how far intensity 1 goes is measured, for each expression: `recipes/fit_emotiongan.py`.
 """
 
@@ -46,6 +47,8 @@ class EmotionGANSynthesizer(Synthesizer):
         manipulation: "by": all faces move equally far at intensity 1; "to": as far as the linear
             model needs to see the target as clearly as it is to, so not at all where it does so
             already.
+        binomial: whether each logit of the linear model is its expression's own log odds, and not
+            one of a softmax over all.
         refining: arguments of `Refining`: of the optimisation that follows the encoder. None for
             no such optimisation.
         background: whether the generator's faces have one. If not, as ours, what the face mask
@@ -82,6 +85,7 @@ class EmotionGANSynthesizer(Synthesizer):
         generator: Description,
         encoder: Mapping[str, Any] | None = None,
         manipulation: Manipulation = "by",
+        binomial: bool = False,
         refining: Mapping[str, float] | None = None,
         background: bool = False,
         plain: bool = False,
@@ -91,6 +95,7 @@ class EmotionGANSynthesizer(Synthesizer):
             generator=generator if isinstance(generator, str) else dict(generator),
             encoder=None if encoder is None else dict(encoder),
             manipulation=manipulation,
+            binomial=binomial,
             refining=None if refining is None else dict(refining),
             background=background,
             plain=plain,
@@ -104,7 +109,8 @@ class EmotionGANSynthesizer(Synthesizer):
         self.encoder: nn.Module | None = None
         if encoder is not None:
             self.encoder = CodeEncoder(self.image_size, *shape, **encoder)
-        self.manipulation, self.background, self.plain = manipulation, background, plain
+        self.manipulation, self.binomial = manipulation, binomial
+        self.background, self.plain = background, plain
         self.refining = Refining(**(refining or {}))  # type: ignore[arg-type]
         count = len(self.expressions)
         for name in ("directions", "logits"):
@@ -144,11 +150,12 @@ class EmotionGANSynthesizer(Synthesizer):
         if self.manipulation == "by":
             length = self.steps[row]
         else:
-            now = log_odds(self.read(codes)).gather(1, row[:, None])[:, 0]
+            now = self.odds(codes).gather(1, row[:, None])[:, 0]
             length = (self.levels[row] - now).clamp(min=0)
         return (intensity.to(length) * length).view(-1, 1, 1) * self.directions[row]
 
-    def read(self, codes: Tensor) -> Tensor:
-        """Return the linear model's (B, E) logits of (B, L, W) codes."""
-        # one by one: a matrix product, too, may round otherwise in a batch
-        return (codes[:, None] * self.logits).sum((2, 3)) + self.constants
+    def odds(self, codes: Tensor) -> Tensor:
+        """Return the linear model's (B, E) log odds of the expressions for (B, L, W) codes."""
+        # no matrix product, which may round otherwise in a batch
+        logits = (codes[:, None] * self.logits).sum((2, 3)) + self.constants
+        return logits if self.binomial else log_odds(logits)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import typer
 from evaluate_latent import never_falls, write_sheet
 from face_measures import light_of
-from fit_emotiongan import CONFIG, Setting, gather, load_generator, sources_of
+from fit_emotiongan import CONFIG, Setting, gather, gradients, load_generator, sources_of
 from options import fill, read_yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -27,7 +27,9 @@ from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
-from expraug.evaluate.judge import FerJudge
+from expraug.evaluate.judge import FerJudge, load_judge, see
+from expraug.faces.paste import face_mask
+from expraug.latent.directions import log_odds
 from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
@@ -41,6 +43,9 @@ CONFIGURATION = {
     "width": 12,
     "encoder_channels": [8, 8, 8],
 }
+
+
+LABELS = ("--set", "model=labels", "--set", "shun=0")
 
 
 class CoarsePicture(nn.Module):
@@ -153,7 +158,9 @@ def fitted(
 def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
     fitted: Callable[..., tuple[Path, str]],
 ) -> None:
-    folder, printed = fitted("--set", "identity=2", "--set", "reach=1000", "--set", "verified=0")
+    folder, printed = fitted(
+        *LABELS, "--set", "identity=2", "--set", "reach=1000", "--set", "verified=0"
+    )
     for line in ("identity: 2 read-outs stay", "pose: 3 read-outs", "light: 2 read-outs"):
         assert line in printed
     assert "no more to gain" in printed
@@ -170,11 +177,62 @@ def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
             change[own, own] - others, torch.ones(2).double(), rtol=0, atol=1e-3
         )
     assert model.mean.abs().sum() > 0
-    free, _ = fitted("--set", "identity=0", "--set", "pose=false", "--set", "light=false")
+    free, _ = fitted(*LABELS, "--set", "identity=0", "--set", "pose=false", "--set", "light=false")
     other = create_synthesizer(str(free))
     assert isinstance(other, EmotionGANSynthesizer)
     assert torch.equal(other.logits, model.logits)
     assert other.directions.norm() < model.directions.norm(), "what stays costs a longer way"
+
+
+def test_the_linear_model_of_drawn_faces_is_that_of_small_moves(
+    fitted: Callable[..., tuple[Path, str]], judge: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, _ = fitted("--set", "drawn=4", "--set", "shun=0", "--set", "pose=false")
+    model = create_synthesizer(str(folder))
+    assert isinstance(model, EmotionGANSynthesizer)
+    assert model.binomial
+    net, setting = load_judge(judge), Setting(drawn=4)
+    data = gather(tmp_path, [str(sets["nameless"]), str(sets["named"])], 0, SIZE)
+    own = gradients(model, data, net, None, setting)
+    # a small move of all faces raises their log odds as the weights say
+    at = sources_of(data, Expression.SAD, setting, 4)
+    faces = data.grey(at)
+    faces[1::2] = faces[1::2].flip(3)
+    codes = model.invert(faces)
+    row, mask = model.expressions.index(Expression.SAD), face_mask(SIZE)
+    columns = [net.expressions.index(e) for e in model.expressions]
+
+    def odds(length: float) -> Tensor:
+        made = faces + (model.draw(codes + length * move) - model.draw(codes)) * mask
+        windows = see(made)
+        return log_odds((net(windows) + net(windows.flip(3)))[:, columns] / 2)[:, row].mean()
+
+    move = own.odds[row].view_as(model.mean).float()
+    move = move / move.norm()
+    slope = float(odds(0.02) - odds(-0.02)) / 0.04
+    assert slope == pytest.approx(float(own.odds[row].norm()), rel=0.1)
+    expected = own.constants[row] + own.odds[row] @ codes.flatten(1).double().mean(0)
+    assert float(expected) == pytest.approx(float(odds(0.0)), abs=0.05)
+
+
+def test_what_identity_pays_for_changes_it_less(fitted: Callable[..., tuple[Path, str]]) -> None:
+    options = ("--set", "drawn=20", "--set", "pose=false", "--set", "light=false")
+    free, shy = (
+        create_synthesizer(str(fitted(*options, "--set", f"shun={weight}")[0]))
+        for weight in (0, 30)
+    )
+    assert isinstance(free, EmotionGANSynthesizer)
+    assert isinstance(shy, EmotionGANSynthesizer)
+    assert torch.equal(free.logits, shy.logits)
+    encoder, faces = CoarsePicture(), 0.2 * torch.rand(8, 1, SIZE, SIZE) + 0.4
+
+    def changed(model: EmotionGANSynthesizer) -> float:
+        codes = model.invert(faces)
+        moved = faces + model.draw(codes + 0.05 * model.directions[1]) - model.draw(codes)
+        seen = [encoder(f.expand(-1, 3, -1, -1)) for f in (faces, moved)]
+        return float((seen[0] - seen[1]).square().sum())
+
+    assert changed(shy) < changed(free)
 
 
 def test_the_same_command_gives_the_same_weights(fitted: Callable[..., tuple[Path, str]]) -> None:
@@ -201,7 +259,7 @@ def test_lengths_of_to(fitted: Callable[..., tuple[Path, str]]) -> None:
 
 
 def test_another_generator_by_its_name(fitted: Callable[..., tuple[Path, str]]) -> None:
-    options = ("--set", "refining_steps=2", "--set", "identity=0", "--set", "pose=false")
+    options = ("--set", "refining_steps=2", "--set", "drawn=3", "--set", "pose=false")
     folder, _ = fitted(*options, "--identity", "none", source="user_generators:blobs")
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
@@ -225,7 +283,7 @@ def test_sources_are_neutral_and_of_named_people(sets: dict[str, Path], tmp_path
     data = gather(tmp_path, names, 1, SIZE)
     assert data.faces.shape == (len(data.labels), 1, SIZE, SIZE)
     for target in SHOWN:
-        at = sources_of(data, target, Setting(sources=7))
+        at = sources_of(data, target, Setting(), 7)
         assert 0 < len(at) <= 7
         assert data.named[at].all()
         neutral = data.labels[at] == int(Expression.NEUTRAL)
@@ -319,7 +377,7 @@ def test_what_has_no_codes_is_not_evaluated(
 def test_the_drawn_face_is_the_inversion_and_the_unclamped_change(
     fitted: Callable[..., tuple[Path, str]],
 ) -> None:
-    folder, _ = fitted()
+    folder, _ = fitted("--set", "longest=0.1")
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
     plain = EmotionGANSynthesizer(**(model.config | {"plain": True})).eval()

@@ -117,7 +117,7 @@ def test_to_moves_as_far_as_the_linear_model_needs() -> None:
     faces, target = request()
     codes = model.invert(luminance(faces))
     row = model.row[target][:, None]
-    now = log_odds(model.read(codes)).gather(1, row)[:, 0]
+    now = model.odds(codes).gather(1, row)[:, 0]
     model.levels.copy_(torch.tensor([2.0, -9.0, 3.0]))
     lengths = model.move(codes, target, torch.ones(3)).flatten(1).norm(dim=1)
     unit = model.directions[row[:, 0]].flatten(1).norm(dim=1)
@@ -126,6 +126,15 @@ def test_to_moves_as_far_as_the_linear_model_needs() -> None:
     torch.testing.assert_close(lengths / unit, wanted.clamp(min=0))
     made = model(faces, target, torch.ones(3))
     assert torch.equal(made[1], faces[1]), "it shows it already"
+
+
+def test_log_odds_are_those_of_a_softmax_or_each_its_own() -> None:
+    joint, own = fitted(), fitted(binomial=True)
+    codes = joint.invert(luminance(request()[0]))
+    logits = torch.einsum("blw,elw->be", codes, joint.logits) + joint.constants
+    torch.testing.assert_close(own.odds(codes), logits)
+    torch.testing.assert_close(joint.odds(codes), log_odds(logits))
+    assert not torch.allclose(own.odds(codes), joint.odds(codes))
 
 
 def test_channels_change_alike_and_grey_stays_grey(model: EmotionGANSynthesizer) -> None:
