@@ -4,9 +4,10 @@
 
 Each change to the setting is a setting of its own in the results, "lfw: gate off": gate off,
 exemplars at random, another share, intensity, number of variants, ratio of synthetic to real faces,
-soft labels, schedule. `fer_table.py` shows them below the arms of the setting. All of them draw
-from the candidates that were made once, all but the exemplars. `--cost` measures wall times
-instead: of an epoch without and with synthetics, the first one and when all is warm.
+soft labels, schedule, on top of the real draws instead of in their place. `fer_table.py` shows them
+below the arms of the setting. All of them draw from the candidates that were made once, all but the
+exemplars. `--cost` measures wall times instead: of an epoch without and with synthetics, the first
+one and when all is warm.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "one variant": ("mixing.variants=1",),
     "soft labels 0.5": ("mixing.soft=0.5",),
     "synthetics early": ("mixing.schedule=falling",),
+    "on top, share 0.7": ("mixing.on_top=true", "mixing.share=0.7"),
     **{
         # drawn as from the union of real and synthetic faces
         f"{r} synthetic to 1 real": (f"mixing.ratio={r}", f"mixing.share={r / (1 + r):.3f}")

@@ -57,6 +57,7 @@ ARMS = {
         Arm("extra_classical", extra="classical"),
         Arm("extra_noise_balanced", extra="noise", balance=1.0),
         Arm("extra_classical_balanced", extra="classical", balance=1.0),
+        Arm("extra_classical_part_balanced", "classical", extra="classical", balance=0.25),
     )
 }
 """Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""

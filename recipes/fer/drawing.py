@@ -22,6 +22,8 @@ class Mixing:
         ratio: most synthetics for each real face, of those that the gate passed; 0 for all.
         intensities: only synthetics of these; none given means all.
         variants: only the first so many variants; 0 for all.
+        on_top: extra samples come in addition to the real draws of their class, whose share among
+            the draws grows, instead of in their place.
     """
 
     share: float = 0.35
@@ -31,6 +33,7 @@ class Mixing:
     ratio: float = 0.0
     intensities: tuple[float, ...] = ()
     variants: int = 0
+    on_top: bool = False
 
     def at(self, progress: float) -> float:
         """Return what the shares are multiplied with at a point of training, 0 to 1."""
@@ -76,6 +79,7 @@ class Draw:
         counts = torch.bincount(classes, minlength=real.labels.shape[1]).float()
         even = (counts > 0).float() / (counts > 0).sum()
         self.prior = (1 - arm.balance) * counts / counts.sum() + arm.balance * even
+        self.on_top = mix.on_top
         self.real = ByClass(classes, real.labels.shape[1])
         self.extra: ByClass | None = None
         if extra is not None and extra_class is not None and len(extra_class):
@@ -84,13 +88,27 @@ class Draw:
             self.extra = ByClass(extra_class.to(device), real.labels.shape[1])
             self.share = self.share * (self.extra.counts > 0)
 
+    def chance(self, factor: float) -> Tensor:
+        """Return the share of the draws of each class that are extra samples, (E,)."""
+        if self.extra is None:
+            return torch.zeros_like(self.prior)
+        return (self.share * factor).clamp(max=0.95)
+
+    def classes(self, factor: float) -> Tensor:
+        """Return the share of each class among the draws, (E,), summing to 1."""
+        if not self.on_top:
+            return self.prior
+        # real faces of two classes are drawn in the same proportion as without extra samples
+        grown = self.prior / (1 - self.chance(factor))
+        return grown / grown.sum()
+
     def __call__(self, count: int, factor: float) -> tuple[Tensor, Tensor]:
         """Return (count,) places and whether each is among the extra samples."""
-        classes = torch.multinomial(self.prior, count, replacement=True)
+        classes = torch.multinomial(self.classes(factor), count, replacement=True)
         rows = self.real.draw(classes)
         is_extra = torch.zeros_like(classes, dtype=torch.bool)
         if self.extra is not None:
-            chance = (self.share[classes] * factor).clamp(max=0.95)
+            chance = self.chance(factor)[classes]
             is_extra = torch.rand(count, device=classes.device) < chance
             rows = torch.where(is_extra, self.extra.draw(classes), rows)
         return rows, is_extra

@@ -109,9 +109,9 @@ def train(
     real = real.to(device)
     extra = extra.to(device) if extra is not None else None
     draw, mixed = Draw(real, extra, extra_class, arm, mix), mixer(arm, classes)
-    prior = draw.prior.clamp(min=1e-8).log() if arm.loss == "balanced" else None
     # the balanced loss asks for the prior in the tail, which smoothing would contradict
-    smoothing = recipe.smoothing if prior is None else 0.0
+    balanced = arm.loss == "balanced"
+    smoothing = 0.0 if balanced else recipe.smoothing
     for step in range(first, recipe.steps):
         if step % recipe.save_every == 0:
             state.save(step)
@@ -119,7 +119,8 @@ def train(
             torch.manual_seed(seed * 1_000_003 + step)
         schedule.step_update(step)
         model.train()
-        rows, is_extra = draw(recipe.batch, mix.at(step / recipe.steps))
+        factor = mix.at(step / recipe.steps)
+        rows, is_extra = draw(recipe.batch, factor)
         own = rows.clamp(max=len(real.pixels) - 1)
         pixels, labels = real.pixels[own], real.labels[own]
         if extra is not None:
@@ -131,7 +132,9 @@ def train(
             x, labels = mixed(x, labels)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
             logits = model(prepare(x, recipe))
-        logits = logits.float() if prior is None else logits.float() + prior
+        logits = logits.float()
+        if balanced:
+            logits = logits + draw.classes(factor).clamp(min=1e-8).log()
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,6 +1,7 @@
 """The FER recipe: folds, draws, metrics, and a run of it as a user runs it."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,8 @@ def test_arms_by_name():
     arm, synthesizer = parse_arm("strong+transfer")
     assert (arm.augmentation, arm.extra, synthesizer) == ("classical", "synthetic", "transfer")
     assert parse_arm("extra_noise")[0] == ARMS["extra_noise"]
+    arm = ARMS["extra_classical_part_balanced"]
+    assert arm == replace(ARMS["strong_part_balanced"], name=arm.name, extra="classical")
     with pytest.raises(ValueError, match="there are none, flip_crop"):
         parse_arm("stronger")
 
@@ -213,6 +216,74 @@ def test_extra_samples_take_the_share_of_the_draws_that_is_asked_for():
     assert not is_extra[classes == 0].any()  # the frequent class has no need
     assert abs(float(is_extra[classes == 1].float().mean()) - 0.5 * 0.9) < 0.02
     assert Mixing(schedule="falling").at(0) == 2
+
+
+class Constant(torch.nn.Module):
+    """A net that says nothing: its logits are 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.weight.expand(len(x), 2)
+
+
+def _draw(on_top, balance=0.25, schedule="constant"):
+    """Three classes of 300, 60 and 30 real faces; extra ones of the last, half of its draws."""
+    labels = F.one_hot(torch.tensor([0] * 300 + [1] * 60 + [2] * 30), 3).float()
+    real = Samples(torch.zeros(390, 64, 64, dtype=torch.uint8), labels)
+    extra = Samples(torch.zeros(50, 64, 64, dtype=torch.uint8), labels[-1:].repeat(50, 1))
+    mix = Mixing(0.5, frequent=0.5, schedule=schedule, on_top=on_top)
+    return Draw(real, extra, torch.full((50,), 2), Arm("", balance=balance), mix)
+
+
+def test_extra_samples_on_top_leave_real_faces_as_frequent_among_themselves_as_they_were():
+    torch.manual_seed(0)
+    found, plain = _draw(True), _draw(False)
+    share = plain.classes(1.0)
+    assert torch.allclose(share, 0.75 * torch.tensor([300, 60, 30]) / 390 + 0.25 / 3)
+    rows, is_extra = found(60_000, 1.0)
+    real = rows[~is_extra]
+    drawn = torch.stack([real < 300, (real >= 300) & (real < 360), real >= 360]).float().mean(1)
+    assert torch.allclose(drawn, share, atol=0.01)
+    # as many extra ones as real ones of their class
+    assert float(is_extra.float().mean()) == pytest.approx(
+        float(share[2] / (1 + share[2])), abs=0.01
+    )
+    assert float((rows[is_extra]).max()) < 50
+
+
+def test_the_share_of_each_class_among_the_draws_follows_the_schedule():
+    falling = _draw(True, schedule="falling")
+    assert torch.allclose(falling.classes(0.0), _draw(False).classes(1.0))
+    late, early = falling.classes(0.2), falling.classes(1.0)
+    assert early[2] > late[2] > falling.classes(0.0)[2]
+    assert float(early.sum()) == pytest.approx(1)
+    real, _ = _samples()
+    alone = Draw(real, None, None, Arm(""), Mixing(on_top=True))
+    assert torch.allclose(alone.classes(1.0), torch.tensor([0.5, 0.5]))
+
+
+def test_the_balanced_loss_knows_that_extra_samples_on_top_make_their_class_frequent(monkeypatch):
+    real, _ = _samples(40)
+    extra = Samples(real.pixels[:1].repeat(9, 1, 1), torch.tensor([[0.0, 1.0]]).repeat(9, 1))
+    recipe, arm = Recipe(**SMALL | {"steps": 1}), Arm("", loss="balanced")
+    import fer.training as training
+
+    added = []
+    monkeypatch.setattr(training, "build", lambda *_: Constant())
+    monkeypatch.setattr(
+        training.F,
+        "cross_entropy",
+        lambda logits, *_, **__: (added.append(logits.detach()), logits.sum())[1],
+    )
+    for on_top in (False, True):
+        mix = Mixing(0.75, frequent=0.75, on_top=on_top)
+        train(recipe, arm, real, extra, torch.ones(9).long(), mix, 0, CPU)
+    shares = [logits[0].exp() for logits in added]
+    assert torch.allclose(shares[0], torch.tensor([0.5, 0.5]), atol=1e-4)
+    assert torch.allclose(shares[1], torch.tensor([0.2, 0.8]), atol=1e-4)
 
 
 def test_settings_are_read_with_their_base(tmp_path):
