@@ -2,13 +2,16 @@
 
     python recipes/train_judge.py FER2013.parquet LFW.parquet@detect --half 0 --out JUDGE
     python recipes/fit_emotiongan.py GENERATOR FER2013.parquet LFW.parquet@detect --half 0 \\
-        --identity dlib:FOLDER --judge JUDGE --out expraug/weights/emotiongan
+        --pairs PAIRS.parquet --identity dlib:FOLDER --judge JUDGE --out expraug/weights/emotiongan
 
 GENERATOR is what `train_generator.py` wrote, or "package.module:function" of another generator,
 with a background, whose faces are inverted by optimisation alone. The sets are real faces as
 `train_judge.py` takes them: of the half that JUDGE learned from, the directions; of the training
 people and images of the other half, whom neither has seen, how far to go. The judge of the
 evaluation knows that other half, and lends nothing to this one.
+
+PAIRS is what `make_pairs.py` wrote with the same JUDGE: how the faces of one person differ says
+which moves are likely. Without it, how all faces differ does, light and face shape included.
 
 What read-outs of identity and pose stay is learned from the sets that name their people; embeddings
 and angles are kept in `--work`, so another generator is fitted in minutes.
@@ -28,6 +31,7 @@ import typer
 import xxhash
 from face_measures import light_of, pose_of
 from options import fill, read_yaml
+from paired.data import read_pairs
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
@@ -415,6 +419,7 @@ def fit(
     setting: Setting,
     work: Path,
     key: str,
+    pairs: Path | None = None,
 ) -> None:
     """Fill in the mean code, the linear model and the directions."""
     flat = codes_of(model, data.faces).flatten(1)
@@ -424,12 +429,12 @@ def fit(
     if model.encoder is not None:
         model.mean.copy_(codes.mean(0).view_as(model.mean))
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
-    moves = covariance
+    moves = covariance if pairs is None else covariance_of_pairs(model, pairs)
     slopes = None
     if model.binomial or (setting.shun and encoder is not None):
         slopes = gradients(model, data, judge, encoder, setting)
         if len(slopes.identity):
-            moves = resisted(covariance, slopes.identity, setting.shun)
+            moves = resisted(moves, slopes.identity, setting.shun)
     if model.binomial:
         assert slopes is not None
         readout = Readout(slopes.odds, slopes.constants)
@@ -445,6 +450,20 @@ def fit(
     model.directions.copy_(found.view_as(model.directions))
     model.logits.copy_(readout.weight.view_as(model.logits))
     model.constants.copy_(readout.bias)
+
+
+def covariance_of_pairs(model: EmotionGANSynthesizer, pairs: Path) -> Tensor:
+    """Return the (D, D) covariance of the differences between the codes of a person's faces."""
+    faces = read_pairs(pairs, model.image_size, tuple(Expression))
+    codes = codes_of(model, faces.pixels).flatten(1)
+    first = torch.full((int(faces.group.max()) + 1,), -1)
+    own = faces.photograph.nonzero().flatten()
+    first[faces.group[own]] = own
+    made = (~faces.photograph & (first[faces.group] >= 0)).nonzero().flatten()
+    moves = (codes[made] - codes[first[faces.group[made]]]).double()
+    print(f"{len(moves)} pairs say which moves are likely")
+    # there and back: what is likely has no sign
+    return torch.from_numpy(shrunk_covariance(torch.cat([moves, -moves]).numpy()))
 
 
 def fit_labels(
@@ -485,6 +504,7 @@ def main(
     half: Annotated[int, typer.Option(min=0, max=1, help="What the judge learned from.")],
     judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
+    pairs: Annotated[Path | None, typer.Option(help="What make_pairs.py wrote.")] = None,
     identity: Annotated[
         str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
     ] = "facenet",
@@ -502,7 +522,7 @@ def main(
     encoder = None if identity == "none" else create_identity_encoder(identity).to(on)
     model = load_generator(generator, [str(e) for e in EXPRESSIONS], setting, on)
     data = gather(work, sets, half, model.image_size)
-    fit(model, data, the_judge, encoder, setting, work, f"{sets} {half} {model.image_size}")
+    fit(model, data, the_judge, encoder, setting, work, f"{sets} {half} {model.image_size}", pairs)
     held = gather(work, sets, 1 - half, model.image_size)
     if not model.binomial:
         readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())

@@ -18,7 +18,15 @@ import torch.nn.functional as F
 import typer
 from evaluate_latent import never_falls, write_sheet
 from face_measures import light_of
-from fit_emotiongan import CONFIG, Setting, gather, gradients, load_generator, sources_of
+from fit_emotiongan import (
+    CONFIG,
+    Setting,
+    covariance_of_pairs,
+    gather,
+    gradients,
+    load_generator,
+    sources_of,
+)
 from options import fill, read_yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -391,3 +399,28 @@ def test_the_drawn_face_is_the_inversion_and_the_unclamped_change(
     inside = ((faces + change) % 1 > 0) & (expected % 1 > 0)
     assert inside.float().mean() > 0.2
     torch.testing.assert_close((faces + change + missed)[inside], expected[inside])
+
+
+def test_pairs_say_which_moves_are_likely(
+    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
+) -> None:
+    (alone, _), (folder, printed) = (
+        fitted(*LABELS, "--set", "pose=false", "--set", "light=false", *more)
+        for more in ((), ("--pairs", str(pairs_file)))
+    )
+    assert "18 pairs say which moves are likely" in printed
+    directions = []
+    for name in (alone, folder):
+        model = create_synthesizer(str(name))
+        assert isinstance(model, EmotionGANSynthesizer)
+        directions.append(model.directions.flatten(1).double())
+    covariance = covariance_of_pairs(model, pairs_file)
+    assert torch.allclose(covariance, covariance.T)
+    assert torch.linalg.eigvalsh(covariance).min() > 0
+    # one unit asks the same of both, and what is likely in pairs comes with it
+    change = [model.logits.flatten(1).double() @ d.T for d in directions]
+    for own in range(3):
+        odds = [float(c[own, own] - c[:, own].sum() / 3) for c in change]
+        assert odds[0] == pytest.approx(odds[1], rel=1e-3)
+    unlikely = [(d * torch.linalg.solve(covariance, d.T).T).sum(1) for d in directions]
+    assert (unlikely[1] < unlikely[0]).all()
