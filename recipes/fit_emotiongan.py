@@ -49,6 +49,7 @@ from expraug.latent.directions import (
     expression_directions,
     fit_linear,
     fit_logistic,
+    fit_matched,
     leading,
     log_odds,
     own_directions,
@@ -70,8 +71,9 @@ class Setting:
     Args:
         manipulation: as `EmotionGANSynthesizer` takes it.
         model: what the linear model is one of: "labels", of real faces' labels, by logistic
-            regression; "drawn", of the log odds that the judge gives to drawn faces: the mean of
-            their gradients, which is their regression on ever smaller moves (Stein 1981).
+            regression; "pairs", of which of a person's two faces shows it, by a regression of
+            matched pairs; "drawn", of the log odds that the judge gives to drawn faces: the mean
+            of their gradients, which is their regression on ever smaller moves (Stein 1981).
         drawn: faces that gradients are taken at.
         shun: how much a move pays for what it changes in the identity of the drawn face.
         strength: of the penalty of the linear model, in faces.
@@ -158,9 +160,9 @@ def load_generator(
     source: str, expressions: list[str], setting: Setting, device: torch.device
 ) -> EmotionGANSynthesizer:
     """Return a synthesizer with a generator's weights and nothing fitted yet."""
-    if setting.model not in ("labels", "drawn"):
-        raise SystemExit(f"model must be 'labels' or 'drawn', not {setting.model!r}")
-    binomial = setting.model == "drawn"
+    if setting.model not in ("labels", "pairs", "drawn"):
+        raise SystemExit(f"model must be 'labels', 'pairs' or 'drawn', not {setting.model!r}")
+    binomial = setting.model != "labels"
     folder = Path(source)
     if not (folder / "config.json").is_file():
         refining = {"steps": setting.refining_steps}
@@ -429,15 +431,23 @@ def fit(
     if model.encoder is not None:
         model.mean.copy_(codes.mean(0).view_as(model.mean))
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
-    moves = covariance if pairs is None else covariance_of_pairs(model, pairs)
-    slopes = None
-    if model.binomial or (setting.shun and encoder is not None):
+    moves, slopes, matched = covariance, None, None
+    if setting.model == "pairs" and pairs is None:
+        raise SystemExit("model 'pairs' needs --pairs")
+    if pairs is not None:
+        matched = moves_of_pairs(model, pairs)
+        moves = likely(matched[0])
+    if setting.model == "drawn" or (setting.shun and encoder is not None):
         slopes = gradients(model, data, judge, encoder, setting)
         if len(slopes.identity):
             moves = resisted(moves, slopes.identity, setting.shun)
     if model.binomial:
-        assert slopes is not None
-        readout = Readout(slopes.odds, slopes.constants)
+        if setting.model == "pairs":
+            assert matched is not None
+            readout = fit_pairs(model, *matched, setting)
+        else:
+            assert slopes is not None
+            readout = Readout(slopes.odds, slopes.constants)
         found = own_directions(readout.weight, moves, kept)
     else:
         readout = fit_labels(model, data, codes, judge, setting, work, key)
@@ -452,18 +462,37 @@ def fit(
     model.constants.copy_(readout.bias)
 
 
-def covariance_of_pairs(model: EmotionGANSynthesizer, pairs: Path) -> Tensor:
-    """Return the (D, D) covariance of the differences between the codes of a person's faces."""
+def moves_of_pairs(model: EmotionGANSynthesizer, pairs: Path) -> tuple[Tensor, Tensor]:
+    """Return what sets a person's faces apart from their neutral photograph.
+
+    Returns:
+        (N, D) float64, differences of codes, and (N,) long, rows of the expressions.
+    """
     faces = read_pairs(pairs, model.image_size, tuple(Expression))
     codes = codes_of(model, faces.pixels).flatten(1)
     first = torch.full((int(faces.group.max()) + 1,), -1)
     own = faces.photograph.nonzero().flatten()
     first[faces.group[own]] = own
     made = (~faces.photograph & (first[faces.group] >= 0)).nonzero().flatten()
+    print(f"{len(made)} pairs say which moves are likely")
     moves = (codes[made] - codes[first[faces.group[made]]]).double()
-    print(f"{len(moves)} pairs say which moves are likely")
-    # there and back: what is likely has no sign
+    return moves, model.row.cpu()[faces.category[made]]
+
+
+def likely(moves: Tensor) -> Tensor:
+    """Return the (D, D) covariance of moves, there and back."""
     return torch.from_numpy(shrunk_covariance(torch.cat([moves, -moves]).numpy()))
+
+
+def fit_pairs(
+    model: EmotionGANSynthesizer, moves: Tensor, row: Tensor, setting: Setting
+) -> Readout:
+    """Fit a regression of matched pairs for each expression; neutral is the way back from all."""
+    known, weights = row >= 0, []
+    for number, expression in enumerate(model.expressions):
+        there = -moves[known] if expression == Expression.NEUTRAL else moves[row == number]
+        weights.append(fit_matched(there, setting.strength))
+    return Readout(torch.stack(weights), torch.zeros(len(weights), dtype=torch.float64))
 
 
 def fit_labels(

@@ -95,6 +95,40 @@ def fit_logistic(
     return Readout(weight, torch.from_numpy(constants) - weight @ mean)
 
 
+def fit_matched(moves: Tensor, strength: float = 1.0, iterations: int = 300) -> Tensor:
+    """Fit a conditional logistic regression of matched pairs (Breslow & Day 1980, chapter 7).
+
+    Of two faces of one person, which one shows the expression? What the pair has in common, who it
+    is above all, drops out: only the difference of their codes counts.
+
+    Args:
+        moves: (N, D) float, codes of faces that show it minus those of the other face.
+        strength, iterations: as `fit_logistic` takes them.
+
+    Returns:
+        (D,) float64, the weights: there is no constant.
+
+    Raises:
+        MissingDependencyError: scikit-learn is not installed.
+        ValueError: no pairs.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise MissingDependencyError(
+            "fitting directions needs scikit-learn: pip install 'expraug[train]'"
+        ) from error
+    if not len(moves):
+        raise ValueError("no pairs to fit a direction to")
+    x = moves.double()
+    scale = x.square().mean(0).sqrt()
+    x = x / torch.where(scale > 0, scale, 1.0)
+    # each pair there and back: the solver wants both answers
+    model = LogisticRegression(C=1 / strength, max_iter=iterations, fit_intercept=False)
+    model.fit(torch.cat([x, -x]).numpy(), np.repeat([1, 0], len(x)))
+    return torch.from_numpy(np.asarray(model.coef_))[0] / torch.where(scale > 0, scale, 1.0)
+
+
 def fit_linear(codes: Tensor, values: Tensor, ridge: float = 0.1) -> Readout:
     """Fit values by ridge regression.
 

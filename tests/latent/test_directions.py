@@ -11,6 +11,7 @@ from expraug.latent.directions import (
     expression_directions,
     fit_linear,
     fit_logistic,
+    fit_matched,
     leading,
     least_move,
     log_odds,
@@ -208,3 +209,25 @@ def test_linear_read_outs_and_the_combinations_that_vary_most() -> None:
     assert found[0].abs().argmax() == 0
     torch.testing.assert_close(leading(readout, covariance, 1), found[:1])
     assert isinstance(readout, Readout)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds)
+def test_matched_pairs_point_to_what_sets_them_apart(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    apart = torch.randn(6, generator=generator, dtype=torch.float64)
+    apart = apart / apart.norm()
+    spread = torch.tensor([0.3, 1, 2, 0.5, 1, 3], dtype=torch.float64)
+    noise = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
+    moves = apart + noise * spread
+    weight = fit_matched(moves)
+    # with normal moves the log odds are those of the two means, whose covariance is known
+    expected = 2 * apart / spread.square()
+    assert torch.cosine_similarity(weight, expected, dim=0) > 0.97
+    assert float(weight @ expected / expected.square().sum()) == pytest.approx(1, abs=0.2)
+    torch.testing.assert_close(fit_matched(-moves), -weight, rtol=1e-3, atol=1e-3)
+
+
+def test_a_direction_needs_pairs() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        fit_matched(torch.zeros(0, 3))

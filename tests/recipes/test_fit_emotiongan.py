@@ -21,10 +21,11 @@ from face_measures import light_of
 from fit_emotiongan import (
     CONFIG,
     Setting,
-    covariance_of_pairs,
     gather,
     gradients,
+    likely,
     load_generator,
+    moves_of_pairs,
     sources_of,
 )
 from options import fill, read_yaml
@@ -414,7 +415,9 @@ def test_pairs_say_which_moves_are_likely(
         model = create_synthesizer(str(name))
         assert isinstance(model, EmotionGANSynthesizer)
         directions.append(model.directions.flatten(1).double())
-    covariance = covariance_of_pairs(model, pairs_file)
+    moves, row = moves_of_pairs(model, pairs_file)
+    assert row.tolist() == [1, -1] * 9  # happy, and contempt, which this one does not make
+    covariance = likely(moves)
     assert torch.allclose(covariance, covariance.T)
     assert torch.linalg.eigvalsh(covariance).min() > 0
     # one unit asks the same of both, and what is likely in pairs comes with it
@@ -424,3 +427,12 @@ def test_pairs_say_which_moves_are_likely(
         assert odds[0] == pytest.approx(odds[1], rel=1e-3)
     unlikely = [(d * torch.linalg.solve(covariance, d.T).T).sum(1) for d in directions]
     assert (unlikely[1] < unlikely[0]).all()
+
+
+def test_matched_pairs_need_pairs(generator: Path, judge: Path, sets: dict[str, Path]) -> None:
+    app = typer.Typer()
+    app.command()(fit_emotiongan.main)
+    command = [generator, sets["nameless"], "--half", 0, "--judge", judge, "--identity", "none"]
+    command += ["--out", generator / "out", "--set", "model=pairs", "--work", generator]
+    done = CliRunner().invoke(app, [*map(str, command), "--device", "cpu"])
+    assert "needs --pairs" in str(done.exception)
