@@ -46,3 +46,19 @@ def fill(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             raise ValueError(f"{where}: no option {name!r}; there are {', '.join(known)}")
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return kind(**frozen)
+
+
+def read_setting(kind: type[T], options: type, file: Path, changes: Sequence[str] = ()) -> T:
+    """Return a dataclass as a YAML file has it, whose `options` are a dataclass of their own.
+
+    Args:
+        kind: the class of the whole.
+        options: that of its field `options`.
+        file, changes: as `read_yaml` takes them.
+
+    Raises:
+        ValueError: an unknown option.
+    """
+    data = read_yaml(file, changes)
+    own = fill(options, data.pop("options", {}), "options")
+    return fill(kind, data | {"options": own}, str(file))

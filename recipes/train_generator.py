@@ -21,7 +21,7 @@ from typing import Annotated
 import torch
 import typer
 from loop import run
-from options import fill, read_yaml
+from options import read_setting
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
@@ -63,17 +63,6 @@ class Setting:
     report_every: int = 250
     seed: int = 0
     options: Options = field(default_factory=Options)
-
-
-def read_setting(config: Path, changes: list[str]) -> Setting:
-    """Read the YAML file, with changes such as "options.l1=5" on top.
-
-    Raises:
-        ValueError: an unknown option.
-    """
-    data = read_yaml(config, changes)
-    options = fill(Options, data.pop("options", {}), "options")
-    return fill(Setting, data | {"options": options}, str(config))
 
 
 def real_faces(work: Path, sets: list[str], half: int | None, size: int) -> Tensor:
@@ -144,7 +133,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting = read_setting(config, option or [])
+    setting = read_setting(Setting, Options, config, option or [])
     on = torch.device(device)
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(setting.seed)

@@ -23,7 +23,7 @@ from typing import Annotated
 
 import torch
 import typer
-from options import fill, read_yaml
+from options import read_setting
 from paired.training import CATEGORIES, Sources, Steps, train_on_pairs
 
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
@@ -43,17 +43,6 @@ class Setting(Steps):
     options: Options = field(default_factory=Options)
 
 
-def read_setting(config: Path, changes: list[str]) -> Setting:
-    """Read the YAML file, with changes such as "options.triplet=0" on top.
-
-    Raises:
-        ValueError: an unknown option.
-    """
-    data = read_yaml(config, changes)
-    options = fill(Options, data.pop("options", {}), "options")
-    return fill(Setting, data | {"options": options}, str(config))
-
-
 def main(
     pairs: Annotated[Path, typer.Argument(help="What make_pairs.py wrote.")],
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
@@ -70,7 +59,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting, on = read_setting(config, option or []), torch.device(device)
+    setting, on = read_setting(Setting, Options, config, option or []), torch.device(device)
     torch.manual_seed(setting.seed)
     names = [str(c) for c in CATEGORIES]
     learning = UNetCGANSynthesizer(names, setting.size, setting.width).generator

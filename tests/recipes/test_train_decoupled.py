@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from options import read_setting
 from paired_faces import NUMBERS, call, ends_alike, log, watch_training
 from PIL import Image
 from safetensors.torch import save_file
-from train_decoupled import main, read_setting
+from train_decoupled import Options, Setting, main
 
 from expraug import Expression, create_synthesizer
 from expraug.latent.generator import StyleGenerator
@@ -20,8 +21,8 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
     file = REPOSITORY / "recipes" / "configs" / "decoupled" / f"{name}.yaml"
-    usual = read_setting(file, [])
-    setting = read_setting(file, ["identity=8", "options.feedback=0"])
+    usual = read_setting(Setting, Options, file, [])
+    setting = read_setting(Setting, Options, file, ["identity=8", "options.feedback=0"])
     assert setting.identity == 8 != usual.identity
     assert setting.options.feedback == 0 != usual.options.feedback
     assert (setting.steps, setting.options.lr) == (usual.steps, usual.options.lr)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from options import read_setting
 from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
-from train_generator import main, read_generator, read_setting, real_faces
+from train_generator import Options, Setting, main, read_generator, real_faces
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 
@@ -21,8 +22,10 @@ TINY = (
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
     file = REPOSITORY / "recipes" / "configs" / "generator" / f"{name}.yaml"
-    usual = read_setting(file, [])
-    setting = read_setting(file, ["batch=3", "options.expression=0", "channels=[8, 16]"])
+    usual = read_setting(Setting, Options, file, [])
+    setting = read_setting(
+        Setting, Options, file, ["batch=3", "options.expression=0", "channels=[8, 16]"]
+    )
     assert setting.batch == 3 != usual.batch
     assert setting.channels == (8, 16)
     assert setting.options.expression == 0 != usual.options.expression
@@ -34,7 +37,7 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
         found = encoder(torch.rand(2, 1, usual.size, usual.size))
     assert found.shape == (2, generator.layers, usual.width)
     with pytest.raises(ValueError, match="no option 'colour'"):
-        read_setting(file, ["colour=1"])
+        read_setting(Setting, Options, file, ["colour=1"])
 
 
 def test_real_faces_are_mixed_the_same_way_each_time(faces: Path, tmp_path: Path) -> None:

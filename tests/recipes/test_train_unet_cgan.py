@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from options import read_setting
 from paired_faces import NUMBERS, call, ends_alike, log, watch_training
 from PIL import Image
-from train_unet_cgan import main, read_setting
+from train_unet_cgan import Options, Setting, main
 
 from expraug import Expression, create_synthesizer
 
@@ -15,8 +16,10 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
     file = REPOSITORY / "recipes" / "configs" / "unet_cgan" / f"{name}.yaml"
-    usual = read_setting(file, [])
-    setting = read_setting(file, ["width=8", "options.triplet=0", "options.other_identity=false"])
+    usual = read_setting(Setting, Options, file, [])
+    setting = read_setting(
+        Setting, Options, file, ["width=8", "options.triplet=0", "options.other_identity=false"]
+    )
     assert setting.width == 8 != usual.width
     assert setting.steps == usual.steps
     assert setting.options.triplet == 0 != usual.options.triplet
