@@ -220,12 +220,12 @@ def test_matched_pairs_point_to_what_sets_them_apart(seed: int) -> None:
     spread = torch.tensor([0.3, 1, 2, 0.5, 1, 3], dtype=torch.float64)
     noise = torch.randn(4000, 6, generator=generator, dtype=torch.float64)
     moves = apart + noise * spread
-    weight = fit_matched(moves)
+    weight = fit_matched(moves, strength=1e-3)
     # with normal moves the log odds are those of the two means, whose covariance is known
     expected = 2 * apart / spread.square()
     assert torch.cosine_similarity(weight, expected, dim=0) > 0.97
     assert float(weight @ expected / expected.square().sum()) == pytest.approx(1, abs=0.2)
-    torch.testing.assert_close(fit_matched(-moves), -weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fit_matched(-moves, strength=1e-3), -weight, rtol=1e-3, atol=1e-3)
 
 
 def test_a_direction_needs_pairs() -> None:

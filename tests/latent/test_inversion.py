@@ -14,7 +14,7 @@ SIZE, WIDTH = 16, 8
 def generator() -> StyleGenerator:
     torch.manual_seed(0)
     made = StyleGenerator(SIZE, [16, 16, 8], WIDTH).eval().requires_grad_(False)
-    made.centre(512)
+    made.fit_mapping(torch.randn(512, made.layers, WIDTH))
     return made
 
 

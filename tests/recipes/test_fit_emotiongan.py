@@ -234,10 +234,11 @@ def test_what_identity_pays_for_changes_it_less(fitted: Callable[..., tuple[Path
     assert isinstance(shy, EmotionGANSynthesizer)
     assert torch.equal(free.logits, shy.logits)
     encoder, faces = CoarsePicture(), 0.2 * torch.rand(8, 1, SIZE, SIZE) + 0.4
+    small = 0.01 / free.directions[1].norm()  # where what is drawn is next to linear
 
     def changed(model: EmotionGANSynthesizer) -> float:
         codes = model.invert(faces)
-        moved = faces + model.draw(codes + 0.05 * model.directions[1]) - model.draw(codes)
+        moved = faces + model.draw(codes + small * model.directions[1]) - model.draw(codes)
         seen = [encoder(f.expand(-1, 3, -1, -1)) for f in (faces, moved)]
         return float((seen[0] - seen[1]).square().sum())
 
@@ -386,7 +387,7 @@ def test_what_has_no_codes_is_not_evaluated(
 def test_the_drawn_face_is_the_inversion_and_the_unclamped_change(
     fitted: Callable[..., tuple[Path, str]],
 ) -> None:
-    folder, _ = fitted("--set", "longest=0.1")
+    folder, _ = fitted("--set", "longest=0.01")
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
     plain = EmotionGANSynthesizer(**(model.config | {"plain": True})).eval()

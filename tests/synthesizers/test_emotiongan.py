@@ -255,7 +255,7 @@ def test_gradients_reach_codes_through_draw(model: EmotionGANSynthesizer) -> Non
 
 
 def test_faces_through_the_augmenter(tmp_path: Path, neutral_images: list[np.ndarray]) -> None:
-    fitted(size=1.0).save_pretrained(tmp_path)
+    fitted(size=3.0).save_pretrained(tmp_path)
     augmenter = ExpressionAugmenter(str(tmp_path))
     outcomes = augmenter([*neutral_images[:2]], [Draw(HAPPY), Draw(SAD, 50)])
     assert augmenter.stats == {"made": 2}
