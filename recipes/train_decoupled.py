@@ -85,7 +85,6 @@ def main(
             expression,
             on,
         ),
-        lambda trainer, batch: trainer.step(batch),
         lambda model, average: model.net.load_state_dict(average["net"].state_dict()),
         out,
         minutes,

@@ -28,7 +28,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 from train_judge import SIZE, prepared
 
-from expraug.evaluate.judge import load_judge, see, standardise
+from expraug.evaluate.judge import load_judge, see
 from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.training.generator import Options, Trainer
 
@@ -152,7 +152,7 @@ def main(
         setting.channels,
         setting.options,
         setting.steps,
-        (lambda x: net(standardise(see(resize(x, [SIZE, SIZE]))))) if net is not None else None,
+        (lambda x: net(see(resize(x, [SIZE, SIZE])))) if net is not None else None,
         on,
     )
     nets = trainer.average

@@ -76,7 +76,6 @@ def main(
             expression,
             on,
         ),
-        lambda trainer, batch: trainer.step(batch),
         lambda model, average: model.generator.load_state_dict(average.state_dict()),
         out,
         minutes,

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How both sides are trained; the options of every trainer begin with it.
+
+    Args:
+        lr: of what makes faces, at first; it falls to nothing along half a cosine.
+        discriminator_lr: of the discriminators, likewise.
+        ema: decay of the moving average of what makes faces, which is what is kept.
+        amp: bfloat16 autocast.
+        compile: the generator, by torch.compile.
+    """
+
+    lr: float = 5e-4
+    discriminator_lr: float = 2e-4
+    ema: float = 0.998
+    amp: bool = True
+    compile: bool = False
 
 
 class AdversarialTrainer:
@@ -15,35 +35,29 @@ class AdversarialTrainer:
     Args:
         made: what makes faces; its moving average is what is kept.
         judges: the discriminators.
-        rates: learning rates of both at first; they fall to nothing along half a cosine.
-        betas: of Adam.
-        ema: decay of the moving average, which is faster in the first steps.
+        options: see there. Adam has betas 0.5 and 0.99; the average is faster in the first steps.
         steps: of the whole run, for the schedule.
         device: where all of it is.
-        amp: bfloat16 autocast.
     """
 
     def __init__(
         self,
         made: nn.Module,
         judges: nn.Module,
-        rates: tuple[float, float],
-        betas: tuple[float, float],
-        ema: float,
+        options: Optimization,
         steps: int,
         device: torch.device,
-        amp: bool,
     ) -> None:
         to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
         self.made, self.judges = made.to(**to), judges.to(**to)
         self.average = deepcopy(self.made).requires_grad_(False)
-        self.device, self.step_count, self._decay = device, 0, ema
-        sides = zip((self.made, self.judges), rates, strict=True)
-        self.optimizers = [torch.optim.Adam(s.parameters(), lr, betas) for s, lr in sides]
+        self.device, self.step_count, self._decay = device, 0, options.ema
+        sides = ((self.made, options.lr), (self.judges, options.discriminator_lr))
+        self.optimizers = [torch.optim.Adam(s.parameters(), lr, (0.5, 0.99)) for s, lr in sides]
         self.schedules = [
             torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in self.optimizers
         ]
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
 
     def update_judges(self, loss: Tensor) -> None:
         """Take a step of the discriminators."""
@@ -57,9 +71,10 @@ class AdversarialTrainer:
             decay = min(self._decay, (1 + self.step_count) / (10 + self.step_count))
             kept, new = self.average.state_dict(), self.made.state_dict()
             for name, value in kept.items():
-                value.lerp_(new[name], 1 - decay) if value.is_floating_point() else value.copy_(
-                    new[name]
-                )
+                if value.is_floating_point():
+                    value.lerp_(new[name], 1 - decay)
+                else:  # a count is taken as it is
+                    value.copy_(new[name])
         self.step_count += 1
         for schedule in self.schedules:
             schedule.step()

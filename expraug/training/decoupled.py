@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from expraug.faces.paste import face_mask
 from expraug.latent.generator import CodeEncoder, hide_background
 from expraug.synthesizers.decoupled import DecoupledNet
-from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
 from expraug.training.discriminator import ProjectionDiscriminator
 from expraug.training.losses import (
@@ -41,7 +41,7 @@ from expraug.training.losses import (
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
@@ -59,11 +59,6 @@ class Options:
             changed.
         decoupling: False for an autoencoder of the same nets, to compare with: single faces are
             drawn from their own codes, and `reconstruction` is the only loss.
-        lr: at first.
-        discriminator_lr: likewise.
-        ema: decay of the moving average, which is what is kept.
-        amp: bfloat16 autocast.
-        compile: the nets, by torch.compile.
     """
 
     reconstruction: float = 10.0
@@ -78,11 +73,6 @@ class Options:
     identity_every: int = 4
     adversarial: float = 0.1
     decoupling: bool = True
-    lr: float = 5e-4
-    discriminator_lr: float = 2e-4
-    ema: float = 0.998
-    amp: bool = True
-    compile: bool = False
 
 
 class Trainer(AdversarialTrainer):
@@ -115,12 +105,9 @@ class Trainer(AdversarialTrainer):
         super().__init__(
             nn.ModuleDict({"net": net, "feedback": feedback}),
             ProjectionDiscriminator(1, categories, halvings=4),
-            (options.lr, options.discriminator_lr),
-            (0.5, 0.99),
-            options.ema,
+            options,
             steps,
             device,
-            options.amp,
         )
         self.net, self.feedback = net, feedback
         self.options, self.identity, self.expression = options, identity, expression

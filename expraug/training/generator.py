@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
-from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.diffaugment import diffaugment
 from expraug.training.discriminator import GrownDiscriminator
 from expraug.training.losses import discriminator_hinge, edge_l1, generator_hinge
@@ -33,7 +33,7 @@ FIRST = 16
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
@@ -44,10 +44,6 @@ class Options:
         latent: of the squared error of the codes found in faces of crossed codes.
         growing: share of the steps of each side below the last.
         fading: share of each side's steps in which its detail fades in.
-        lr, discriminator_lr: at first.
-        ema: decay of the moving average, which is what is kept.
-        amp: bfloat16 autocast.
-        compile: the generator, by torch.compile.
     """
 
     l1: float = 10.0
@@ -59,11 +55,7 @@ class Options:
     latent: float = 0.3
     growing: float = 0.15
     fading: float = 0.4
-    lr: float = 5e-4
     discriminator_lr: float = 1e-4
-    ema: float = 0.998
-    amp: bool = True
-    compile: bool = False
 
 
 def growth(progress: float, sides: list[int], options: Options) -> tuple[int, float]:
@@ -107,12 +99,9 @@ class Trainer(AdversarialTrainer):
             nn.ModuleDict({"generator": generator, "encoder": encoder}),
             # it has less to learn than the generator, and with few faces must not know too much
             GrownDiscriminator([max(8, c // 2) for c in channels]),
-            (options.lr, options.discriminator_lr),
-            (0.5, 0.99),
-            options.ema,
+            options,
             steps,
             device,
-            options.amp,
         )
         self.options, self.steps, self.expression = options, steps, expression
         self.sides = [s for s in generator.sides if s >= FIRST] or [generator.image_size]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.unet_cgan import UNet
-from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
 from expraug.training.discriminator import ProjectionDiscriminator
 from expraug.training.losses import (
@@ -33,7 +33,7 @@ from expraug.training.losses import (
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
@@ -43,12 +43,7 @@ class Options:
         expression: of the cross entropy of the target.
         smooth: of the total variation of the change.
         other_identity: give the pair discriminator the pairs with somebody else.
-        lr: of the generator at first; it falls to nothing along half a cosine.
-        discriminator_lr: of both discriminators, likewise.
-        ema: decay of the moving average of the generator's weights, which is what is kept.
         identity_every: steps between two triplets: the encoder is the largest net of all.
-        amp: bfloat16 autocast.
-        compile: the generator, by torch.compile.
     """
 
     l1: float = 30.0
@@ -59,12 +54,7 @@ class Options:
     expression: float = 0.1
     smooth: float = 0.5
     other_identity: bool = True
-    lr: float = 5e-4
-    discriminator_lr: float = 2e-4
-    ema: float = 0.998
     identity_every: int = 1
-    amp: bool = True
-    compile: bool = False
 
 
 class Trainer(AdversarialTrainer):
@@ -97,12 +87,9 @@ class Trainer(AdversarialTrainer):
         super().__init__(
             generator,
             nn.ModuleList([self.pairs, self.singles]),
-            (options.lr, options.discriminator_lr),
-            (0.5, 0.99),
-            options.ema,
+            options,
             steps,
             device,
-            options.amp,
         )
         self.options, self.identity, self.expression = options, identity, expression
         self._generate = torch.compile(generator) if options.compile else generator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from loop import run
@@ -14,8 +15,7 @@ from expraug.evaluate.judge import load_judge
 from expraug.expressions import Expression
 from expraug.faces.identity import create_identity_encoder
 from expraug.synthesizer import Synthesizer
-from expraug.training.adversarial import AdversarialTrainer
-from expraug.training.batch import Batch
+from expraug.training import decoupled, unet_cgan
 from paired.data import (
     Draw,
     Faces,
@@ -81,14 +81,14 @@ class Steps:
 
 
 Net = Callable[[Tensor], Tensor]
+PairTrainer: TypeAlias = decoupled.Trainer | unet_cgan.Trainer
 
 
 def train_on_pairs(
     sources: Sources,
     setting: Steps,
     model: Synthesizer,
-    make_trainer: Callable[[Net, Net], AdversarialTrainer],
-    step: Callable[[AdversarialTrainer, Batch], dict[str, float]],
+    make_trainer: Callable[[Net, Net], PairTrainer],
     load: Callable[[Synthesizer, nn.Module], None],
     out: Path,
     minutes: float,
@@ -101,7 +101,6 @@ def train_on_pairs(
         model: what is saved; its weights are those of the trainer's average.
         make_trainer: from an identity encoder, (B, 3, S, S) to (B, D), and a net that says which
             of `CATEGORIES` (B, 1, S, S) faces show.
-        step: takes a step of the trainer.
         load: puts the trainer's average into the model.
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
@@ -135,7 +134,7 @@ def train_on_pairs(
     print(f"{len(faces)} faces in pairs, {len(singles)} single", flush=True)
     run(
         trainer,
-        lambda: step(trainer, draw()),
+        lambda: trainer.step(draw()),
         report,
         sources.work,
         steps=setting.steps,

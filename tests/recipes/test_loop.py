@@ -10,7 +10,7 @@ from loop import append_line, run
 from paired_faces import log
 from torch import nn
 
-from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.adversarial import AdversarialTrainer, Optimization
 
 
 class Towards(AdversarialTrainer):
@@ -19,7 +19,8 @@ class Towards(AdversarialTrainer):
     def __init__(self, steps: int) -> None:
         torch.manual_seed(0)
         nets = nn.Linear(1, 1), nn.Linear(1, 1)
-        super().__init__(*nets, (0.1, 0.1), (0.5, 0.9), 0.9, steps, torch.device("cpu"), False)
+        options = Optimization(lr=0.1, discriminator_lr=0.1, ema=0.9, amp=False)
+        super().__init__(*nets, options, steps, torch.device("cpu"))
 
     def step(self) -> dict[str, float]:
         draw = torch.randn(4, 1)

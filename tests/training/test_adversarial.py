@@ -7,7 +7,7 @@ import torch
 from tiny_trainers import TRAINERS, same, step, weights
 from torch import Tensor, nn
 
-from expraug.training.adversarial import AdversarialTrainer
+from expraug.training.adversarial import AdversarialTrainer, Optimization
 
 kinds = pytest.mark.parametrize("kind", TRAINERS)
 
@@ -100,9 +100,8 @@ def test_bfloat16_goes_the_same_way(kind: str) -> None:
 def test_the_average_follows_what_is_no_parameter() -> None:
     """Running means move with the weights, counts are taken as they are."""
     net = nn.BatchNorm1d(2)
-    learner = AdversarialTrainer(
-        net, nn.Linear(2, 1), (0.1, 0.1), (0.5, 0.9), 0.9, 4, torch.device("cpu"), False
-    )
+    options = Optimization(lr=0.1, discriminator_lr=0.1, ema=0.9, amp=False)
+    learner = AdversarialTrainer(net, nn.Linear(2, 1), options, 4, torch.device("cpu"))
     learner.update_judges(learner.judges(torch.rand(4, 2)).mean())
     learner.update_made(net(torch.rand(8, 2) + 5).square().mean())
     average = learner.average
