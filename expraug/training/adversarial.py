@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +55,12 @@ class AdversarialTrainer:
         self.device, self.step_count, self._decay = device, 0, options.ema
         sides = ((self.made, options.lr), (self.judges, options.discriminator_lr))
         self.optimizers = [torch.optim.Adam(s.parameters(), lr, (0.5, 0.99)) for s, lr in sides]
+        # a function of the step, so that a resumed run may have another length
         self.schedules = [
-            torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in self.optimizers
+            torch.optim.lr_scheduler.LambdaLR(
+                o, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))
+            )
+            for o in self.optimizers
         ]
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
 
@@ -93,7 +98,6 @@ class AdversarialTrainer:
             "average": self.average.state_dict(),
             "judges": self.judges.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
-            "schedules": [s.state_dict() for s in self.schedules],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -101,6 +105,7 @@ class AdversarialTrainer:
         self.step_count = state["step"]
         for name in ("made", "average", "judges"):
             getattr(self, name).load_state_dict(state[name])
-        for name in ("optimizers", "schedules"):
-            for part, kept in zip(getattr(self, name), state[name], strict=True):
-                part.load_state_dict(kept)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        for schedule in self.schedules:
+            schedule.last_epoch = self.step_count
