@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -30,15 +30,14 @@ import torch
 import typer
 import xxhash
 from face_measures import light_of, pose_of
+from labelled_faces import LabelledFaces, gather, sources_of
+from lengths import Limits, choose, embeddings_of, print_table
 from options import fill, read_yaml
 from paired.data import read_pairs
-from rich.console import Console
-from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from train_judge import EXPRESSIONS, prepared
+from train_judge import EXPRESSIONS
 
-from expraug.datasets import open_source
 from expraug.evaluate.fidelity import shrunk_covariance
 from expraug.evaluate.judge import FerJudge, load_judge, see
 from expraug.expressions import Expression
@@ -59,8 +58,6 @@ from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 COMBINATIONS = 2
 """Random combinations of the identity embedding whose gradients are taken at each face."""
-REAL = 400
-"""Real faces of a target that synthetics are compared with, about."""
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
 
 
@@ -85,12 +82,8 @@ class Setting:
         ridge: penalty of those read-outs.
         refining_steps: of optimisation for a generator without an encoder.
         sources: faces that the lengths are chosen on, for each target, at most.
-        reach: go until the judge's mean probability of the target is so many times that of real
-            faces that show it…
-        longest: … but no further than so many units of log odds,
-        grid: tried at so many places,
-        verified, margin: … nor than where fewer than this share of the faces keep a cosine above
-            the identity encoder's threshold and this margin.
+        reach, longest, grid, verified, margin: how far intensity 1 goes, in units of log odds, as
+            `lengths.Limits` has it.
         seed: of the choice of sources.
     """
 
@@ -114,34 +107,6 @@ class Setting:
     verified: float = 0.95
     margin: float = 0.01
     seed: int = 0
-
-
-@dataclass
-class Data:
-    """Real faces, N of them.
-
-    Args:
-        faces: (N, 1, S, S) uint8.
-        labels: (N,) long, values of `Expression`.
-        named: (N,) bool, whether they come from a set that names its people.
-    """
-
-    faces: Tensor
-    labels: Tensor
-    named: Tensor
-
-    def grey(self, index: Tensor | slice) -> Tensor:
-        """Return faces at an index, float in [0, 1]."""
-        return self.faces[index].float() / 255
-
-
-def gather(work: Path, sets: list[str], half: int, size: int) -> Data:
-    """Return the training faces of one half, as `train_judge.py` aligned them, at a size."""
-    parts = [prepared(work, name, half, "train", size) for name in sets]
-    names = [open_source(name.partition("@")[0])[0].identity is not None for name in sets]
-    faces = torch.cat([p["faces"] for p in parts])
-    named = [torch.full((len(p["labels"]),), n) for p, n in zip(parts, names, strict=True)]
-    return Data(faces, torch.cat([p["labels"] for p in parts]), torch.cat(named))
 
 
 def digest(text: str) -> str:
@@ -210,20 +175,14 @@ def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def embeddings_of(grey: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return (N, D) identity embeddings of (N, 1, S, S) faces in [0, 1], on the CPU."""
-    return torch.cat([encoder(part.expand(-1, 3, -1, -1)).cpu() for part in grey.split(32)])
-
-
-@torch.inference_mode()
-def scores_of(data: Data, judge: FerJudge, device: torch.device) -> Tensor:
+def scores_of(data: LabelledFaces, judge: FerJudge, device: torch.device) -> Tensor:
     """Return (N, E) probabilities of the judge's expressions, on the CPU."""
     parts = torch.arange(len(data.labels)).split(256)
     return torch.cat([judge.probabilities(data.grey(at).to(device)).cpu() for at in parts])
 
 
 def kept_readouts(
-    data: Data,
+    data: LabelledFaces,
     codes: Tensor,
     covariance: Tensor,
     setting: Setting,
@@ -267,92 +226,20 @@ def kept_readouts(
     return torch.cat(rows)
 
 
-def sources_of(data: Data, target: Expression, setting: Setting, most: int) -> Tensor:
-    """Return the places of some faces that a target is made of: neutral ones of named people."""
-    wanted = data.labels != int(Expression.NEUTRAL)
-    if target != Expression.NEUTRAL:
-        wanted = ~wanted
-    if (wanted & data.named).any():
-        wanted = wanted & data.named
-    there = wanted.nonzero().flatten().numpy()
-    drawn = np.random.default_rng(setting.seed).permutation(there)[:most]
-    return torch.from_numpy(drawn)
+def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callable[[float], Tensor]:
+    """Return what makes faces of (N, 1, S, S) ones with any length for one expression, and leaves
+    that length in the model."""
+    mask = face_mask(model.image_size).to(source)
+    codes = model.invert(source)
+    drawn, start = model.draw(codes), float(model.odds(codes)[:, row].mean())
+    asked = torch.full((len(codes),), int(model.expressions[row]), device=codes.device)
 
+    def make(length: float) -> Tensor:
+        model.steps[row], model.levels[row] = length, start + length
+        move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
+        return (source + (model.draw(codes + move) - drawn) * mask).clamp(0, 1)
 
-class Lengths:
-    """Tries how far to go, on faces that nothing was fitted on.
-
-    Args:
-        model: its `directions`, `logits` and `constants` are fitted.
-        data: those faces.
-        judge: who knows none of them.
-        encoder: of identity; None tries without.
-    """
-
-    def __init__(
-        self,
-        model: EmotionGANSynthesizer,
-        data: Data,
-        judge: FerJudge,
-        encoder: IdentityEncoder | None,
-        setting: Setting,
-    ) -> None:
-        self.model, self.data, self.judge = model, data, judge
-        self.encoder, self.setting = encoder, setting
-        self.mask = face_mask(model.image_size).to(model.mean.device)
-
-    @torch.inference_mode()
-    def choose(self, row: int) -> dict[str, str]:
-        """Set the length of one expression, and return the figures behind it."""
-        model, setting = self.model, self.setting
-        target = model.expressions[row]
-        column = self.judge.expressions.index(target)
-        chosen = sources_of(self.data, target, setting, setting.sources)
-        source = self.data.grey(chosen).to(self.mask)
-        codes = model.invert(source)
-        drawn = model.draw(codes)
-        start = float(model.odds(codes)[:, row].mean())
-        real = (self.data.labels == int(target)).nonzero().flatten()
-        real = real[:: max(1, len(real) // REAL)]
-        seen = [self.judge.probabilities(self.data.grey(at).to(source)) for at in real.split(256)]
-        wanted = float(torch.cat(seen)[:, column].mean())
-
-        def make(length: float) -> Tensor:
-            model.steps[row], model.levels[row] = length, start + length
-            asked = torch.full((len(codes),), int(target), device=codes.device)
-            move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
-            return (source + (model.draw(codes + move) - drawn) * self.mask).clamp(0, 1)
-
-        lengths = np.linspace(0, setting.longest, setting.grid + 1)[1:].tolist()
-        probable: list[float] = []
-        for length in lengths:
-            probable.append(float(self.judge.probabilities(make(length))[:, column].mean()))
-            if probable[-1] >= setting.reach * wanted:
-                break
-        limit = "reached" if probable[-1] >= setting.reach * wanted else "no more to gain"
-        place = len(probable) - 1 if limit == "reached" else int(np.argmax(probable))
-        cosine = share = float("nan")
-        if self.encoder is not None:
-            before = embeddings_of(source, self.encoder)
-            while True:
-                alike = (embeddings_of(make(lengths[place]), self.encoder) * before).sum(1)
-                above = alike > self.encoder.threshold + setting.margin
-                cosine, share = float(alike.mean()), float(above.float().mean())
-                if share >= setting.verified or place == 0:
-                    break
-                limit, place = "identity", place - 1
-        hit = self.judge.probabilities(make(lengths[place])).argmax(1) == column
-        return {
-            "": str(target),
-            "sources": str(len(codes)),
-            "length": f"{lengths[place]:.1f}",
-            "ended by": limit,
-            "probability": f"{probable[place]:.2f}",
-            "of real faces": f"{wanted:.2f}",
-            "recognised": f"{float(hit.float().mean()):.2f}",
-            "cosine": f"{cosine:.3f}",
-            "verified": f"{share:.2f}",
-        }
+    return make
 
 
 @dataclass
@@ -372,7 +259,7 @@ class Gradients:
 
 def gradients(
     model: EmotionGANSynthesizer,
-    data: Data,
+    data: LabelledFaces,
     judge: FerJudge,
     encoder: IdentityEncoder | None,
     setting: Setting,
@@ -388,7 +275,7 @@ def gradients(
         rows = [i for i, e in enumerate(model.expressions) if (e == Expression.NEUTRAL) == only]
         if not rows:
             continue
-        at = sources_of(data, model.expressions[rows[0]], setting, setting.drawn)
+        at = sources_of(data, model.expressions[rows[0]], setting.seed, setting.drawn)
         for place, one in enumerate(at.split(1)):
             face = data.grey(one).to(mask)
             face = face.flip(3) if place % 2 else face
@@ -415,7 +302,7 @@ def gradients(
 
 def fit(
     model: EmotionGANSynthesizer,
-    data: Data,
+    data: LabelledFaces,
     judge: FerJudge,
     encoder: IdentityEncoder | None,
     setting: Setting,
@@ -497,7 +384,7 @@ def fit_pairs(
 
 def fit_labels(
     model: EmotionGANSynthesizer,
-    data: Data,
+    data: LabelledFaces,
     codes: Tensor,
     judge: FerJudge,
     setting: Setting,
@@ -525,6 +412,27 @@ def balanced_recall(readout: Readout, codes: Tensor, row: Tensor) -> float:
     """Return the mean over expressions of the share that a linear model gets right."""
     right = readout(codes).argmax(1) == row
     return float(np.mean([float(right[row == r].float().mean()) for r in row[row >= 0].unique()]))
+
+
+@torch.inference_mode()
+def set_lengths(
+    model: EmotionGANSynthesizer,
+    held: LabelledFaces,
+    judge: FerJudge,
+    encoder: IdentityEncoder | None,
+    setting: Setting,
+) -> list[dict[str, str]]:
+    """Set how far each expression goes, and return the figures behind it."""
+    lines = []
+    for row, target in enumerate(model.expressions):
+        at = sources_of(held, target, setting.seed, setting.sources)
+        source = held.grey(at).to(model.mean.device)
+        make = make_with(model, source, row)
+        limits = Limits(*(getattr(setting, f.name) for f in fields(Limits)))
+        length, line = choose(make, source, target, held, judge, encoder, limits)
+        make(length)
+        lines.append(line)
+    return lines
 
 
 def main(
@@ -558,14 +466,7 @@ def main(
         codes, row = codes_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
         recall = balanced_recall(readout, codes, row)
         print(f"its recall, balanced, of {len(row)} faces that it does not know: {recall:.3f}")
-    lengths = Lengths(model, held, the_judge, encoder, setting)
-    lines = [lengths.choose(row) for row in range(len(model.expressions))]
-    table = Table(title="lengths, chosen on training people that nothing was fitted on")
-    for name in lines[0]:
-        table.add_column(name)
-    for line in lines:
-        table.add_row(*line.values())
-    Console(width=120).print(table)
+    print_table(set_lengths(model, held, the_judge, encoder, setting))
     model.save_pretrained(out)
     print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {model.fingerprint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,15 @@ from typing import Any, TypeVar
 import yaml
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 4e-4 as a number, as YAML 1.2 has it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
 
 
 def read_yaml(file: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -21,12 +31,12 @@ def read_yaml(file: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     for change in changes:
         path, _, value = change.partition("=")
         *part, name = path.split(".", 1)
-        (data.setdefault(part[0], {}) if part else data)[name] = yaml.safe_load(value)
+        (data.setdefault(part[0], {}) if part else data)[name] = yaml.load(value, _Loader)
     return data
 
 
 def _load(file: Path) -> dict[str, Any]:
-    own = yaml.safe_load(file.read_text()) or {}
+    own = yaml.load(file.read_text(), _Loader) or {}
     base = own.pop("base", None)
     data = _load(file.parent / base) if base else {}
     for part, values in own.items():

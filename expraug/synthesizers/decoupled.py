@@ -7,7 +7,7 @@ face, stands in `expraug/training/decoupled.py` with all that only training need
 leaves open, or we chose otherwise:
 
 * another expression is another expression code, learned for each category; intensity moves from the
-  code that the face has towards it;
+  code that the face has towards it, and at 1 as far beyond it as `recipes/fit_lengths.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
   with the other, added to the source: so colour and detail stay.
 """
@@ -15,6 +15,7 @@ leaves open, or we chose otherwise:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,10 @@ class DecoupledSynthesizer(Synthesizer):
         ValueError: another size, or channels that do not fit it.
     """
 
+    float32: ClassVar[frozenset[str]] = frozenset({"lengths"})
+
+    lengths: Tensor
+    """(E,), how far intensity 1 goes: 1 is the category's own code."""
     row: Tensor
 
     def __init__(
@@ -81,11 +86,13 @@ class DecoupledSynthesizer(Synthesizer):
             identity,
             expression,
         )
+        self.register_buffer("lengths", torch.ones(len(self.expressions)))
         self.register_buffer("row", places(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
-        row, strength = self.row[target], intensity.to(faces.dtype).view(-1, 1)
+        row = self.row[target]
+        strength = (intensity.to(faces.dtype) * self.lengths[row]).view(-1, 1)
         # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
         # depend on its neighbours
         count = 1 if faces.device.type == "cpu" else max(1, len(faces))
