@@ -54,6 +54,7 @@ from expraug.latent.directions import (
     own_directions,
     resisted,
 )
+from expraug.latent.generator import encode
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 COMBINATIONS = 2
@@ -145,11 +146,10 @@ def load_generator(
         model.mean.copy_(torch.cat(codes).mean(0))
         return model.eval().requires_grad_(False)
     config = json.loads((folder / "config.json").read_text())
-    generator = {name: config[name] for name in ("image_size", "channels", "width")}
-    encoder = {"channels": config["encoder_channels"]}
+    encoder = {"channels": config.pop("encoder_channels")}
     model = EmotionGANSynthesizer(
         expressions,
-        generator,
+        config,
         encoder,
         setting.manipulation,
         binomial,
@@ -169,7 +169,10 @@ def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
     for part in faces.split(256):
         grey = part.to(device).float() / 255
         # in batches, unlike `invert`: a last digit does not matter to a fit
-        codes = model.invert(grey) if model.encoder is None else model.encoder(model.shown(grey))
+        if model.encoder is None:
+            codes = model.invert(grey)
+        else:
+            codes = encode(model.generator, model.encoder, model.shown(grey))
         found.append(codes.cpu())
     return torch.cat(found)
 

@@ -17,11 +17,12 @@ from typing import Annotated, Any
 import torch
 import typer
 from options import read_setting
+from paired.data import Draw
 from paired.training import CATEGORIES, Sources, Steps, train_on_pairs
-from train_generator import read_generator
+from train_generator import read_nets
 
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
-from expraug.training.decoupled import Options, Trainer
+from expraug.training.decoupled import Options, Teaching, Trainer, teach_codes
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Setting(Steps):
 
     Args:
         size, resnet_width, identity, expression: of the net, as `DecoupledSynthesizer` takes them.
+        teaching: steps, before all others, in which the net learns to imitate the inversion by the
+            generator's own encoder.
         options: of the trainer.
     """
 
@@ -37,6 +40,7 @@ class Setting(Steps):
     resnet_width: int = 24
     identity: int = 256
     expression: int = 16
+    teaching: int = 0
     options: Options = field(default_factory=Options)
 
 
@@ -59,7 +63,7 @@ def main(
 ) -> None:
     setting, on = read_setting(Setting, Options, config, option or []), torch.device(device)
     torch.manual_seed(setting.seed)
-    drawing = read_generator(generator)
+    drawing, inverting = read_nets(generator)
     names = [str(c) for c in CATEGORIES]
     arguments: dict[str, Any] = {
         "expressions": names,
@@ -69,9 +73,14 @@ def main(
         "resnet_width": setting.resnet_width,
         "identity": setting.identity,
         "expression": setting.expression,
+        "painted": drawing.painted,
     }
-    learning = DecoupledSynthesizer(**arguments).net
+    learning = DecoupledSynthesizer(**arguments).net.to(on)
     learning.generator.load_state_dict(drawing.state_dict())
+
+    def prepare(draw: Draw) -> None:
+        teach_codes(learning, inverting.to(on), draw, Teaching(setting.teaching), on, print_line)
+
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, judge, identity, work),
         setting,
@@ -89,7 +98,13 @@ def main(
         out,
         minutes,
         on,
+        prepare if setting.teaching else None,
     )
+
+
+def print_line(figures: dict[str, float]) -> None:
+    """Print figures at once, rounded."""
+    print({name: round(value, 4) for name, value in figures.items()}, flush=True)
 
 
 if __name__ == "__main__":

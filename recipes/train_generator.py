@@ -9,6 +9,9 @@ by the other half's net has then met none of its faces. `fit_emotiongan.py` and
 
 `--minutes 10` stops after so long, and the same command goes on. Losses are appended to `log.csv`
 in `--work`, with a sheet of real faces, their reconstructions, and random draws beside it.
+
+A painted generator begins with pictures and flows fitted to the faces and their landmarks, which
+MediaPipe finds and `--work` keeps, and with an encoder that has learned to see those shapes.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Annotated
 
 import torch
 import typer
+import xxhash
 from loop import run
 from options import read_setting
 from safetensors.torch import load_file, save_file
@@ -29,8 +33,8 @@ from torchvision.utils import save_image
 from train_judge import SIZE, prepared
 
 from expraug.evaluate.judge import load_judge, see
-from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
-from expraug.training.generator import Options, Trainer
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
+from expraug.training.generator import Options, Trainer, teach_shapes
 
 HELD_OUT = 32
 """Faces that are not trained on, to watch the training by: two rows of a sheet."""
@@ -45,8 +49,9 @@ class Setting:
     """What the YAML file says.
 
     Args:
-        size, channels, width: of the generator, as `StyleGenerator` takes them.
+        size, channels, width, painted: of the generator, as `StyleGenerator` takes them.
         encoder_channels: as `CodeEncoder` takes them.
+        shape_steps: in which the encoder of a painted generator learns shapes, before all else.
         steps: of training.
         batch: real faces of a step, and random draws.
         report_every: steps between two lines of the log, two sheets and two states.
@@ -57,6 +62,8 @@ class Setting:
     size: int = 64
     channels: tuple[int, ...] = (192, 160, 96, 48, 24)
     width: int = 128
+    painted: bool = True
+    shape_steps: int = 3000
     encoder_channels: tuple[int, ...] = (32, 64, 128, 192)
     steps: int = 8000
     batch: int = 16
@@ -68,7 +75,60 @@ class Setting:
 def real_faces(work: Path, sets: list[str], half: int | None, size: int) -> Tensor:
     """Return (N, 1, size, size) uint8 faces of training people."""
     faces = torch.cat([prepared(work, name, half, "train", size)["faces"] for name in sets])
-    return faces[torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))]
+    return faces[mixed(len(faces))]
+
+
+def landmarks_of(work: Path, sets: list[str], half: int | None, size: int) -> Tensor:
+    """Return (N, 478, 2) landmarks of `real_faces`, as fractions of the frame; nan for none."""
+    from expraug.faces.landmarks import LANDMARKS, LandmarkLocator
+
+    found = []
+    for name in sets:
+        key = xxhash.xxh64_hexdigest(f"{name} {half} {size}".encode())
+        file = work / f"landmarks-{key}.safetensors"
+        if not file.is_file():
+            faces = prepared(work, name, half, "train", size)["faces"]
+            locator = LandmarkLocator("crop")
+            points = torch.full((len(faces), LANDMARKS, 2), torch.nan)
+            for place, face in zip(points, faces, strict=True):
+                (location,) = locator([face[0].numpy()])
+                if location is not None and location.mesh is not None:
+                    place.copy_((torch.from_numpy(location.mesh) + 0.5) / size)
+            save_file({"landmarks": points}, file)
+        found.append(load_file(file)["landmarks"])
+    points = torch.cat(found)
+    return points[mixed(len(points))]
+
+
+def mixed(count: int) -> Tensor:
+    """Return the order that faces are taken in."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def begin_with_pictures(
+    generator: StyleGenerator,
+    encoder: CodeEncoder,
+    faces: Tensor,
+    landmarks: Tensor,
+    steps: int,
+) -> float:
+    """Fit the pictures, and teach the encoder the shapes of the faces.
+
+    Args:
+        faces: (N, 1, S, S) uint8.
+        landmarks: (N, V, 2) of them.
+        steps: of the encoder.
+
+    Returns:
+        The root mean square, in pixels, of how far the encoder is off where faces move.
+    """
+    assert generator.pictures is not None
+    seen = landmarks.isfinite().all(2).all(1)
+    parts = faces.cpu()[seen].split(512)
+    hidden = torch.cat([hide_background(part.float() / 255) for part in parts])
+    shapes = generator.pictures.fit(hidden, landmarks[seen])
+    generator.pictures.to(faces.device)
+    return teach_shapes(encoder, generator.pictures, hidden, shapes, steps, faces.device)
 
 
 def save(folder: Path, nets: nn.Module, setting: Setting) -> None:
@@ -80,19 +140,21 @@ def save(folder: Path, nets: nn.Module, setting: Setting) -> None:
         "image_size": setting.size,
         "channels": setting.channels,
         "width": setting.width,
+        "painted": setting.painted,
         "encoder_channels": setting.encoder_channels,
     }
     (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
 
 
-def read_generator(folder: Path) -> StyleGenerator:
-    """Return the generator that `save` wrote."""
+def read_nets(folder: Path) -> tuple[StyleGenerator, CodeEncoder]:
+    """Return the generator and the encoder that `save` wrote."""
     shape = json.loads((folder / "config.json").read_text())
-    generator = StyleGenerator(shape["image_size"], shape["channels"], shape["width"])
-    state = load_file(folder / "model.safetensors")
-    own = {k.removeprefix("generator."): v for k, v in state.items() if k.startswith("generator.")}
-    generator.load_state_dict(own)
-    return generator
+    channels = shape.pop("encoder_channels")
+    generator = StyleGenerator(**shape)
+    encoder = CodeEncoder(generator.image_size, generator.layers, generator.width, channels)
+    nets = nn.ModuleDict({"generator": generator, "encoder": encoder})
+    nets.load_state_dict(load_file(folder / "model.safetensors"))
+    return generator, encoder
 
 
 @torch.no_grad()
@@ -100,8 +162,8 @@ def fit_mapping(nets: nn.ModuleDict, faces: Tensor) -> None:
     """Fit what random draws become codes by, to the codes of (N, 1, S, S) uint8 faces."""
     generator, encoder = nets["generator"], nets["encoder"]
     assert isinstance(generator, StyleGenerator)
-    codes = [encoder(hide_background(part.float() / 255)) for part in faces.split(256)]
-    generator.fit_mapping(torch.cat(codes))
+    parts = (hide_background(part.float() / 255) for part in faces.split(256))
+    generator.fit_mapping(torch.cat([encode(generator, encoder, part) for part in parts]))
 
 
 @torch.inference_mode()
@@ -110,7 +172,7 @@ def draw_sheet(nets: nn.ModuleDict, held: Tensor, sheet: Path) -> float:
     generator, encoder = nets["generator"], nets["encoder"]
     assert isinstance(generator, StyleGenerator)
     faces = hide_background(held.float() / 255)
-    again = generator.synthesis(encoder(faces)).clamp(0, 1)
+    again = generator.synthesis(encode(generator, encoder, faces)).clamp(0, 1)
     z = torch.randn(32, generator.width, generator=torch.Generator().manual_seed(0))
     drawn = generator.synthesis(generator.mapping(z.to(faces.device))).clamp(0, 1)
     pairs = torch.stack(
@@ -143,8 +205,12 @@ def main(
         raise ValueError(
             f"{len(held)} faces in {sets}, of which {HELD_OUT} are held out: give larger sets"
         )
-    generator = StyleGenerator(setting.size, setting.channels, setting.width)
+    generator = StyleGenerator(setting.size, setting.channels, setting.width, setting.painted)
     encoder = CodeEncoder(setting.size, generator.layers, setting.width, setting.encoder_channels)
+    if setting.painted and not (work / "state.pt").is_file():
+        points = landmarks_of(work, sets, half, setting.size)[HELD_OUT:]
+        off = begin_with_pictures(generator, encoder, faces, points, setting.shape_steps)
+        print(f"shapes are off by {off:.2f} pixels", flush=True)
     net = load_judge(judge).to(on) if judge is not None else None
     trainer = Trainer(
         generator,

@@ -6,6 +6,10 @@ of channels are normalised instead of single ones; each resolution adds its deta
 image of the one below (Karras et al. 2020); codes also lay maps over the small features, which
 makes faces easier to invert (Kim et al. 2021); there is no noise, so that a code is one face; and
 what maps random draws to codes is a normal distribution fitted to the codes of real faces.
+
+A `painted` generator begins with an active appearance model (`expraug/latent/pictures.py`): codes
+add up pictures as well, and one more code moves all that is drawn into the shape of the face. The
+convolutions learn what sums of pictures cannot draw.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
+from expraug.latent.pictures import Pictures, enlarge
 
 SMALLEST = 4
 """Side of the first features, in pixels."""
@@ -52,6 +57,7 @@ class StyleGenerator(nn.Module):
         image_size: side of its faces, in pixels: 4 times a power of 2.
         channels: of its features at 4, 8, … `image_size` pixels, multiples of 8.
         width: length of a code, and of a random draw.
+        painted: begin with pictures: blank ones until they are fitted.
 
     Raises:
         ValueError: channels do not fit the size.
@@ -66,6 +72,7 @@ class StyleGenerator(nn.Module):
         image_size: int = 64,
         channels: Sequence[int] = (192, 160, 96, 48, 24),
         width: int = 128,
+        painted: bool = False,
     ) -> None:
         super().__init__()
         sides = [SMALLEST << i for i in range(len(channels))]
@@ -76,7 +83,12 @@ class StyleGenerator(nn.Module):
             )
         self.image_size, self.width, self.sides = image_size, width, sides
         self.channels = tuple(channels)
-        self.layers = 2 * len(sides) - 1
+        self.layers = 2 * len(sides) - 1 + painted
+        self.painted = painted
+        self.pictures: Pictures | None = None
+        if painted:
+            layers = [[0], *([2 * n - 1, 2 * n] for n in range(1, len(sides)))]
+            self.pictures = Pictures(sides, layers, width)
         self.first = nn.Parameter(torch.randn(1, channels[0], SMALLEST, SMALLEST))
         styled = [_Styled(channels[0], channels[0], width, SMALLEST)]
         for side, (coarse, fine) in zip(sides[1:], pairwise(channels), strict=True):
@@ -117,16 +129,22 @@ class StyleGenerator(nn.Module):
         """
         x = self.first.expand(len(codes), -1, -1, -1)
         x = self.styled[0](x, codes[:, 0])
-        image = self.grey[0](x).to(codes.dtype)  # autocast is for the features alone
+        image = self._detail(x, codes, 0)
         last = size or self.image_size
         for number, side in enumerate(self.sides[1:], 1):
             if side > last:
                 break
-            x = self.styled[2 * number - 1](_enlarge(x), codes[:, 2 * number - 1])
+            x = self.styled[2 * number - 1](enlarge(x), codes[:, 2 * number - 1])
             x = self.styled[2 * number](x, codes[:, 2 * number])
-            detail = self.grey[number](x).to(codes.dtype)
-            image = _enlarge(image) + (fade if side == last else 1.0) * detail
+            detail = self._detail(x, codes, number)
+            image = enlarge(image) + (fade if side == last else 1.0) * detail
+        if self.pictures is not None:
+            image = self.pictures.move(image, codes[:, -1])
         return 0.5 + 0.5 * image
+
+    def _detail(self, x: Tensor, codes: Tensor, number: int) -> Tensor:
+        detail = self.grey[number](x).to(codes.dtype)  # autocast is for the features alone
+        return detail if self.pictures is None else detail + self.pictures.paint(codes, number)
 
 
 class CodeEncoder(nn.Module):
@@ -188,13 +206,20 @@ class _Styled(nn.Module):
         return F.leaky_relu(x, 0.2)
 
 
+def encode(generator: FaceGenerator, encoder: nn.Module, faces: Tensor) -> Tensor:
+    """Return (B, L, W) codes of (B, 1, S, S) faces.
+
+    They are what the encoder finds; of a painted generator it finds the shape, and corrects what
+    the pictures then read off the face.
+    """
+    found = encoder(faces)
+    pictures = getattr(generator, "pictures", None)
+    return found if pictures is None else found + pictures.read(faces, found[:, -1])
+
+
 def hide_background(faces: Tensor) -> Tensor:
     """Turn grey what the face mask hides of (B, 1, S, S) faces in [0, 1].
 
     So the generator and its encoder know faces: paste-back shows nothing else.
     """
     return 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces)
-
-
-def _enlarge(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

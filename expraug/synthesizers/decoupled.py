@@ -9,7 +9,8 @@ leaves open, or we chose otherwise:
 * another expression is another expression code, learned for each category; intensity moves from the
   code that the face has towards it, and at 1 as far beyond it as `recipes/fit_lengths.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
-  with the other, added to the source: so colour and detail stay.
+  with the other, added to the source: so colour and detail stay. Where the generator has pictures,
+  both are drawn with what these read off the face instead of what its codes remember of it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class DecoupledSynthesizer(Synthesizer):
     Args:
         expressions: that it can be asked for, in the order of its categories.
         image_size: side of the aligned faces, in pixels; 4 times a power of 2, from 32.
-        channels, width: of the generator, as `StyleGenerator` takes them.
+        channels, width, painted: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
         identity, expression: lengths of the two codes.
         plain: show what is drawn with the other expression code, instead of the change; to
@@ -61,6 +62,7 @@ class DecoupledSynthesizer(Synthesizer):
         resnet_width: int = 24,
         identity: int = 256,
         expression: int = 16,
+        painted: bool = False,
         plain: bool = False,
     ) -> None:
         super().__init__(
@@ -71,6 +73,7 @@ class DecoupledSynthesizer(Synthesizer):
             resnet_width=resnet_width,
             identity=identity,
             expression=expression,
+            painted=painted,
             plain=plain,
         )
         if image_size < 32:
@@ -85,6 +88,7 @@ class DecoupledSynthesizer(Synthesizer):
             resnet_width,
             identity,
             expression,
+            painted,
         )
         self.register_buffer("lengths", torch.ones(len(self.expressions)))
         self.register_buffer("row", places(self.expressions), persistent=False)
@@ -106,9 +110,11 @@ class DecoupledSynthesizer(Synthesizer):
     def _draw(self, grey: Tensor, row: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         who, shown = self.net.encode(grey)
         wanted = torch.lerp(shown, self.net.wanted(row), strength)
-        codes = self.net.codes(torch.cat([who, who]), torch.cat([shown, wanted]))
-        own, other = self.draw(codes).chunk(2)
-        return own, other
+        own, other = self.net.codes(torch.cat([who, who]), torch.cat([shown, wanted])).chunk(2)
+        if self.plain:
+            return self.draw(own), self.draw(other)
+        read = self.net.read(grey, own)
+        return self.draw(read), self.draw(read + (other - own))
 
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) codes of the generator's layers for (B, 1, S, S) faces in [0, 1]."""
@@ -144,6 +150,7 @@ class DecoupledNet(nn.Module):
         resnet_width: int,
         identity: int,
         expression: int,
+        painted: bool = False,
     ) -> None:
         super().__init__()
         self.lengths = [identity, expression]
@@ -151,7 +158,7 @@ class DecoupledNet(nn.Module):
         side = image_size // 32
         self.parts = nn.Linear(32 * resnet_width * side * side, identity + expression)
         self.norm = nn.LayerNorm(identity, elementwise_affine=False)
-        self.generator = StyleGenerator(image_size, channels, width)
+        self.generator = StyleGenerator(image_size, channels, width, painted)
         hidden = 3 * width
         self.mapping = nn.Sequential(
             nn.Linear(identity + expression, hidden),
@@ -175,6 +182,18 @@ class DecoupledNet(nn.Module):
     def wanted(self, row: Tensor) -> Tensor:
         """Return the (B, expression) codes of (B,) categories."""
         return self.categories[row].tanh()
+
+    def read(self, grey: Tensor, codes: Tensor) -> Tensor:
+        """Return (B, L, W) codes like those given, but of (B, 1, S, S) faces as they are.
+
+        The pictures of a painted generator read all but the shape off the faces; others cannot, so
+        that the codes stay.
+        """
+        pictures = self.generator.pictures
+        if pictures is None:
+            return codes
+        found = pictures.read(hide_background(grey), codes[:, -1])
+        return torch.cat([found[:, :-1], codes[:, -1:]], 1)
 
     def codes(self, who: Tensor, shown: Tensor) -> Tensor:
         """Return (B, L, W), the generator's codes for a code of identity and one of expression."""

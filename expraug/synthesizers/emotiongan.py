@@ -18,6 +18,7 @@ chose otherwise:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import CodeEncoder, hide_background
+from expraug.latent.generator import CodeEncoder, encode, hide_background
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.synthesizer import Synthesizer, register_synthesizer
@@ -131,7 +132,8 @@ class EmotionGANSynthesizer(Synthesizer):
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) codes of aligned grey faces, (B, 1, S, S) float in [0, 1]."""
         grey = self.shown(grey.to(self.mean.dtype))
-        return invert(grey, self.draw, self.mean, self.encoder, self.refining).to(self.mean.dtype)
+        encoder = None if self.encoder is None else partial(encode, self.generator, self.encoder)
+        return invert(grey, self.draw, self.mean, encoder, self.refining).to(self.mean.dtype)
 
     def shown(self, grey: Tensor) -> Tensor:
         """Return (B, 1, S, S) grey faces as the generator would draw them."""

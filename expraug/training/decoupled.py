@@ -9,6 +9,9 @@ Faces are drawn from codes in four ways, each with a loss of its own:
 * its identity code and the expression code of a category, which is what the synthesizer is asked
   for: the change against the face's own codes, added to the face, must make the target.
 
+Before that, `teach_codes` lets the net imitate the inversion by the generator's own encoder: what
+it is to draw is known as codes, so nothing need be drawn.
+
 The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
 identity codes of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
 2018); and a discriminator that knows the category tells what was drawn or changed from real faces,
@@ -25,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
-from expraug.latent.generator import CodeEncoder, hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
@@ -38,6 +41,8 @@ from expraug.training.losses import (
     masked_l1,
     total_variation,
 )
+
+_SLOPE = 0.1  # of luminance, in [-1, 1], from one pixel to the next, where faces have detail
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,111 @@ class Options(Optimization):
     identity_every: int = 4
     adversarial: float = 0.1
     decoupling: bool = True
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How the net learns to imitate an inversion.
+
+    Args:
+        steps, lr: of AdamW on one cycle; steps 0 leaves it out.
+        change: weight of the difference of a pair's codes, next to that of the codes themselves.
+        contrast: as the trainer's.
+    """
+
+    steps: int = 0
+    lr: float = 1e-3
+    change: float = 5.0
+    contrast: float = 0.05
+
+
+def teach_codes(
+    net: DecoupledNet,
+    encoder: CodeEncoder,
+    draw: Callable[[], Batch],
+    teaching: Teaching,
+    device: torch.device,
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Let a net find the codes that the generator's own encoder finds in faces.
+
+    From its two codes of a face, those of that face; from its identity code and the expression code
+    of another face of the person, or of a category, those of the other face.
+
+    Args:
+        net: trained in place, but for the generator.
+        encoder: of the generator.
+        draw: returns batches.
+        teaching: see there.
+        device: where the nets are.
+        report: is called every 100 steps with the means of the losses: of the codes, as shares of
+            their variance.
+    """
+    net.train()
+    generator = net.generator
+    weight = energy(generator).to(device)
+    learning = [p for n, p in net.named_parameters() if not n.startswith("generator.")]
+    adam = torch.optim.AdamW(learning, teaching.lr, (0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, teaching.lr, max(2, teaching.steps))
+    sums: dict[str, float] = {}
+    for step in range(1, teaching.steps + 1):
+        batch = draw()
+        sources, pairs = len(batch.source), len(batch.target)
+        faces = torch.cat([batch.source, batch.target, batch.real])
+        with torch.no_grad():
+            wanted = encode(generator, encoder, hide_background(faces))
+        with torch.autocast(device.type, torch.bfloat16):
+            who, shown = net.encode(faces)
+            one, two = who[:pairs], who[sources : sources + pairs]
+            other = torch.cat(
+                [shown[sources : sources + pairs], net.wanted(batch.category[:pairs])]
+            )
+            own, paired, asked = net.codes(
+                torch.cat([who, one, one]), torch.cat([shown, other])
+            ).split([len(faces), pairs, pairs])
+        target = wanted[sources : sources + pairs]
+        move = target - wanted[:pairs]
+        losses = {
+            "own": _energy(own - wanted, weight) / _energy(wanted - wanted.mean(0), weight),
+            "pair": _energy(paired - target, weight) / _energy(wanted - wanted.mean(0), weight),
+            "change": teaching.change
+            * _energy(asked - own[:pairs] - move, weight)
+            / _energy(move, weight),
+            "contrast": teaching.contrast * _contrast(one, two),
+        }
+        adam.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        adam.step()
+        schedule.step()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0) + float(value.detach()) / 100
+        if step % 100 == 0:
+            report({"step": step, **sums})
+            sums.clear()
+
+
+def energy(generator: StyleGenerator) -> Tensor:
+    """Return (L, W): how much of a painted face's pixels, squared, each number of a code moves.
+
+    Of the shape, how far it moves them: a pixel's move counts as much as `_SLOPE` of luminance.
+
+    Raises:
+        ValueError: the generator is not painted.
+    """
+    pictures = generator.pictures
+    if pictures is None:
+        raise ValueError("only of a painted generator is it known what codes do: set painted=true")
+    rows = []
+    for side, layers in zip(pictures.sides, pictures.layers, strict=True):
+        for layer in layers:
+            rows.append(pictures.get_buffer(f"layer{layer}").square().sum(1) / side**2)
+    flow = pictures.flow * generator.image_size / 2
+    rows.append(flow.square().mean((2, 3)).sum(1) * _SLOPE**2)
+    return torch.stack(rows)
+
+
+def _energy(codes: Tensor, weight: Tensor) -> Tensor:
+    return (codes.float().square() * weight).sum((1, 2)).mean()
 
 
 class Trainer(AdversarialTrainer):
@@ -130,9 +240,15 @@ class Trainer(AdversarialTrainer):
             asked = net.wanted(batch.category)
             persons = torch.cat([one, one[:pairs], one, one])
             expressions = torch.cat([own, partner, strange, asked])
-            drawn = self._draw(net.codes(persons, expressions))
-            again, paired, swapped, changed = drawn.split([sources, pairs, sources, sources])
-            change = changed - again
+            codes = net.codes(persons, expressions)
+            counts = [sources, pairs, sources, sources]
+            first, *_, last = codes.split(counts)
+            read = net.read(batch.source, first)
+            moved = [read, read + (last - first)] if net.generator.painted else [last]
+            drawn = self._draw(torch.cat([codes[:-sources], *moved]))
+            again, paired, swapped = drawn[: sum(counts[:3])].split(counts[:3])
+            changed = drawn[-sources:]
+            change = changed - (drawn[-2 * sources : -sources] if len(moved) > 1 else again)
             made = (batch.source + change * self.mask).clamp(0, 1)
             judged = self._judge(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
@@ -141,7 +257,10 @@ class Trainer(AdversarialTrainer):
                 "pair": o.pair * _difference(paired, target),
                 "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
                 "smooth": o.smooth * total_variation(change),
-                "feedback": o.feedback * self._feedback(drawn, persons, expressions),
+                "feedback": o.feedback
+                * self._feedback(
+                    drawn[: sum(counts[:3])], persons[:-sources], expressions[:-sources]
+                ),
                 "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
             }
             losses |= self._adversarial(batch, swapped, made)

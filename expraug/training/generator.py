@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
+from expraug.latent.pictures import Pictures
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.diffaugment import diffaugment
 from expraug.training.discriminator import GrownDiscriminator
@@ -67,6 +68,69 @@ def growth(progress: float, sides: list[int], options: Options) -> tuple[int, fl
     if not stage or inside >= options.fading:
         return sides[stage], 1.0
     return sides[stage], max(0.0, inside / options.fading)  # a stage may begin a rounding early
+
+
+def teach_shapes(
+    encoder: CodeEncoder,
+    pictures: Pictures,
+    faces: Tensor,
+    shapes: Tensor,
+    steps: int,
+    device: torch.device,
+    batch: int = 64,
+    lr: float = 1e-3,
+) -> float:
+    """Teach an encoder the shapes of faces, which it gives as its last code; all others become 0.
+
+    The rest is read off the pictures (`expraug.latent.generator.encode`), so that is where further
+    training begins.
+
+    Args:
+        encoder: of (B, 1, S, S) faces; trained in place.
+        pictures: whose flows say how far two shapes are apart.
+        faces: (N, 1, S, S) float in [0, 1].
+        shapes: (N, W), their codes.
+        steps, batch, lr: of AdamW on one cycle; a tenth of the faces, 512 at most, is left out.
+        device: where encoder and pictures are.
+
+    Returns:
+        The root mean square, in pixels, of the difference of flows in what was left out.
+    """
+    encoder.to(device)
+    nn.init.zeros_(encoder.last.weight)
+    nn.init.zeros_(encoder.last.bias)
+    adam = torch.optim.AdamW(encoder.parameters(), lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, max(2, steps))
+    flow, mirrored = pictures.flow.flatten(1), mirror_of(pictures)
+    left = min(512, len(faces) // 10)
+
+    def error(rows: Tensor, mirror: bool, vary: bool) -> Tensor:
+        some, wanted = faces[rows].to(device), shapes[rows].to(device)
+        if mirror:
+            some, wanted = some.flip(3), wanted @ mirrored
+        if vary:
+            gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
+            some = hide_background(some.clamp(min=1e-3) ** gamma)
+        gap = (encoder(some)[:, -1] - wanted) @ flow
+        return (gap * faces.shape[-1] / 2).square().mean()
+
+    for step in range(steps):
+        rows = torch.randint(left, len(faces), (batch,))
+        loss = error(rows, step % 2 == 1, True)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        schedule.step()
+    with torch.no_grad():
+        parts = torch.arange(max(1, left)).split(256)
+        return float(torch.stack([error(part, False, False) for part in parts]).mean().sqrt())
+
+
+def mirror_of(pictures: Pictures) -> Tensor:
+    """Return the (W, W) matrix that turns codes of shapes into those of mirrored faces."""
+    flow = pictures.flow.double()
+    turned = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
+    return (turned.flatten(1) @ torch.linalg.pinv(flow.flatten(1), rtol=1e-6)).float()
 
 
 class Trainer(AdversarialTrainer):
@@ -127,7 +191,7 @@ class Trainer(AdversarialTrainer):
         faces = hide_background(faces)
         side, fade = growth(self.step_count / self.steps, self.sides, o)
         with self.autocast:
-            found = self.encoder(faces)
+            found = encode(self.generator, self.encoder, faces)
             drawn = self._cross(found, max(2, round(o.crossed * count)))
             some = len(drawn)
             made = self._draw(torch.cat([drawn, found]), side, fade)
@@ -144,7 +208,8 @@ class Trainer(AdversarialTrainer):
             }
             if side == self.generator.image_size:
                 # the codes of the layers that draw what is not there yet cannot be found
-                error = self.encoder(crossed.detach().clamp(0, 1)) - drawn.detach()
+                shown = crossed.detach().clamp(0, 1)
+                error = encode(self.generator, self.encoder, shown) - drawn.detach()
                 losses["latent"] = o.latent * error.square().mean()
             if self.expression is not None and o.expression:
                 full = resize(again.clamp(0, 1), [self.generator.image_size] * 2)

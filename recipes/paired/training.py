@@ -93,6 +93,7 @@ def train_on_pairs(
     out: Path,
     minutes: float,
     device: torch.device,
+    prepare: Callable[[Draw], None] | None = None,
 ) -> None:
     """Train a synthesizer, and save it at each report.
 
@@ -105,6 +106,7 @@ def train_on_pairs(
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
         device: where all of it is.
+        prepare: what comes before the first step, with the batches to come.
     """
     sources.work.mkdir(parents=True, exist_ok=True)
     encoder = create_identity_encoder(sources.identity).to(device)
@@ -123,7 +125,6 @@ def train_on_pairs(
         setting.photographs,
     )
     held = faces.take(watched).to(device)
-    trainer = make_trainer(encoder, expression_net(judge, CATEGORIES))
     model.to(device).eval()
 
     def report(done: int) -> dict[str, float]:
@@ -132,6 +133,9 @@ def train_on_pairs(
         return watch(model, held, judge, encoder, sources.work / f"step-{done:06d}.png")
 
     print(f"{len(faces)} faces in pairs, {len(singles)} single", flush=True)
+    if prepare is not None and not (sources.work / "state.pt").is_file():
+        prepare(draw)
+    trainer = make_trainer(encoder, expression_net(judge, CATEGORIES))
     run(
         trainer,
         lambda: trainer.step(draw()),
