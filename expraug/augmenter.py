@@ -330,6 +330,11 @@ class ExpressionAugmenter:
             raise ValueError(f"variant must be 0 to {self.synthesizer.variants - 1}, not {variant}")
         self.require([wanted])
         if not self.synthesizer.accepts(shown, wanted):
+            if shown is None:
+                raise UnsupportedExpressionError(
+                    f"{self.synthesizer.name!r} must know what a face shows to make {wanted} of "
+                    f"it: name it, as source='neutral' (--shows neutral)"
+                )
             raise UnsupportedExpressionError(
                 f"{self.synthesizer.name!r} cannot make {wanted} of a face that shows {shown}; "
                 f"it can make {', '.join(map(str, self.available(shown))) or 'nothing'} of it"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from expraug.errors import MissingDependencyError
-from expraug.expand.writing import encode, provenance, write_file
+from expraug.writing import encode, provenance, write_file
 
 SUFFIXES = (".mp4", ".gif", ".png")
 """What `write_clip` can write."""

@@ -257,6 +257,10 @@ def preview_command(
     ] = None,
     frames: Annotated[int | None, typer.Option(min=2, help="Of a clip. Default: 16.")] = None,
     fps: Annotated[float, typer.Option(help="Frames of a clip a second.")] = 15.0,
+    shows: Annotated[
+        str | None,
+        typer.Option(help="What the face of an image shows, which some synthesizers must know."),
+    ] = None,
     faces: FacesOption = Faces.detect,
     scheme: SchemeOption = None,
     device: DeviceOption = "cpu",
@@ -266,8 +270,8 @@ def preview_command(
     with reported():
         from expraug.expand import preview, preview_clip
 
-        if clip is None and frames is not None:
-            raise ValueError("frames are those of a clip: add --clip happy, or --clip all")
+        if clip is None and (frames is not None or shows is not None):
+            raise ValueError("--frames and --shows are for clips: add --clip happy, or --clip all")
         if clip is not None and intensity is not None:
             raise ValueError("give --intensity or --clip, not both: a clip rises to full intensity")
         name = _told(synthesizer)
@@ -285,7 +289,9 @@ def preview_command(
             )
         else:
             targets = None if clip == "all" else clip.split(",")
-            count = preview_clip(source, out, targets, frames=frames or 16, fps=fps, **common)
+            count = preview_clip(
+                source, out, targets, frames=frames or 16, fps=fps, shows=shows, **common
+            )
         typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
 
 

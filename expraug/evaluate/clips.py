@@ -149,11 +149,12 @@ def onset_curve(
 ) -> np.ndarray:
     """Measure the onset of real sequences: the mean progress of their change, up to the apex.
 
-    A camera's noise is change as well, which makes the curve of noisy sequences more even.
+    All frames are aligned as the first is, as those of a clip are. Movements of the head and a
+    camera's noise are change as well; noise makes the curve more even.
 
     Args:
-        clips: of which those are measured that start neutral and show a face in each of at least
-            four frames.
+        clips: of which those are measured that start with a neutral face and have at least four
+            frames up to the apex.
         locator: finds the faces.
         frames: T points, evenly from the first frame to the apex.
         size: side of the aligned faces, in pixels.
@@ -172,8 +173,8 @@ def onset_curve(
             found.append(np.interp(at, np.linspace(0, 1, len(curve)), curve))
     if not found:
         raise TooFewFacesError(
-            f"none of the {len(clips)} sequences starts neutral and shows a face in every frame "
-            f"up to its apex; leave them out to compare with a raised cosine"
+            f"none of the {len(clips)} sequences starts with a neutral face that is found and "
+            f"has four frames up to its apex; leave them out to compare with a raised cosine"
         )
     return np.mean(found, axis=0)
 
@@ -181,16 +182,12 @@ def onset_curve(
 def _progress_of(clip: Clip, locator: Locator, size: int) -> np.ndarray | None:
     try:
         images = list(clip.read()[: clip.apex + 1])
-        locations = locator(images)
+        (location,) = locator(images[:1])
     except ExpraugError:
         return None
-    faces = [
-        aligned(image, location.points, size)
-        for image, location in zip(images, locations, strict=True)
-        if location is not None
-    ]
-    if len(faces) < len(images) or len(faces) < 4:
+    if location is None or len(images) < 4:
         return None
+    faces = [aligned(image, location.points, size) for image in images]
     curve = progress(step_sizes(torch.stack(faces)[None].float() / 255))[0]
     return None if curve.isnan().any() else curve.numpy()
 

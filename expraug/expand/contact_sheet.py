@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from expraug.augmenter import Draw, ExpressionAugmenter
+from expraug.augmenter import ExpressionAugmenter
 from expraug.datasets.source import FaceSource
 from expraug.expand.decoding import decode
-from expraug.expand.plan import Plan
+from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
 from expraug.faces.alignment import align_image
 from expraug.faces.locate import Location
@@ -66,8 +66,8 @@ def contact_sheet(
     return (draw_sheet(rows) if rows else None), len(rows)
 
 
-Show = Callable[[ExpressionAugmenter, np.ndarray, Location, tuple[Draw, ...]], list[Crops]]
-"""Makes of an image, where its face is, and what is drawn for it, what each frame shows."""
+Show = Callable[[ExpressionAugmenter, np.ndarray, Location, Job], list[Crops]]
+"""Makes of an image, where its face is, and its job, what each frame shows."""
 
 
 def shown_faces(
@@ -93,7 +93,7 @@ def shown_faces(
             (location,) = augmenter.locate([image])
             if location is None:
                 continue
-            frames = show(augmenter, image, location, job.draws)
+            frames = show(augmenter, image, location, job)
         except Exception:  # as in an expansion, one face that fails stops nothing
             if tries is None:
                 raise
@@ -112,10 +112,10 @@ def spread(count: int) -> Iterator[int]:
 
 
 def _crops(
-    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, draws: tuple[Draw, ...]
+    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, job: Job
 ) -> list[Crops]:
     crops: Crops = {None: crop(image, location.points)}
-    draws = tuple({draw.target: draw for draw in draws}.values())
+    draws = tuple({draw.target: draw for draw in job.draws}.values())
     for draw, outcome in zip(draws, augmenter([image] * len(draws), draws), strict=True):
         if outcome.target is not None:
             crops[draw.target] = crop(outcome.image, location.points)

@@ -34,12 +34,12 @@ from expraug.expand.quota import Quota
 from expraug.expand.report import Report
 from expraug.expand.work import CHUNK_SIZES, Work
 from expraug.expand.writers import KINDS, WriteKind
-from expraug.expand.writing import FORMATS, ImageFormat
 from expraug.expressions import Expression
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS
 from expraug.faces.locate import Locator
 from expraug.faces.recall import RecallingLocator
 from expraug.synthesizer import Synthesizer
+from expraug.writing import FORMATS, ImageFormat
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")

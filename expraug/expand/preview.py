@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from expraug.augmenter import Draw, ExpressionAugmenter
+from expraug.augmenter import ExpressionAugmenter
 from expraug.errors import NoFaceError
 from expraug.expand.checks import check_device, open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
-from expraug.expand.plan import Plan, SchemeLike
-from expraug.expand.writing import write_file
+from expraug.expand.plan import Job, Plan, SchemeLike
 from expraug.expressions import Expression
 from expraug.faces.image import MAX_PIXELS, read_image
 from expraug.faces.locate import Location, Locator
 from expraug.faces.recall import RecallingLocator
 from expraug.synthesizer import Synthesizer
 from expraug.video import check_suffix, write_clip
+from expraug.writing import write_file
 
 
 def preview(
@@ -82,6 +82,7 @@ def preview_clip(
     *,
     frames: int = 16,
     fps: float = 15.0,
+    shows: Expression | str | None = None,
     synthesizer: str | Synthesizer = "auto",
     faces_shown: int = 8,
     scheme: SchemeLike | None = None,
@@ -99,6 +100,7 @@ def preview_clip(
         targets: expressions to make, one for an image; None: all that can be made.
         frames: of the clip, at least 2.
         fps: frames a second.
+        shows: what the face of an image shows, which some synthesizers must know.
         synthesizer, faces_shown, scheme, faces, device, max_pixels: as `preview` takes them.
 
     Returns:
@@ -106,10 +108,12 @@ def preview_clip(
 
     Raises:
         NoFaceError: no face of which anything can be made.
-        UnsupportedExpressionError: a target that the synthesizer does not have.
+        UnsupportedExpressionError: a target that the synthesizer does not have, or cannot make of
+            what the image shows.
         UnreadableImageError, SourceError, LabelError, MissingWeightsError, MissingDependencyError,
         DeviceError, OSError: as `preview` does; MissingDependencyError also for .mp4 without PyAV.
-        ValueError: an argument out of range, or more than one target for an image.
+        ValueError: an argument out of range, more than one target for an image, or `shows` for a
+            set.
     """
     if faces_shown < 1:
         raise ValueError(f"faces_shown must be at least 1, not {faces_shown}")
@@ -121,12 +125,14 @@ def preview_clip(
     image = _image_at(Path(source), max_pixels)
     if image is not None and (targets is None or len(targets) != 1):
         raise ValueError(f"{source}: the clip of one image has one target; name it, as happy")
+    if image is None and shows is not None:
+        raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
     face_set = None if image is not None else open_face_set(source)
     augmenter = ExpressionAugmenter(synthesizer, faces=faces, device=device)
     if targets is not None:
         augmenter.require([Expression.parse(target) for target in targets])
     if image is not None and targets is not None:
-        clip, count = augmenter.clip(image, None, targets[0], frames), 1
+        clip, count = augmenter.clip(image, shows, targets[0], frames), 1
     else:
         assert face_set is not None
         augmenter.locator = RecallingLocator(augmenter.locator)
@@ -136,9 +142,10 @@ def preview_clip(
             augmenter: ExpressionAugmenter,
             image: np.ndarray,
             location: Location,
-            draws: tuple[Draw, ...],
+            job: Job,
         ) -> list[Crops]:
-            return _crops_in_time(augmenter, image, location, draws, frames)
+            shown = plan.expression_of[job.item.class_name]
+            return _crops_in_time(augmenter, image, location, shown, job, frames)
 
         rows = list(
             shown_faces(face_set, plan, augmenter, faces_shown, show, max_pixels=max_pixels)
@@ -170,14 +177,14 @@ def _crops_in_time(
     augmenter: ExpressionAugmenter,
     image: np.ndarray,
     location: Location,
-    draws: tuple[Draw, ...],
+    source: Expression | None,
+    job: Job,
     frames: int,
 ) -> list[Crops]:
     still = crop(image, location.points)
     crops: list[Crops] = [{None: still} for _ in range(frames)]
-    for target in {draw.target: None for draw in draws}:
-        # what the source shows was decided when the plan was made
-        made = augmenter.clip(image, None, target, frames).transpose(0, 2, 3, 1)
+    for target in {draw.target: None for draw in job.draws}:
+        made = augmenter.clip(image, source, target, frames).transpose(0, 2, 3, 1)
         for shown, picture in zip(crops, made, strict=True):
             shown[target] = crop(picture.reshape(image.shape), location.points)
     return crops
