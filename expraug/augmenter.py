@@ -14,13 +14,18 @@ from torch.utils.data import get_worker_info
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cached_locator import CachedLocator
 from expraug.draw import Draw, Outcome
-from expraug.errors import CacheMissError, UnsupportedExpressionError
+from expraug.errors import (
+    CacheMissError,
+    NoFaceError,
+    RejectedError,
+    UnsupportedExpressionError,
+)
 from expraug.expressions import Expression
 from expraug.faces.locate import Location, Locator, create_locator
 from expraug.faces.recall import RecallingLocator
 from expraug.gate import Gate, IdentityGate
 from expraug.policy import Policy, Uniform
-from expraug.synthesis import PASTE_VERSION, synthesize
+from expraug.synthesis import PASTE_VERSION, synthesize, synthesize_clip
 from expraug.synthesizer import AUTO, Synthesizer, create_synthesizer, resolve_name
 
 if TYPE_CHECKING:
@@ -264,13 +269,7 @@ class ExpressionAugmenter:
         reason = self.gate.verdict(entry.scores) if self.gate else ""
         if reason:
             return Outcome(image, reason=reason, scores=entry.scores, cached=cached)
-        (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
-        if (height, width) == image.shape[:2]:
-            changed = entry.patch
-        else:
-            changed = image.copy()
-            changed[top : top + height, left : left + width] = entry.patch
-        return Outcome(changed, draw.target, "", entry.scores, cached)
+        return Outcome(_pasted(image, entry), draw.target, "", entry.scores, cached)
 
     def _key(self, digest: bytes, draw: Draw) -> bytes:
         return entry_key(digest, self.fingerprint, int(draw.target), draw.level, draw.variant)
@@ -289,6 +288,95 @@ class ExpressionAugmenter:
                 f"augmenter.warm(dataset) with these settings first"
             )
         return on_miss == "synthesize"
+
+    def clip(
+        self,
+        image: np.ndarray,
+        source: Expression | str | None,
+        target: Expression | str,
+        frames: int = 16,
+        *,
+        variant: int = 0,
+    ) -> np.ndarray:
+        """Turn one image into a clip of its face, from the source to the full expression.
+
+        Clips are not kept in the cache, which only tells where the face is. The gate judges the
+        last frame.
+
+        Args:
+            image: (H, W) grey or (H, W, 3) RGB uint8.
+            source: what the face shows; None if that is not known.
+            target: what the last frame shows.
+            frames: their number T, at least 2.
+            variant: of the synthesizer's `variants`, counted from 0.
+
+        Returns:
+            (T, C, H, W) uint8, C = 1 for a grey image and 3 otherwise. The first frame is the
+            image, and every frame is the image where the face's soft mask is 0.
+
+        Raises:
+            NoFaceError: no face in the image.
+            UnsupportedExpressionError: the synthesizer does not make the target, or not of a face
+                that shows the source.
+            RejectedError: the gate's verdict on the last frame; its `reason` says which.
+            CacheMissError: a CUDA synthesizer in a DataLoader worker.
+            ValueError: fewer than two frames, or no such variant.
+        """
+        wanted = Expression.parse(target)
+        shown = None if source is None else Expression.parse(source)
+        if frames < 2:
+            raise ValueError(f"a clip has at least 2 frames, not {frames}")
+        if not 0 <= variant < self.synthesizer.variants:
+            raise ValueError(f"variant must be 0 to {self.synthesizer.variants - 1}, not {variant}")
+        self.require([wanted])
+        if not self.synthesizer.accepts(shown, wanted):
+            if shown is None:
+                raise UnsupportedExpressionError(
+                    f"{self.synthesizer.name!r} must know what a face shows to make {wanted} of "
+                    f"it: name it, as source='neutral' (--shows neutral)"
+                )
+            raise UnsupportedExpressionError(
+                f"{self.synthesizer.name!r} cannot make {wanted} of a face that shows {shown}; "
+                f"it can make {', '.join(map(str, self.available(shown))) or 'nothing'} of it"
+            )
+        if get_worker_info() is not None and self.device.type == "cuda":
+            raise CacheMissError(
+                "clips are not cached, and CUDA cannot run in a DataLoader worker: make them in "
+                "the training process (num_workers=0), or on the CPU (device='cpu')"
+            )
+        try:
+            made = self._clip(image, wanted, frames, variant)
+        except (NoFaceError, RejectedError) as error:
+            self.stats[error.reason] += 1
+            raise
+        self.stats["made"] += 1
+        return made
+
+    def _clip(self, image: np.ndarray, target: Expression, frames: int, variant: int) -> np.ndarray:
+        (location,) = self.locate([image])
+        if location is None:
+            height, width = image.shape[:2]
+            raise NoFaceError(
+                f"no face found in the {width}x{height} image; for images that are face crops "
+                f"already, use faces='crop'"
+            )
+        entries, scores = synthesize_clip(
+            image,
+            location,
+            target,
+            frames,
+            self.synthesizer,
+            self.gate,
+            variant=variant,
+            device=self.device,
+        )
+        if reason := self.gate.verdict(scores) if self.gate else "":
+            told = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+            error = RejectedError(f"the gate rejects the clip of {target}: {reason} ({told})")
+            error.reason = reason
+            raise error
+        made = np.stack([_pasted(image, entry) for entry in entries])
+        return made[:, None] if made.ndim == 3 else made.transpose(0, 3, 1, 2)
 
     def locate(self, images: Sequence[np.ndarray]) -> list[Location | None]:
         """Return where the faces are, from the cache where it knows: (5, 2) points, and counts."""
@@ -334,3 +422,14 @@ class ExpressionAugmenter:
                 f"{self.synthesizer.name!r} cannot make {', '.join(map(str, lacking))}; "
                 f"it can make {', '.join(map(str, self.synthesizer.expressions))}"
             )
+
+
+def _pasted(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
+    """Return the image with an entry's patch in its place."""
+    assert entry.patch is not None
+    (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
+    if (height, width) == image.shape[:2]:
+        return entry.patch
+    changed = image.copy()
+    changed[top : top + height, left : left + width] = entry.patch
+    return changed

@@ -41,6 +41,12 @@ class NoFaceError(ExpraugError, ValueError):
     reason = "no_face"
 
 
+class RejectedError(ExpraugError, ValueError):
+    """The gate rejects what was made; its verdict is the `reason`."""
+
+    reason = "rejected"
+
+
 class MissingWeightsError(ExpraugError, FileNotFoundError):
     """Model weights that are neither embedded nor at the given place, or fail their digest."""
 

@@ -12,6 +12,7 @@ import torch
 
 from expraug.cache import CacheEntry
 from expraug.draw import Draw
+from expraug.expressions import Expression
 from expraug.faces.alignment import align
 from expraug.faces.frame import FramedFace, frame, stack_landmarks
 from expraug.faces.locate import Location
@@ -102,11 +103,58 @@ def _one_pass(
     return [
         CacheEntry(
             patch,
-            (f.origin[0] + f.box[0], f.origin[1] + f.box[1]),
+            f.place,
             {name: v[i] for name, v in values.items()},
         )
         for i, (f, patch) in enumerate(zip(framed, patches, strict=True))
     ]
+
+
+@torch.inference_mode()
+def synthesize_clip(
+    image: np.ndarray,
+    location: Location,
+    target: Expression,
+    frames: int,
+    synthesizer: Synthesizer,
+    gate: Gate | None,
+    *,
+    variant: int = 0,
+    device: torch.device,
+) -> tuple[list[CacheEntry], dict[str, float]]:
+    """Make the frames of a clip, each as `synthesize` makes a face.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        location: of the face in it.
+        target: what the last frame shows.
+        frames: their number, at least 2.
+        synthesizer: makes them; it is moved to the device.
+        gate: scores the last frame, if any.
+        variant: number of the variant.
+        device: where the synthesizer runs.
+
+    Returns:
+        One entry a frame, and the scores.
+    """
+    synthesizer = synthesizer.to(device)
+    framed = frame(image, location, synthesizer.image_size, synthesizer.any_size)
+    pixels, matrix = _pixels([framed]).to(device), framed.matrix[None]
+    face = align(pixels.float().div_(255), matrix, framed.size).expand(-1, 3, -1, -1)
+    asked = torch.tensor([int(target)], device=device)
+    extra = _extra_inputs([framed], [Draw(target, variant=variant)], synthesizer)
+    inputs = {name: values.to(device) for name, values in extra.items()}
+    changes = synthesizer.clip(face, asked, frames, **inputs)[0] - face
+    scores: dict[str, float] = {}
+    if gate is not None:
+        seen = (face + changes[-1:] * face_mask(framed.size).to(changes)).clamp(0, 1)
+        scores = {k: float(v) for k, v in gate.score(face, seen, asked).items()}
+    # one at a time: all frames of a large photograph, in floats, would fill the memory
+    patches = [paste_back(pixels, change[None], matrix, framed.box)[0] for change in changes]
+    return [
+        CacheEntry((p[0] if len(p) == 1 else p.permute(1, 2, 0)).cpu().numpy(), framed.place)
+        for p in patches
+    ], scores
 
 
 def _pixels(group: Sequence[FramedFace]) -> torch.Tensor:

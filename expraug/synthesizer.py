@@ -82,18 +82,24 @@ class Synthesizer(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def clip(self, faces: Tensor, target: Tensor, frames: int) -> Tensor:
+    # *_ as well, so that a type checker lets subclasses do without what is passed on
+    def clip(self, faces: Tensor, target: Tensor, frames: int, *_: Any, **inputs: Any) -> Tensor:
         """Return a sequence from the source to the full expression.
+
+        Frame k shows what `forward` makes at intensity k / (T - 1).
 
         Args:
             faces, target: as `forward` takes them.
             frames: number of frames T, at least 2.
+            inputs: for a synthesizer that `needs_landmarks` or has `variants`, the keyword
+                arguments that the road passes its `forward`; others need not take any.
 
         Returns:
             (B, T, 3, S, S) float in [0, 1]; here, intensity rises evenly from 0 to 1.
         """
         steps = torch.linspace(0, 1, frames, device=faces.device)
-        return torch.stack([self(faces, target, s.expand(len(faces))) for s in steps], dim=1)
+        made = [self(faces, target, s.expand(len(faces)), **inputs) for s in steps]
+        return torch.stack(made, dim=1)
 
     @classmethod
     def lacks(cls) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -126,6 +127,25 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
     run(*common, "--format", "bmp", code=2)
 
 
+def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
+    common = ["--synthesizer", "pixel", "--no-gate", "--targets", "happy"]
+    run("expand", faces, tmp_path / "frames", *common, "--frames", "3")
+    run("expand", faces, tmp_path / "levels", *common, "--intensity", "0.33,0.67,1")
+    frames, levels = (
+        {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*.png"))}
+        for root in (tmp_path / "frames", tmp_path / "levels")
+    )
+    assert frames == levels
+    assert len(frames) == 6
+    rows = pq.read_table(tmp_path / "frames" / "manifest.parquet").to_pylist()
+    assert [r["intensity"] for r in rows if r["status"] == "made"] == 2 * [0.33, 0.67, 1.0]
+    again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3", "--resume")
+    assert "made" in again.stdout, "the same set, however it is asked for"
+    both = [*common, "--frames", "3", "--intensity", "1"]
+    assert "not both" in error("expand", faces, tmp_path / "both", *both)
+    run("expand", faces, tmp_path / "both", *common, "--frames", "101", code=2)
+
+
 def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
     sheet = tmp_path / "new" / "sheet.png"
     arguments = ("preview", faces, sheet, "--faces-shown", "2", "--synthesizer", smile)
@@ -161,6 +181,62 @@ def test_preview_without_faces(tmp_path: Path) -> None:
     assert "--faces crop" in error(
         "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel"
     )
+
+
+def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
+    image = faces / "neutral" / "neutral0.jpg"
+    arguments = ["--synthesizer", "pixel", "--frames", "4", "--shows", "neutral"]
+    for suffix in (".gif", ".mp4", ".png"):
+        out = tmp_path / f"clip{suffix}"
+        assert "1 face\n" in run("preview", image, out, "--clip", "happy", *arguments).stdout
+    with Image.open(tmp_path / "clip.gif") as moving:
+        assert (moving.n_frames, moving.size) == (4, (256, 256))
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 4
+        assert "pixel-1-" in container.metadata["comment"]
+    with Image.open(tmp_path / "clip.png") as strip:
+        shown = np.asarray(strip).reshape(256, 4, 256, 3).swapaxes(0, 1)
+    assert np.array_equal(shown[0], np.asarray(Image.open(image)))
+    assert (shown[3] != shown[0]).any()
+    out = tmp_path / "none.gif"
+    assert "--shows" in error("preview", image, out, "--clip", "happy", "--synthesizer", "pixel")
+    assert "one target" in error("preview", image, out, "--clip", "all", *arguments)
+    assert "add --clip" in error("preview", faces, out, *arguments)
+    assert "one image" in error("preview", faces, out, "--clip", "all", *arguments)
+    assert "--intensity" in error(
+        "preview", faces, out, "--clip", "all", "--intensity", "0.5", "--synthesizer", "pixel"
+    )
+    webm = ("preview", faces, tmp_path / "clip.webm", "--clip", "all", "--synthesizer", "pixel")
+    assert ".webm" in error(*webm)
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    assert "faces='crop'" in error("preview", tmp_path / "black.png", out, "--clip", "happy",
+                                   *arguments)  # fmt: skip
+    assert not out.exists()
+
+
+def test_preview_of_a_set_in_motion(faces: Path, tmp_path: Path, smile: str) -> None:
+    sheet = tmp_path / "sheet.gif"
+    arguments = ["--clip", "all", "--synthesizer", smile, "--frames", "3", "--faces-shown", "2"]
+    assert "2 faces" in run("preview", faces, sheet, *arguments).stdout
+    step = CELL + GAP
+    with Image.open(sheet) as moving:
+        assert moving.n_frames == 3
+        assert moving.size == (GAP + 3 * step, CAPTION + 2 * (CELL + CAPTION) + GAP)
+        shown = []
+        for k in range(3):
+            moving.seek(k)
+            shown.append(np.asarray(moving.convert("RGB")).astype(int))
+
+    def moved(row: int, column: int) -> float:
+        y, x = CAPTION + (CELL + CAPTION) * row, GAP + step * column
+        part = (slice(y, y + CELL), slice(x, x + CELL))
+        return float(np.abs(shown[2][part] - shown[0][part]).mean())
+
+    # rows: happy, neutral; columns: source, neutral, happy
+    still = max(moved(row, 0) for row in (0, 1))
+    assert moved(0, 1) > 2 * still
+    assert moved(1, 2) > 2 * still
+    run("preview", faces, tmp_path / "sad.gif", "--clip", "sad", "--synthesizer", smile, code=1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 100])

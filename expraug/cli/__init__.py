@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -98,7 +98,18 @@ def expand_command(
     targets: Annotated[
         str, typer.Option(help="Expressions to make, as happy,sad; all: what can be made.")
     ] = "all",
-    intensity: Annotated[str, typer.Option(help="In (0, 1]; several as 0.5,1.0.")] = "1.0",
+    intensity: Annotated[
+        str | None, typer.Option(help="In (0, 1]; several as 0.5,1.0. Default: 1.0.")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Instead: this many frames of a clip for each target, frame k of N at intensity "
+            "k/N.",
+        ),
+    ] = None,
     variants: Annotated[int, typer.Option(min=1, help="For each target and intensity.")] = 1,
     balance: Annotated[
         bool, typer.Option("--balance", help="Fill each class up to the size of the largest.")
@@ -186,7 +197,8 @@ def expand_command(
             dest,
             synthesizer=_told(synthesizer),
             targets=None if targets == "all" else targets.split(","),
-            intensity=[float(value) for value in intensity.split(",")],
+            intensity=None if intensity is None else [float(i) for i in intensity.split(",")],
+            frames=frames,
             variants=variants,
             balance=balance,
             per_class=per_class,
@@ -223,32 +235,63 @@ def expand_command(
 @app.command("preview")
 def preview_command(
     source: Annotated[
-        Path, typer.Argument(help="Folder with one sub-folder a class, or parquet file.")
+        Path,
+        typer.Argument(
+            help="Folder with one sub-folder a class, or parquet file; with --clip, an image too."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Picture to write, as sheet.png.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="Picture to write, as sheet.png; with --clip, .mp4, .gif or .png."),
+    ],
     synthesizer: SynthesizerOption = "auto",
     faces_shown: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 8,
-    intensity: Annotated[float, typer.Option(help="In (0, 1].")] = 1.0,
+    intensity: Annotated[float | None, typer.Option(help="In (0, 1]. Default: 1.0.")] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGETS",
+            help="Show faces in motion: happy, or in a sheet happy,sad or all. An image gives its "
+            "own clip, a set an animated sheet.",
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=2, help="Of a clip. Default: 16.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames of a clip a second.")] = 15.0,
+    shows: Annotated[
+        str | None,
+        typer.Option(help="What the face of an image shows, which some synthesizers must know."),
+    ] = None,
     faces: FacesOption = Faces.detect,
     scheme: SchemeOption = None,
     device: DeviceOption = "cpu",
     max_pixels: MaxPixelsOption = 64_000_000,
 ) -> None:
-    """Write a contact sheet: sources, and what the synthesizer makes of them."""
+    """Write a contact sheet: sources, and what the synthesizer makes of them, still or moving."""
     with reported():
-        from expraug.expand import preview
+        from expraug.expand import preview, preview_clip
 
-        count = preview(
-            source,
-            out,
-            synthesizer=_told(synthesizer),
-            faces_shown=faces_shown,
-            intensity=intensity,
-            scheme=scheme,
-            faces=faces.value,
-            device=device,
-            max_pixels=max_pixels,
-        )
+        if clip is None and (frames is not None or shows is not None):
+            raise ValueError("--frames and --shows are for clips: add --clip happy, or --clip all")
+        if clip is not None and intensity is not None:
+            raise ValueError("give --intensity or --clip, not both: a clip rises to full intensity")
+        name = _told(synthesizer)
+        common: dict[str, Any] = {
+            "synthesizer": name,
+            "faces_shown": faces_shown,
+            "scheme": scheme,
+            "faces": faces.value,
+            "device": device,
+            "max_pixels": max_pixels,
+        }
+        if clip is None:
+            count = preview(
+                source, out, intensity=1.0 if intensity is None else intensity, **common
+            )
+        else:
+            targets = None if clip == "all" else clip.split(",")
+            count = preview_clip(
+                source, out, targets, frames=frames or 16, fps=fps, shows=shows, **common
+            )
         typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
 
 

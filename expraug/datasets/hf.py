@@ -18,10 +18,10 @@ from expraug.cache import image_digest
 from expraug.datasets.augmented import Mode, default_p
 from expraug.datasets.sample import LABEL_KEYS, label_like
 from expraug.errors import ExpraugError, LabelError, UnreadableImageError
-from expraug.expand.writing import ImageFormat, encode, provenance
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.image import as_array, as_given, read_image
 from expraug.transforms import uniforms_from_pixels
+from expraug.writing import ImageFormat, encode, provenance
 
 if TYPE_CHECKING:
     from datasets import Features

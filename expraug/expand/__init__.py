@@ -5,7 +5,7 @@ from expraug.expand.expansion import expand
 from expraug.expand.manifest import MANIFEST, SCHEMA, Row
 from expraug.expand.parts import DestinationError
 from expraug.expand.plan import Job, Plan
-from expraug.expand.preview import preview
+from expraug.expand.preview import preview, preview_clip
 from expraug.expand.quota import Quota
 from expraug.expand.report import Report
 
@@ -21,4 +21,5 @@ __all__ = [
     "SourceError",
     "expand",
     "preview",
+    "preview_clip",
 ]

@@ -11,7 +11,7 @@ from expraug.expand.contact_sheet import contact_sheet
 from expraug.expand.manifest import MANIFEST
 from expraug.expand.report import Report
 from expraug.expand.work import Work
-from expraug.expand.writing import DIGITAL_SOURCE_TYPE, replacing
+from expraug.writing import DIGITAL_SOURCE_TYPE, replacing
 
 CARD, SHEET = "README.md", "contact_sheet.jpg"
 FACES_SHOWN, FACES_TRIED = 6, 60

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from expraug.augmenter import Draw, ExpressionAugmenter
+from expraug.augmenter import ExpressionAugmenter
 from expraug.datasets.source import FaceSource
 from expraug.expand.decoding import decode
-from expraug.expand.plan import Plan
+from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
 from expraug.faces.alignment import align_image
 from expraug.faces.locate import Location
@@ -21,11 +21,17 @@ CELL, GAP, CAPTION = 160, 10, 26
 _INK, _LINE, _PAPER = (40, 40, 40), (205, 205, 205), (255, 255, 255)
 
 
+Crops = dict[Expression | None, np.ndarray]
+"""What a row shows: the source under None, and by target what is made of it."""
+
+
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
+    """A row: the position of its source in the set, a caption, and what it shows in each frame."""
+
     index: int
     caption: str
-    crops: dict[Expression | None, np.ndarray]
+    frames: list[Crops]
 
 
 def contact_sheet(
@@ -51,9 +57,33 @@ def contact_sheet(
     Returns:
         The picture, None where no face was found, and the number of its rows.
     """
-    rows: list[_Shown] = []
+    rows = list(
+        shown_faces(
+            source, plan, augmenter, faces_shown, _crops, max_pixels=max_pixels, tries=tries
+        )
+    )
+    rows.sort(key=lambda row: row.index)
+    return (draw_sheet(rows) if rows else None), len(rows)
+
+
+Show = Callable[[ExpressionAugmenter, np.ndarray, Location, Job], list[Crops]]
+"""Makes of an image, where its face is, and its job, what each frame shows."""
+
+
+def shown_faces(
+    source: FaceSource,
+    plan: Plan,
+    augmenter: ExpressionAugmenter,
+    faces_shown: int,
+    show: Show,
+    *,
+    max_pixels: int,
+    tries: int | None = None,
+) -> Iterator[Shown]:
+    """Yield the rows of a sheet, the faces spread evenly over the set; see `contact_sheet`."""
+    found = 0
     for count, index in enumerate(spread(len(source))):
-        if len(rows) == faces_shown or count == tries:
+        if found == faces_shown or count == tries:
             break
         job = plan.job(source[index], index)
         image = decode(job, max_pixels).image if job.draws else None
@@ -61,14 +91,15 @@ def contact_sheet(
             continue
         try:
             (location,) = augmenter.locate([image])
-            if location is not None:
-                crops = _crops(augmenter, image, location, job.draws)
-                rows.append(_Shown(index, job.item.class_name, crops))
+            if location is None:
+                continue
+            frames = show(augmenter, image, location, job)
         except Exception:  # as in an expansion, one face that fails stops nothing
             if tries is None:
                 raise
-    rows.sort(key=lambda row: row.index)
-    return (draw_sheet(rows) if rows else None), len(rows)
+            continue
+        found += 1
+        yield Shown(index, job.item.class_name, frames)
 
 
 def spread(count: int) -> Iterator[int]:
@@ -81,25 +112,25 @@ def spread(count: int) -> Iterator[int]:
 
 
 def _crops(
-    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, draws: tuple[Draw, ...]
-) -> dict[Expression | None, np.ndarray]:
-    crops: dict[Expression | None, np.ndarray] = {None: _crop(image, location.points)}
-    draws = tuple({draw.target: draw for draw in draws}.values())
+    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, job: Job
+) -> list[Crops]:
+    crops: Crops = {None: crop(image, location.points)}
+    draws = tuple({draw.target: draw for draw in job.draws}.values())
     for draw, outcome in zip(draws, augmenter([image] * len(draws), draws), strict=True):
         if outcome.target is not None:
-            crops[draw.target] = _crop(outcome.image, location.points)
-    return crops
+            crops[draw.target] = crop(outcome.image, location.points)
+    return [crops]
 
 
-def _crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+def crop(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the canonical frame as (CELL, CELL, 3) uint8."""
     face = align_image(image, points, CELL)
     return face.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def draw_sheet(rows: list[_Shown]) -> Image.Image:
-    """Lay the rows out under a line of captions."""
-    made = {target for row in rows for target in row.crops if target is not None}
+def draw_sheet(rows: list[Shown], frame: int = 0) -> Image.Image:
+    """Lay the rows out under a line of captions, as they are in one frame."""
+    made = {target for row in rows for target in row.frames[frame] if target is not None}
     columns: list[Expression | None] = [None, *sorted(made)]
     step = CELL + GAP
     width = GAP + step * len(columns)
@@ -117,8 +148,8 @@ def draw_sheet(rows: list[_Shown]) -> Image.Image:
         write("source" if target is None else str(target), x, 0)
         for number, row in enumerate(rows):
             y = CAPTION + (CELL + CAPTION) * number
-            if target in row.crops:
-                sheet.paste(Image.fromarray(row.crops[target]), (x, y))
+            if target in row.frames[frame]:
+                sheet.paste(Image.fromarray(row.frames[frame][target]), (x, y))
             else:
                 pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline=_LINE)
             if target is None:

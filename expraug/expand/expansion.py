@@ -29,17 +29,17 @@ from expraug.expand.checks import (
 )
 from expraug.expand.naming import safe_name
 from expraug.expand.parts import Parts
-from expraug.expand.plan import Plan, SchemeLike
+from expraug.expand.plan import Plan, SchemeLike, clip_intensities
 from expraug.expand.quota import Quota
 from expraug.expand.report import Report
 from expraug.expand.work import CHUNK_SIZES, Work
 from expraug.expand.writers import KINDS, WriteKind
-from expraug.expand.writing import FORMATS, ImageFormat
 from expraug.expressions import Expression
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS
 from expraug.faces.locate import Locator
 from expraug.faces.recall import RecallingLocator
 from expraug.synthesizer import Synthesizer
+from expraug.writing import FORMATS, ImageFormat
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
@@ -59,7 +59,8 @@ def expand(
     *,
     synthesizer: str | Synthesizer = "auto",
     targets: Sequence[Expression | str] | None = None,
-    intensity: float | Sequence[float] = 1.0,
+    intensity: float | Sequence[float] | None = None,
+    frames: int | None = None,
     variants: int = 1,
     balance: bool = False,
     per_class: int | None = None,
@@ -111,7 +112,11 @@ def expand(
         dest: folder of the expanded set; made if need be.
         synthesizer: as `create_synthesizer` takes it, or a `Synthesizer`.
         targets: expressions to make; None: all that can be made of each source.
-        intensity: one or several, each in [0.01, 1], in steps of 0.01.
+        intensity: one or several, each in [0.01, 1], in steps of 0.01; None: 1, or what `frames`
+            asks for.
+        frames: instead of intensities: this many frames of one clip for each source and target,
+            from 1 to 100. Frame k of N has the intensity k / N, in whole percent, which tells it
+            in file names and manifest; frame 0, the source, is left out.
         variants: how many for each target and intensity, from 1 to the synthesizer's number.
         balance, per_class, max_per_source: how many are made; see `Quota`.
         seed: decides which variants are taken where the synthesizer has more of them, and which
@@ -160,6 +165,10 @@ def expand(
         ValueError: another argument out of range.
         OSError: the destination cannot be written to.
     """
+    if frames is not None:
+        if intensity is not None:
+            raise ValueError("give intensity or frames, not both: frames rise to full intensity")
+        intensity = clip_intensities(frames)
     _check_choice("image_format", image_format, FORMATS)
     _check_choice("write", write, KINDS)
     _check_choice("engine", engine, ENGINES)
@@ -196,7 +205,7 @@ def expand(
         face_set.classes,
         scheme=scheme,
         targets=targets,
-        intensity=intensity,
+        intensity=1.0 if intensity is None else intensity,
         variants=variants,
         seed=seed,
         listing=listing,

@@ -23,9 +23,9 @@ from expraug.expand.naming import safe_name, synthetic_name
 from expraug.expand.plan import NOT_CHOSEN
 from expraug.expand.work import Work
 from expraug.expand.writers import Face, Writer, create_writer
-from expraug.expand.writing import ImageFormat, encode, provenance
 from expraug.faces.locate import Location
 from expraug.faces.recall import RecallingLocator
+from expraug.writing import ImageFormat, encode, provenance
 
 BATCH_BYTES = 128 << 20
 """Pixels, sources and synthetics, that a batch holds at most, unless one source alone has more."""

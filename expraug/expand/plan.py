@@ -232,6 +232,19 @@ class Plan:
         return {listing[i].origin: _with_digest(paths[i], listing[i].origin) for i in sorted(found)}
 
 
+def clip_intensities(frames: int) -> list[float]:
+    """Return the intensities of the frames of a clip after its first, which is the source.
+
+    Frame k of N has k / N, to whole percent, as `Synthesizer.clip` rises.
+
+    Raises:
+        ValueError: not 1 to 100 frames: finer steps are not planned.
+    """
+    if not 1 <= frames <= 100:
+        raise ValueError(f"frames must be 1 to 100, not {frames}")
+    return [round(100 * k / frames) / 100 for k in range(1, frames + 1)]
+
+
 def _with_digest(path: str, origin: str) -> str:
     suffix = PurePosixPath(path).suffix if "/" in origin else ""
     return f"{path.removesuffix(suffix)}-{digest_of(origin)}{suffix}"

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from expraug.augmenter import ExpressionAugmenter
 from expraug.errors import NoFaceError
 from expraug.expand.checks import check_device, open_face_set
-from expraug.expand.contact_sheet import contact_sheet
-from expraug.expand.plan import Plan, SchemeLike
-from expraug.expand.writing import write_file
-from expraug.faces.image import MAX_PIXELS
-from expraug.faces.locate import Locator
+from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
+from expraug.expand.plan import Job, Plan, SchemeLike
+from expraug.expressions import Expression
+from expraug.faces.image import MAX_PIXELS, read_image
+from expraug.faces.locate import Location, Locator
+from expraug.faces.recall import RecallingLocator
 from expraug.synthesizer import Synthesizer
+from expraug.video import check_suffix, write_clip
+from expraug.writing import write_file
 
 
 def preview(
@@ -63,11 +68,130 @@ def preview(
     plan = Plan.create(augmenter, face_set.classes, scheme=scheme, intensity=intensity)
     sheet, count = contact_sheet(face_set, plan, augmenter, faces_shown, max_pixels=max_pixels)
     if sheet is None:
-        raise NoFaceError(
-            f"no image of {source} shows a face that {augmenter.synthesizer.name!r} can make "
-            f"anything of; for images that are face crops already, use faces='crop' (--faces crop)"
-        )
+        raise _nothing_to_show(source, augmenter)
     picture = BytesIO()
     sheet.save(picture, Image.registered_extensions()[path.suffix.lower()])
     write_file(path, picture.getvalue())
     return count
+
+
+def preview_clip(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    targets: Sequence[Expression | str] | None,
+    *,
+    frames: int = 16,
+    fps: float = 15.0,
+    shows: Expression | str | None = None,
+    synthesizer: str | Synthesizer = "auto",
+    faces_shown: int = 8,
+    scheme: SchemeLike | None = None,
+    faces: str | Locator = "detect",
+    device: str | torch.device = "cpu",
+    max_pixels: int = MAX_PIXELS,
+) -> int:
+    """Write a clip: of an image, the whole image in motion; of a set, a contact sheet in motion.
+
+    The sheet is that of `preview`, with the clip of each target in its column.
+
+    Args:
+        source: an image file, or a set as `preview` takes it.
+        out: the file; `expraug.video.write_clip` says what its suffix may be.
+        targets: expressions to make, one for an image; None: all that can be made.
+        frames: of the clip, at least 2.
+        fps: frames a second.
+        shows: what the face of an image shows, which some synthesizers must know.
+        synthesizer, faces_shown, scheme, faces, device, max_pixels: as `preview` takes them.
+
+    Returns:
+        The number of faces shown.
+
+    Raises:
+        NoFaceError: no face of which anything can be made.
+        UnsupportedExpressionError: a target that the synthesizer does not have, or cannot make of
+            what the image shows.
+        UnreadableImageError, SourceError, LabelError, MissingWeightsError, MissingDependencyError,
+        DeviceError, OSError: as `preview` does; MissingDependencyError also for .mp4 without PyAV.
+        ValueError: an argument out of range, more than one target for an image, or `shows` for a
+            set.
+    """
+    if faces_shown < 1:
+        raise ValueError(f"faces_shown must be at least 1, not {faces_shown}")
+    if frames < 2:
+        raise ValueError(f"a clip has at least 2 frames, not {frames}")
+    path = Path(out)
+    check_suffix(path)
+    check_device(device)
+    image = _image_at(Path(source), max_pixels)
+    if image is not None and (targets is None or len(targets) != 1):
+        raise ValueError(f"{source}: the clip of one image has one target; name it, as happy")
+    if image is None and shows is not None:
+        raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
+    face_set = None if image is not None else open_face_set(source)
+    augmenter = ExpressionAugmenter(synthesizer, faces=faces, device=device)
+    if targets is not None:
+        augmenter.require([Expression.parse(target) for target in targets])
+    if image is not None and targets is not None:
+        clip, count = augmenter.clip(image, shows, targets[0], frames), 1
+    else:
+        assert face_set is not None
+        augmenter.locator = RecallingLocator(augmenter.locator)
+        plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=targets)
+
+        def show(
+            augmenter: ExpressionAugmenter,
+            image: np.ndarray,
+            location: Location,
+            job: Job,
+        ) -> list[Crops]:
+            shown = plan.expression_of[job.item.class_name]
+            return _crops_in_time(augmenter, image, location, shown, job, frames)
+
+        rows = list(
+            shown_faces(face_set, plan, augmenter, faces_shown, show, max_pixels=max_pixels)
+        )
+        if not rows:
+            raise _nothing_to_show(source, augmenter)
+        rows.sort(key=lambda row: row.index)
+        sheets = [np.asarray(draw_sheet(rows, k)) for k in range(frames)]
+        clip, count = np.stack(sheets).transpose(0, 3, 1, 2), len(rows)
+    write_clip(
+        clip,
+        path,
+        fps=fps,
+        fingerprint=augmenter.synthesizer.fingerprint,
+        target="all" if targets is None else ", ".join(map(str, targets)),
+        source=Path(source).stem,
+    )
+    return count
+
+
+def _image_at(path: Path, max_pixels: int) -> np.ndarray | None:
+    """Return the image at a path whose suffix says that it is one; None for a set of them."""
+    if path.is_dir() or path.suffix.lower() not in Image.registered_extensions():
+        return None
+    return read_image(path, max_pixels=max_pixels)
+
+
+def _crops_in_time(
+    augmenter: ExpressionAugmenter,
+    image: np.ndarray,
+    location: Location,
+    source: Expression | None,
+    job: Job,
+    frames: int,
+) -> list[Crops]:
+    still = crop(image, location.points)
+    crops: list[Crops] = [{None: still} for _ in range(frames)]
+    for target in {draw.target: None for draw in job.draws}:
+        made = augmenter.clip(image, source, target, frames).transpose(0, 2, 3, 1)
+        for shown, picture in zip(crops, made, strict=True):
+            shown[target] = crop(picture.reshape(image.shape), location.points)
+    return crops
+
+
+def _nothing_to_show(source: str | os.PathLike[str], augmenter: ExpressionAugmenter) -> NoFaceError:
+    return NoFaceError(
+        f"no image of {source} shows a face that {augmenter.synthesizer.name!r} can make "
+        f"anything of; for images that are face crops already, use faces='crop' (--faces crop)"
+    )

@@ -9,8 +9,8 @@ from expraug.datasets.source import FaceSource
 from expraug.expand.parts import Parts
 from expraug.expand.plan import Plan
 from expraug.expand.writers import WriteKind
-from expraug.expand.writing import ImageFormat
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS
+from expraug.writing import ImageFormat
 
 CHUNK_SIZES: dict[WriteKind, int] = {"folder": 64, "webdataset": 512, "parquet": 512}
 """Sources of a chunk, unless the user says otherwise: a tar or parquet file holds one chunk."""

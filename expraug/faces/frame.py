@@ -35,6 +35,11 @@ class FramedFace:
     group: tuple[Any, ...]
     location: Location
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """(top, left) of the box in the image."""
+        return self.origin[0] + self.box[0], self.origin[1] + self.box[1]
+
 
 DETAILED = 1.5
 """Image pixels on one of an aligned face from which a larger one shows more."""

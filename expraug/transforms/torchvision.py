@@ -162,19 +162,17 @@ class RandomExpression(v2.Transform):
         (outcome,) = self.augmenter([array], draws)
         if outcome.target is None:
             return image, label
-        index = self.scheme.index(outcome.target)
+        return as_given(outcome.image, array, image), self._relabelled(label, outcome.target)
+
+    def _relabelled(self, label: Any, target: Expression) -> Any:
+        """Return the label of a target, as the kind that `label` is."""
+        index = self.scheme.index(target)
         if isinstance(label, str):
-            label = self.scheme.classes[index]
-        else:
-            label = torch.full_like(label, index) if isinstance(label, Tensor) else index
-        return as_given(outcome.image, array, image), label
+            return self.scheme.classes[index]
+        return torch.full_like(label, index) if isinstance(label, Tensor) else index
 
     def _batch(self, images: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-        if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"a batch of {len(images)} images needs an integer tensor of as many labels, not "
-                f"{tuple(labels.shape) if isinstance(labels, Tensor) else type(labels)}"
-            )
+        _check_batch(images, labels)
         on_cpu = images.detach().cpu()
         arrays = [as_array(image) for image in on_cpu]
         sources = [self.scheme.expression(i) for i in labels.tolist()]
@@ -222,6 +220,14 @@ class RandomExpression(v2.Transform):
                 if i != label_at and isinstance(leaf, kind):
                     return i
         raise ValueError("found no image in the sample: it must be a PIL image or a tensor")
+
+
+def _check_batch(images: Tensor, labels: Any) -> None:
+    if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"a batch of {len(images)} images needs an integer tensor of as many labels, not "
+            f"{tuple(labels.shape) if isinstance(labels, Tensor) else type(labels)}"
+        )
 
 
 class _Leaf:

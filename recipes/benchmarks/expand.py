@@ -27,9 +27,9 @@ from PIL import Image
 
 from expraug.datasets import open_source
 from expraug.expand import expand
-from expraug.expand.writing import encode, provenance
 from expraug.expressions import Expression
 from expraug.faces.image import read_image
+from expraug.writing import encode, provenance
 
 
 def write_set(source: Path, folder: Path, count: int, side: int) -> Path:

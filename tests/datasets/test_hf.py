@@ -20,7 +20,7 @@ from expraug import (  # noqa: E402
 from expraug.datasets import ExpressionAugmentedDataset  # noqa: E402
 from expraug.datasets.hf import PROVENANCE, ExpressionMap, _on_device  # noqa: E402
 from expraug.errors import LabelError  # noqa: E402
-from expraug.expand.writing import DIGITAL_SOURCE_TYPE  # noqa: E402
+from expraug.writing import DIGITAL_SOURCE_TYPE  # noqa: E402
 
 HAPPY, NEUTRAL = 0, 1
 

@@ -19,13 +19,13 @@ from torchvision.datasets import ImageFolder
 from expraug.errors import MissingWeightsError
 from expraug.expand import SCHEMA, DestinationError, Report, SourceError, expand
 from expraug.expand.checks import DeviceError
-from expraug.expand.writing import DIGITAL_SOURCE_TYPE, encode
 from expraug.faces.alignment import similarity
 from expraug.faces.image import read_image
 from expraug.faces.locate import create_locator
 from expraug.faces.paste import mask_box
 from expraug.gate import IdentityGate
 from expraug.synthesizer import Synthesizer, create_synthesizer
+from expraug.writing import DIGITAL_SOURCE_TYPE, encode
 
 FACES = Path(__file__).parents[2] / "examples" / "faces"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from expraug.expand.parts import DestinationError
 from expraug.expand.writers import Face
-from expraug.expand.writing import replacing
+from expraug.writing import replacing
 
 
 class FolderWriter:

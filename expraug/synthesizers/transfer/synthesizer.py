@@ -255,12 +255,25 @@ class TransferSynthesizer(Synthesizer):
             return str(error)
         return ""
 
-    def clip(self, faces: Tensor, target: Tensor, frames: int) -> Tensor:
+    def clip(
+        self,
+        faces: Tensor,
+        target: Tensor,
+        frames: int,
+        *,
+        variant: Tensor | None = None,
+        landmarks: Tensor | None = None,
+        blendshapes: Tensor | None = None,
+        pose: Tensor | None = None,
+    ) -> Tensor:
+        if landmarks is not None and blendshapes is not None and pose is not None:
+            given = {"landmarks": landmarks, "blendshapes": blendshapes, "pose": pose}
+            return super().clip(faces, target, frames, variant=variant, **given)
         known, found = self.find_landmarks(faces)
         clip = faces[:, None].repeat(1, frames, 1, 1, 1)
-        for i, step in enumerate(torch.linspace(0, 1, frames, device=faces.device)):
-            if len(known):
-                clip[known, i] = self(faces[known], target[known], step.expand(len(known)), **found)
+        if len(known):
+            rows = None if variant is None else variant[known]
+            clip[known] = super().clip(faces[known], target[known], frames, variant=rows, **found)
         return clip
 
     def find_landmarks(self, faces: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

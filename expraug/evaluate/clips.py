@@ -1,0 +1,354 @@
+"""How good clips are: recognised, the same person in every frame, smooth, and rising all along.
+
+Everything is measured on frames as paste-back leaves them, at one size whatever the synthesizer's
+own. Judge and identity encoder see them in 8 bits, as files hold them; change over time is that of
+the luminance under the face mask before rounding, which would add a step of its own to each frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from expraug.datasets.readers.clip import Clip
+from expraug.errors import ExpraugError
+from expraug.evaluate.agreement import judged
+from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
+from expraug.evaluate.face_set import TooFewFacesError, aligned
+from expraug.evaluate.identity import embed
+from expraug.evaluate.judge import Judge
+from expraug.expressions import Expression
+from expraug.faces import face_mask
+from expraug.faces.identity import IdentityEncoder
+from expraug.faces.locate import Locator
+from expraug.faces.paste import luminance
+from expraug.synthesizer import Synthesizer
+
+TOLERANCE = 0.02
+"""Fall in the target's probability from one frame to the next that still counts as none."""
+ALL = "all"
+"""Names the figures of all targets together."""
+STILL = 1e-4
+"""Mean change of luminance, of a range of 1, up to which a clip counts as standing still."""
+
+Curves = dict[str, np.ndarray]
+"""By name of the figure, a value for each clip, (N,) float; nan where it cannot be had."""
+Figures = dict[str, dict[str, Estimate]]
+"""By name of the figure, then by target or `ALL`."""
+
+
+# -- making clips
+
+
+@torch.inference_mode()
+def make_clips(
+    synthesizer: Synthesizer,
+    faces: Tensor,
+    target: Expression,
+    frames: int,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 8,
+) -> Tensor:
+    """Make clips of aligned faces with a synthesizer's own `clip`.
+
+    The faces are reduced or enlarged to its `image_size`, and the change of each frame back to
+    theirs, where it is added under the face mask.
+
+    Args:
+        faces: (N, 3, S, S) uint8.
+        frames: their number T.
+
+    Returns:
+        (N, T, 3, S, S) float in [0, 1].
+    """
+    size, own = faces.shape[-1], synthesizer.image_size
+    mask = face_mask(size).to(device)
+    made = []
+    for part in faces.split(batch_size):
+        source = part.to(device).float() / 255
+        given = _resized(source, own)
+        asked = torch.full((len(part),), int(target), device=device)
+        change = synthesizer.clip(given, asked, frames) - given[:, None]
+        change = _resized(change.flatten(0, 1), size).unflatten(0, (len(part), frames))
+        made.append((source[:, None] + change * mask).clamp(0, 1).cpu())
+    return torch.cat(made)
+
+
+def cross_faded(clips: Tensor) -> Tensor:
+    """Return what fading each clip's first frame over into its last would give.
+
+    The share of the last frame is that of the clip's own change that has happened by then, so the
+    two differ in what the frames show, not in their timing.
+
+    Args:
+        clips: (N, T, 3, S, S) float in [0, 1].
+    """
+    share = progress(step_sizes(clips)).nan_to_num(0)[:, :, None, None, None]
+    return torch.lerp(clips[:, :1], clips[:, -1:], share)
+
+
+def _bytes(clips: Tensor) -> Tensor:
+    return (clips * 255).round().to(torch.uint8)
+
+
+def _resized(faces: Tensor, size: int) -> Tensor:
+    if faces.shape[-1] == size:
+        return faces
+    return F.interpolate(faces, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+# -- change over time
+
+
+def step_sizes(clips: Tensor) -> Tensor:
+    """Return the mean change of luminance under the face mask from each frame to the next.
+
+    Args:
+        clips: (N, T, 3, S, S) float in [0, 1].
+
+    Returns:
+        (N, T - 1) float, of a range of 1.
+    """
+    return torch.stack([_masked(grey[1:] - grey[:-1]) for grey in _grey(clips)])
+
+
+def _grey(clips: Tensor) -> list[Tensor]:
+    return [luminance(clip) for clip in clips]
+
+
+def _masked(change: Tensor) -> Tensor:
+    """Return the mean size of (B, 1, S, S) changes under the face mask, (B,)."""
+    mask = face_mask(change.shape[-1])
+    return (change.abs() * mask).flatten(1).sum(1) / mask.sum()
+
+
+def progress(steps: Tensor) -> Tensor:
+    """Return the share of all change that has happened by each frame: (N, T), from 0 to 1.
+
+    Args:
+        steps: (N, T - 1) from `step_sizes`; clips that stand still give nan.
+    """
+    total = steps.sum(1, keepdim=True)
+    done = F.pad(steps.cumsum(1), (1, 0)) / total
+    return torch.where(total > STILL, done, torch.nan)
+
+
+def raised_cosine(frames: int) -> np.ndarray:
+    """Return an onset that starts and ends at rest: (1 - cos(pi t)) / 2 at T even times, (T,)."""
+    return (1 - np.cos(np.pi * np.linspace(0, 1, frames))) / 2
+
+
+def onset_curve(
+    clips: Sequence[Clip], locator: Locator, frames: int, size: int = 128
+) -> np.ndarray:
+    """Measure the onset of real sequences: the mean progress of their change, up to the apex.
+
+    All frames are aligned as the first is, as those of a clip are. Movements of the head and a
+    camera's noise are change as well; noise makes the curve more even.
+
+    Args:
+        clips: of which those are measured that start with a neutral face and have at least four
+            frames up to the apex.
+        locator: finds the faces.
+        frames: T points, evenly from the first frame to the apex.
+        size: side of the aligned faces, in pixels.
+
+    Returns:
+        (T,) float, from 0 to 1.
+
+    Raises:
+        TooFewFacesError: no clip could be measured.
+    """
+    found = []
+    for clip in clips:
+        curve = _progress_of(clip, locator, size) if clip.starts_neutral else None
+        if curve is not None:
+            at = np.linspace(0, 1, frames)
+            found.append(np.interp(at, np.linspace(0, 1, len(curve)), curve))
+    if not found:
+        raise TooFewFacesError(
+            f"none of the {len(clips)} sequences starts with a neutral face that is found and "
+            f"has four frames up to its apex; leave them out to compare with a raised cosine"
+        )
+    return np.mean(found, axis=0)
+
+
+def _progress_of(clip: Clip, locator: Locator, size: int) -> np.ndarray | None:
+    try:
+        images = list(clip.read()[: clip.apex + 1])
+        (location,) = locator(images[:1])
+    except ExpraugError:
+        return None
+    if location is None or len(images) < 4:
+        return None
+    faces = [aligned(image, location.points, size) for image in images]
+    curve = progress(step_sizes(torch.stack(faces)[None].float() / 255))[0]
+    return None if curve.isnan().any() else curve.numpy()
+
+
+# -- measuring clips
+
+
+def change_over_time(clips: Tensor, onset: np.ndarray) -> tuple[Curves, Tensor]:
+    """Measure how smooth clips are.
+
+    Args:
+        clips: (N, T, 3, S, S) float in [0, 1], T at least 3.
+        onset: (T,) progress that a real onset has.
+
+    Returns:
+        The figures, and (N,) long, the frame of each clip by which half of the change happened.
+    """
+    steps = step_sizes(clips)
+    done = progress(steps)
+    bends, whole = [], []
+    for grey in _grey(clips):
+        bends.append(_masked(grey[2:] - 2 * grey[1:-1] + grey[:-2]).mean())
+        whole.append(_masked(grey[-1:] - grey[:1])[0])
+    apart = torch.stack(whole)
+    apart = torch.where(apart > STILL, apart, torch.nan)
+    expected = torch.from_numpy(onset).to(done)
+    half = (done.nan_to_num(1) >= 0.5).float().argmax(1)
+    half[done.isnan().any(1)] = clips.shape[1] // 2
+    figures = {
+        "mean step / whole change": steps.mean(1) / apart,
+        "largest step, share of all": torch.where(
+            done[:, -1] > 0, steps.max(1).values / steps.sum(1), torch.nan
+        ),
+        "second difference / whole change": torch.stack(bends) / apart,
+        "distance to real onset": (done - expected).abs().mean(1),
+        "stands still": done.isnan().any(1).float(),
+    }
+    return {name: values.numpy() for name, values in figures.items()}, half
+
+
+def identity_over_time(
+    encoder: IdentityEncoder, clips: Tensor, threshold: float, batch_size: int = 32
+) -> Curves:
+    """Measure who is seen in the frames after the first.
+
+    ACD-I is the mean distance between the unit embeddings of a frame and the source (Zhao et al.,
+    Learning to Forecast and Refine Residual Motion for Image-to-Video Generation, ECCV 2018);
+    ACD-C that of a frame and the next, after the average content distance of Tulyakov et al.
+    (MoCoGAN, CVPR 2018), who take all pairs.
+
+    Args:
+        clips: (N, T, 3, S, S) float in [0, 1]; the first frames are the sources.
+        threshold: cosine above which two faces are one person's.
+    """
+    who = (
+        embed(encoder, _bytes(clips).flatten(0, 1), batch_size)
+        .unflatten(0, clips.shape[:2])
+        .float()
+    )
+    cosine = (who[:, 1:] * who[:, :1]).sum(2)
+    figures = {
+        "cosine, mean": cosine.mean(1),
+        "cosine, worst frame": cosine.min(1).values,
+        "verified in every frame": (cosine > threshold).all(1).float(),
+        "ACD-I": (who[:, 1:] - who[:, :1]).norm(dim=2).mean(1),
+        "ACD-C": (who[:, 1:] - who[:, :-1]).norm(dim=2).mean(1),
+    }
+    return {name: values.numpy() for name, values in figures.items()}
+
+
+def expression_over_time(judge: Judge, clips: Tensor, target: Expression, half: Tensor) -> Curves:
+    """Measure where the judge sees the target.
+
+    Args:
+        clips: (N, T, 3, S, S) float in [0, 1].
+        half: (N,) long, the frames of middle intensity.
+    """
+    column = judge.expressions.index(target)
+    seen = judged(judge, _bytes(clips).flatten(0, 1)).unflatten(0, clips.shape[:2])
+    probability = seen[:, :, column]
+    named = seen.argmax(2) == column
+    at = torch.arange(len(clips))
+    return {
+        "apex agreement": named[:, -1].float().numpy(),
+        "apex probability": probability[:, -1].numpy(),
+        "middle agreement": named[at, half].float().numpy(),
+        "middle probability": probability[at, half].numpy(),
+        "never falls": (probability.diff(dim=1) >= -TOLERANCE).all(1).float().numpy(),
+        "rank correlation with time": rank_correlation(probability.double().numpy()),
+    }
+
+
+def rank_correlation(values: np.ndarray) -> np.ndarray:
+    """Return Spearman's correlation of the (N, T) values with their column: (N,), nan for a
+    constant row."""
+    equal = values[:, :, None] == values[:, None, :]
+    below = values[:, None, :] < values[:, :, None]
+    ranks = below.sum(2) + (equal.sum(2) - 1) / 2  # ties share the mean of their ranks
+    ranks = ranks - ranks.mean(1, keepdims=True)
+    time = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (ranks @ time) / np.sqrt((ranks**2).sum(1) * (time**2).sum())
+
+
+@dataclass(frozen=True)
+class ClipMeasures:
+    """What clips of one kind are measured with.
+
+    Args:
+        judge, encoder: look at the frames.
+        threshold: cosine above which two faces are one person's.
+        onset: (T,) progress of a real onset.
+    """
+
+    judge: Judge
+    encoder: IdentityEncoder
+    threshold: float
+    onset: np.ndarray
+
+    def __call__(self, clips: Tensor, target: Expression) -> Curves:
+        """Return all figures of the (N, T, 3, S, S) float clips of one target."""
+        smooth, half = change_over_time(clips, self.onset)
+        found = expression_over_time(self.judge, clips, target, half)
+        return found | identity_over_time(self.encoder, clips, self.threshold) | smooth
+
+
+def estimates(
+    measured: Mapping[Expression, tuple[Curves, Sequence[str]]],
+    real: Mapping[Expression, np.ndarray],
+    bootstrap: Bootstrap,
+) -> Figures:
+    """Return the figures of one way of making clips with their intervals.
+
+    Args:
+        measured: by target, what `ClipMeasures` returned, and the N people shown.
+        real: by target, the rounds of the judge's recall of real faces; a target without has no
+            ratio to it.
+        bootstrap: on the people of the clips and of the real faces.
+    """
+    figures: Figures = {}
+    for name in next(iter(measured.values()))[0]:
+        row = {str(t): _estimate(c[name], people, bootstrap) for t, (c, people) in measured.items()}
+        every = np.concatenate([curves[name] for curves, _ in measured.values()])
+        everyone = [person for _, people in measured.values() for person in people]
+        figures[name] = {ALL: _estimate(every, everyone, bootstrap)} | row
+        if name != "apex agreement":
+            continue
+        quotients = {
+            target: (ratio(bootstrap.mean(curves[name], people), real[target]), len(people))
+            for target, (curves, people) in measured.items()
+            if target in real
+        }
+        if quotients:
+            mean = np.mean([quotient for quotient, _ in quotients.values()], axis=0)
+            of_all = Estimate.of(mean, sum(n for _, n in quotients.values()))
+            own = {str(t): Estimate.of(q, n) for t, (q, n) in quotients.items()}
+            figures["apex agreement / real faces"] = {ALL: of_all} | own
+    return figures
+
+
+def _estimate(values: np.ndarray, people: Sequence[str], bootstrap: Bootstrap) -> Estimate:
+    there = np.isfinite(values)
+    known = [person for person, seen in zip(people, there, strict=True) if seen]
+    return bootstrap.estimate(values[there], known)
