@@ -286,7 +286,9 @@ class _Enlarging(nn.Module):
             x = x + self.still(F.leaky_relu(still, 0.2)).repeat_interleave(frames, 0)
         x = x + self.told(told).flatten(0, 1)[:, :, None, None]
         if self.between is not None and self.time is not None:
-            x = along_time(self.time, F.leaky_relu(along_time(self.between, x, frames), 0.2), frames)
+            x = along_time(
+                self.time, F.leaky_relu(along_time(self.between, x, frames), 0.2), frames
+            )
         return x
 
 
