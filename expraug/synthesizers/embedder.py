@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class FaceEmbedder(nn.Module):
         wide = (width, 2 * width, 4 * width, 6 * width)
         self.body = nn.Sequential(
             nn.Conv2d(1, width, 5, 2, 2, bias=False),
-            *(_Halving(fine, coarse) for fine, coarse in zip(wide, wide[1:], strict=False)),
+            *(_Halving(fine, coarse) for fine, coarse in pairwise(wide)),
             nn.GroupNorm(8, wide[-1]),
             nn.ReLU(),
             nn.Flatten(),
@@ -40,11 +42,12 @@ class FaceEmbedder(nn.Module):
     def forward(self, grey: Tensor) -> Tensor:
         """Return (B, 128) unit vectors of (B, 1, S, S) faces in [0, 1]; what lies outside the face
         mask tells nothing."""
+        seen = hide_background(grey)
         if grey.shape[-1] != SIZE:
-            grey = F.interpolate(
-                grey, (SIZE, SIZE), mode="bilinear", align_corners=False, antialias=True
+            seen = F.interpolate(
+                seen, (SIZE, SIZE), mode="bilinear", align_corners=False, antialias=True
             )
-        found = self.last(self.body(2 * hide_background(grey) - 1))
+        found = self.last(self.body(2 * seen - 1))
         return F.normalize(found.to(torch.promote_types(found.dtype, torch.float32)))
 
 

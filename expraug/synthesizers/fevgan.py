@@ -109,7 +109,7 @@ class FEVGANSynthesizer(Synthesizer):
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         change = self._changes(faces, target)
         curve = onset(change.new_zeros(1, 2), self.frames)[0]
-        wanted = intensity.to(curve)
+        wanted = intensity.to(curve).contiguous()
         # the first frame that shows at least as much, and how far on the way to it
         after = torch.searchsorted(curve, wanted).clamp(1, self.frames - 1)
         low, high = curve[after - 1], curve[after]
@@ -232,7 +232,7 @@ class FEVGANNet(nn.Module):
             x = stage(x, frames, still, torch.cat([label[:, None].expand_as(told), told], 2))
             frames = len(x) // len(grey)
         if self.detail is not None:
-            x = x + self.detail(faces).repeat_interleave(frames, 0)
+            x = over_time(x, self.detail(faces))
         change = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
         change = change.view(len(grey), frames, *grey.shape[1:])
         return change - change[:, :1]
@@ -276,20 +276,26 @@ class _Enlarging(nn.Module):
         self.norm = nn.GroupNorm(8, inputs)
         self.space = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
         self.still = nn.ConvTranspose2d(still, outputs, 4, 2, 1, bias=False) if still else None
-        self.told = nn.Linear(2 * _LABEL, outputs)
+        self.told = nn.Linear(2 * _LABEL, inputs)
         self.between = nn.GroupNorm(8, outputs) if longer else None
         self.time = nn.ConvTranspose2d(outputs, outputs, (4, 1), (2, 1), (1, 0)) if longer else None
 
     def forward(self, x: Tensor, frames: int, still: Tensor | None, told: Tensor) -> Tensor:
-        x = self.space(F.leaky_relu(along_time(self.norm, x, frames), 0.2))
+        # told before the resolution doubles, when it costs least
+        x = along_time(self.norm, x, frames) + self.told(told).flatten(0, 1)[:, :, None, None]
+        x = self.space(F.leaky_relu(x, 0.2))
         if self.still is not None and still is not None:
-            x = x + self.still(F.leaky_relu(still, 0.2)).repeat_interleave(frames, 0)
-        x = x + self.told(told).flatten(0, 1)[:, :, None, None]
+            x = over_time(x, self.still(F.leaky_relu(still, 0.2)))
         if self.between is not None and self.time is not None:
             x = along_time(
                 self.time, F.leaky_relu(along_time(self.between, x, frames), 0.2), frames
             )
         return x
+
+
+def over_time(x: Tensor, still: Tensor) -> Tensor:
+    """Add what is the same for all frames, (B, C, H, W), to the features of each, (B * T, …)."""
+    return (x.unflatten(0, (len(still), -1)) + still[:, None]).flatten(0, 1)
 
 
 def along_time(layer: nn.Module, x: Tensor, frames: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Discriminators: of faces, pairs of them or clips that know the category asked for; a grown one."""
+"""Discriminators: of faces, pairs or clips that know the category asked for, and a grown one."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class Trainer:
     def __init__(
         self, net: FaceEmbedder, lr: float, steps: int, device: torch.device, amp: bool = True
     ) -> None:
-        self.net = net.to(device=device, memory_format=torch.channels_last)
+        to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        self.net = net.to(**to)
         self.device, self.step_count = device, 0
         self._optimizer = torch.optim.AdamW(self.net.parameters(), lr, weight_decay=0.05)
         # a function of the step, so that a resumed run may have another length
