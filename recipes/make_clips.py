@@ -126,7 +126,7 @@ def main(
     least: Annotated[float, typer.Option(help="Probability of the target.")] = 0.3,
     size: Annotated[int, typer.Option(help="Side of the frames that are written.")] = 64,
     made_at: Annotated[
-        int | None, typer.Option(help="Side at which faces are made; else as `--size`.")
+        int | None, typer.Option(help="Side at which faces are made; else the synthesizer's own.")
     ] = None,
 ) -> None:
     if not sets and not sequences:
@@ -143,7 +143,9 @@ def main(
             model = create_synthesizer(synthesizer)
             encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
             for path in sets:
-                for person, face, known in neutral_faces(path, limit, split, made_at or size):
+                for person, face, known in neutral_faces(
+                    path, limit, split, made_at or model.image_size
+                ):
                     rows = []
                     for expression, frames, scores, reason in clips_of(
                         model, encoder, the_judge, face, known, least
