@@ -5,9 +5,10 @@
   the face they are made from need not be neutral.)
 * L1 to the clip, heavier where it differs from the source.
 * Two discriminators that know the category: of single frames, and of whole clips.
-* Identity: the frozen encoder must see the source in each frame; and now and then a triplet of the
-  last frame, the source and somebody else, in the space of a large encoder.
-* Expression: cross entropy of the last frame, by a net trained on real faces.
+* Identity: the frozen encoder must see the source in each frame; and now and then a triplet of a
+  full expression, the source and somebody else, in the space of a large encoder.
+* Expression: cross entropy of a full expression, by a net trained on real faces. It is of any frame
+  that shows all of it: were it always the last one, that would become unlike those before.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
-from expraug.synthesizers.fevgan import FEVGANNet
+from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
 from expraug.training.losses import (
@@ -64,7 +65,7 @@ class Options(Optimization):
         frames: frames of each clip that the discriminator of frames and the frozen encoder see.
         identity: of the cosine distance to the source, by the frozen encoder.
         triplet, margin, identity_every: of the triplet; steps between two.
-        expression: of the cross entropy of the last frame.
+        expression: of the cross entropy of a frame that shows all of it.
         smooth: of the total variation of the change.
     """
 
@@ -164,25 +165,27 @@ class Trainer(AdversarialTrainer):
             with torch.no_grad():
                 who = self.net.identity(batch.source).repeat_interleave(picks.shape[1], 0)
             losses["identity"] = o.identity * (1 - (self.net.identity(faces) * who).sum(1)).mean()
-        return losses | self._expression(batch, made) | self._triplet(batch, made)
+        full = (onset(batch.z, made.shape[1]) > 0.99).float().multinomial(1)
+        apex = _pick(made, full)
+        return losses | self._expression(batch, apex) | self._triplet(batch, apex)
 
-    def _expression(self, batch: ClipBatch, made: Tensor) -> dict[str, Tensor]:
+    def _expression(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
         if self.expression is None or not self.options.expression:
             return {}
-        logits = self.expression(made[:, -1]).float()
+        logits = self.expression(apex).float()
         known = logits.gather(1, batch.category[:, None])[:, 0].isfinite()
         if not known.any():
             return {}
         loss = F.cross_entropy(logits[known], batch.category[known])
         return {"expression": self.options.expression * loss}
 
-    def _triplet(self, batch: ClipBatch, made: Tensor) -> dict[str, Tensor]:
+    def _triplet(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
         o = self.options
         if self.identity is None or not o.triplet or self.step_count % o.identity_every:
             return {}
         with torch.no_grad():
             who = self.identity(batch.source.expand(-1, 3, -1, -1)).float()
-        anchor = self.identity(made[:, -1].expand(-1, 3, -1, -1)).float()
+        anchor = self.identity(apex.expand(-1, 3, -1, -1)).float()
         return {"triplet": o.triplet * identity_triplet(anchor, who, who[batch.other], o.margin)}
 
 

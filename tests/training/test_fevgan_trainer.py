@@ -106,7 +106,7 @@ def test_l1_of_the_first_step_by_hand() -> None:
     assert found["smooth"] == pytest.approx(0.5 * float(edges), rel=1e-3)
 
 
-def test_the_large_encoder_sees_last_frames_as_seldom_as_asked() -> None:
+def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
     learner, data, calls = trainer(identity_every=3), clips(), []
 
     def counting(faces: Tensor) -> Tensor:
