@@ -7,15 +7,25 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from expraug.training.adversarial import AdversarialTrainer
+
+class Learner(Protocol):
+    """What the loop needs of a trainer."""
+
+    device: torch.device
+    step_count: int
+    """Steps done, of all runs."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def run(
-    trainer: AdversarialTrainer,
+    trainer: Learner,
     step: Callable[[], dict[str, float]],
     report: Callable[[int], dict[str, float]],
     work: Path,

@@ -86,6 +86,26 @@ def neutral_faces(
             yield item.identity, face, {name: torch.from_numpy(a) for name, a in known.items()}
 
 
+def expressed(
+    model: Synthesizer,
+    face: Tensor,
+    known: dict[str, Tensor],
+    target: Tensor,
+    intensity: Tensor,
+    variant: Tensor,
+) -> Tensor:
+    """Return the (1, 3, S, S) face as each of B requests asks, pasted back: (B, 3, S, S)."""
+    count = len(target)
+    made = model(
+        face.expand(count, -1, -1, -1),
+        target,
+        intensity,
+        variant=variant,
+        **{name: values.expand(count, *values.shape[1:]) for name, values in known.items()},
+    )
+    return (face + (made - face) * face_mask(face.shape[-1])).clamp(0, 1)
+
+
 @torch.inference_mode()
 def targets_of(
     model: Synthesizer,
@@ -99,14 +119,14 @@ def targets_of(
     """Yield target, variant, face, identity and expression score, and "" or why it is no good."""
     asked = [(e, v) for e in model.expressions if e != NEUTRAL for v in range(variants)]
     count = len(asked)
-    made = model(
-        face.expand(count, -1, -1, -1),
+    made = expressed(
+        model,
+        face,
+        known,
         torch.tensor([int(e) for e, _ in asked]),
         torch.ones(count),
-        variant=torch.tensor([v for _, v in asked]),
-        **{name: values.expand(count, *values.shape[1:]) for name, values in known.items()},
+        torch.tensor([v for _, v in asked]),
     )
-    made = (face + (made - face) * face_mask(face.shape[-1])).clamp(0, 1)
     kept = encoder(made) @ encoder(face)[0]
     before, after = judge.probabilities(face)[0], judge.probabilities(made)
     for (e, v), image, cosine, found in zip(asked, made, kept.tolist(), after, strict=True):

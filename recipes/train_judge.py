@@ -13,6 +13,7 @@ interrupted run goes on.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,11 +50,12 @@ def wanted(item: FaceItem, row: int, rows: np.ndarray, half: int | None, split: 
     return in_half and person_split(item.identity) == split
 
 
-def prepare(name: str, half: int | None, split: str, size: int) -> dict[str, Tensor]:
-    """Return the aligned faces of a set, (N, 1, size, size) uint8, and their expressions, (N,)."""
+def aligned(
+    name: str, half: int | None, split: str, size: int
+) -> Iterator[tuple[FaceItem, Tensor | None]]:
+    """Yield the items of a set, and their aligned faces, (1, size, size) uint8; None if lost."""
     path, _, mode = name.partition("@")
     locator = create_locator(mode or "crop")
-    faces, labels, lost = [], [], 0
     source = open_source(path)
     rows = half_of_rows(len(source))
     for row, item in enumerate(iterate(source)):
@@ -63,17 +65,27 @@ def prepare(name: str, half: int | None, split: str, size: int) -> dict[str, Ten
         try:
             image = item.read()
         except ExpraugError:
-            lost += 1
+            yield item, None
             continue
         (location,) = locator([image])
         if location is None:
-            lost += 1
+            yield item, None
             continue
         pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
         face = align(pixels, similarity(location.points[None].astype("float64")), size)
         grey = luminance(face) if face.shape[1] == 3 else face
-        faces.append(grey[0].round().to(torch.uint8))
-        labels.append(int(expression))
+        yield item, grey[0].round().to(torch.uint8)
+
+
+def prepare(name: str, half: int | None, split: str, size: int) -> dict[str, Tensor]:
+    """Return the aligned faces of a set, (N, 1, size, size) uint8, and their expressions, (N,)."""
+    faces, labels, lost = [], [], 0
+    for item, face in aligned(name, half, split, size):
+        if face is None:
+            lost += 1
+            continue
+        faces.append(face)
+        labels.append(int(Expression.parse(item.class_name)))
     counts = np.bincount(labels, minlength=len(EXPRESSIONS))
     print(f"{name} ({split}): {len(faces)} faces {counts.tolist()}, {lost} lost", flush=True)
     return {"faces": torch.stack(faces), "labels": torch.tensor(labels)}

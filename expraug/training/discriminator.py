@@ -1,4 +1,4 @@
-"""Discriminators: of faces or pairs of them that know the category asked for, and a grown one."""
+"""Discriminators: of faces, pairs or clips that know the category asked for, and a grown one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from expraug.synthesizers.fevgan import along_time
 
 
 class ProjectionDiscriminator(nn.Module):
@@ -44,6 +46,49 @@ class ProjectionDiscriminator(nn.Module):
         x = self.body(F.pixel_unshuffle(2 * faces - 1, 2))
         known = (x.mean((2, 3)) * self.category(category)).sum(1)
         return self.real(x) + known.view(-1, 1, 1, 1)
+
+
+class VideoDiscriminator(nn.Module):
+    """Clips judged by convolutions in space and then in time (Tran et al. 2018), conditioned on a
+    category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
+
+    Args:
+        categories: number of expressions.
+        width: channels of the first layer.
+        halvings: of resolution and number of frames; beside them, four pixels become channels of
+            one first.
+    """
+
+    def __init__(self, categories: int, width: int = 32, halvings: int = 3) -> None:
+        super().__init__()
+        widths = [4, *(width << i for i in range(halvings))]
+        self.space = nn.ModuleList(
+            spectral_norm(nn.Conv2d(fine, coarse, 4, 2, 1)) for fine, coarse in pairwise(widths)
+        )
+        self.time = nn.ModuleList(
+            spectral_norm(nn.Conv2d(coarse, coarse, (4, 1), (2, 1), (1, 0)))
+            for coarse in widths[1:]
+        )
+        self.real = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+        self.category = spectral_norm(nn.Embedding(categories, widths[-1]))
+        _without_biases(self)
+
+    def forward(self, clips: Tensor, category: Tensor) -> Tensor:
+        """Return (B, t, h, w), positive where it sees a real clip of the category.
+
+        Args:
+            clips: (B, T, 1, S, S) in [0, 1], T at least 2 for each halving.
+            category: (B,) long.
+        """
+        frames = clips.shape[1]
+        x = F.pixel_unshuffle(2 * clips.flatten(0, 1) - 1, 2)
+        for space, time in zip(self.space, self.time, strict=True):
+            x = along_time(time, F.leaky_relu(space(x), 0.2), frames)
+            x, frames = F.leaky_relu(x, 0.2), frames // 2
+        x = x.contiguous(memory_format=torch.channels_last)
+        shown = x.unflatten(0, (len(clips), frames)).mean((1, 3, 4))
+        known = (shown * self.category(category)).sum(1)
+        return self.real(x).view(len(clips), frames, *x.shape[2:]) + known.view(-1, 1, 1, 1)
 
 
 class GrownDiscriminator(nn.Module):

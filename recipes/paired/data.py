@@ -212,8 +212,8 @@ class Draw:
         asked = torch.where(asked == shown, following, asked)
         real = torch.multinomial(self.even, self.pairs + self.unpaired, replacement=True)
         pixels = self.faces.pixels[torch.cat([source, target])].float() / 255
-        one, two = self._vary(pixels).split(self.pairs)
-        single = self._vary(self._resized(alone))
+        one, two = vary_alike(pixels, self.pairs).split(self.pairs)
+        single = vary_alike(self._resized(alone), self.pairs)
         person = torch.cat([self.faces.person[source], -1 - alone])
         stranger = person[:, None] != person
         stranger[: self.pairs, self.pairs :] = False
@@ -225,7 +225,7 @@ class Draw:
             target=two,
             embedding=torch.cat([self.faces.embedding[source], self.singles.embedding[alone]]),
             other=torch.multinomial(stranger.float(), 1)[:, 0],
-            real=self._vary(self._resized(real)),
+            real=vary_alike(self._resized(real), self.pairs),
             real_category=self.singles.category[real],
             known=torch.isin(category, self.known),
         )
@@ -248,24 +248,26 @@ class Draw:
     def _resized(self, rows: Tensor) -> Tensor:
         return resize(self.singles.pixels[rows].float() / 255, [self.size, self.size])
 
-    def _vary(self, faces: Tensor) -> Tensor:
-        """Relight and blur; a source and its target, which lie a whole batch apart, alike."""
-        count = min(len(faces), self.pairs)
-        gamma = torch.empty(count, device=faces.device).uniform_(-0.3, 0.3).exp()
-        soft = (torch.rand(count, device=faces.device) < 0.3).float()
-        mirror = torch.rand(count, device=faces.device) < 0.5
-        repeat = -(-len(faces) // count)
-        gamma, soft, mirror = (
-            v.repeat(repeat)[: len(faces)].view(-1, 1, 1, 1) for v in (gamma, soft, mirror)
-        )
-        faces = torch.where(mirror, faces.flip(3), faces).clamp(min=1e-3) ** gamma
-        half = F.interpolate(faces, scale_factor=0.4, mode="bilinear", antialias=True)
-        blurred = F.interpolate(half, (self.size, self.size), mode="bilinear", align_corners=False)
-        return torch.lerp(faces, blurred, soft)
-
     @staticmethod
     def _random(values: Tensor, count: int) -> Tensor:
         return values[torch.randint(len(values), (count,), device=values.device)]
+
+
+def vary_alike(faces: Tensor, count: int) -> Tensor:
+    """Mirror, relight and blur (B, 1, S, S) faces in [0, 1]; those that lie `count` or a multiple
+    of it apart alike."""
+    count = min(len(faces), count)
+    gamma = torch.empty(count, device=faces.device).uniform_(-0.3, 0.3).exp()
+    soft = (torch.rand(count, device=faces.device) < 0.3).float()
+    mirror = torch.rand(count, device=faces.device) < 0.5
+    repeat = -(-len(faces) // count)
+    gamma, soft, mirror = (
+        v.repeat(repeat)[: len(faces)].view(-1, 1, 1, 1) for v in (gamma, soft, mirror)
+    )
+    faces = torch.where(mirror, faces.flip(3), faces).clamp(min=1e-3) ** gamma
+    half = F.interpolate(faces, scale_factor=0.4, mode="bilinear", antialias=True)
+    blurred = F.interpolate(half, faces.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(faces, blurred, soft)
 
 
 def describe(*things: object) -> str:

@@ -6,7 +6,11 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
-from expraug.training.discriminator import GrownDiscriminator, ProjectionDiscriminator
+from expraug.training.discriminator import (
+    GrownDiscriminator,
+    ProjectionDiscriminator,
+    VideoDiscriminator,
+)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -140,3 +144,21 @@ def test_biases_start_at_nothing() -> None:
         biases = [w for n, w in net.named_parameters() if n.endswith("bias")]
         assert len(biases) > 4
         assert not any(b.any() for b in biases)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(8, 32), (16, 64)])
+def test_clips_are_judged_by_category_and_by_the_order_of_their_frames(
+    frames: int, size: int
+) -> None:
+    torch.manual_seed(0)
+    net = VideoDiscriminator(categories=4, width=8).eval()
+    clips = torch.rand(1, frames, 1, size, size).expand(4, -1, -1, -1, -1)
+    out = net(clips, torch.arange(4))
+    assert out.shape == (4, frames // 8, size // 16, size // 16)
+    assert out.mean((1, 2, 3)).unique().numel() == 4
+    assert torch.allclose((out[1:] - out[:1]).std((1, 2, 3)), torch.zeros(3), atol=1e-5)
+    backwards = net(clips.flip(1), torch.arange(4))
+    assert not torch.allclose(out.mean((1, 2, 3)), backwards.mean((1, 2, 3)), atol=1e-5)
+    layers = [m for m in net.modules() if is_parametrized(m)]
+    assert len(layers) == 3 + 3 + 2
+    assert all(not m.bias.any() for m in layers if getattr(m, "bias", None) is not None)

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledNet
+from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.synthesizers.unet_cgan import UNet
 from expraug.training import decoupled as of_decoupled
+from expraug.training import fevgan as of_fevgan
 from expraug.training import generator as of_generator
 from expraug.training import unet_cgan as of_unet_cgan
 from expraug.training.adversarial import AdversarialTrainer
@@ -73,7 +75,37 @@ def decoupled(steps: int = 20, **options: Any) -> of_decoupled.Trainer:
     return of_decoupled.Trainer(net, CATEGORIES, setting, steps, coarse, None, CPU)
 
 
-TRAINERS = {"unet_cgan": unet_cgan, "generator": generator, "decoupled": decoupled}
+FRAMES = 8
+
+
+def clips(seed: int = 0) -> of_fevgan.ClipBatch:
+    """Blurred noise that grows brighter below, the more so the higher its category."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(PAIRS, 1, 6, 6, generator=generator)
+    source = F.interpolate(noise, (SIZE, SIZE), mode="bilinear") * 0.5 + 0.2
+    z = torch.randn(PAIRS, 4, generator=generator)
+    category = torch.arange(PAIRS) % CATEGORIES
+    strength = onset(z, FRAMES) * 0.1 * (1 + category[:, None])
+    brighter = torch.zeros(SIZE, SIZE)
+    brighter[SIZE // 2 :] = 1
+    clip = source[:, None] + strength[:, :, None, None, None] * brighter
+    return of_fevgan.ClipBatch(source, clip, category, z, torch.tensor([1, 2, 3, 0]))
+
+
+def fevgan(steps: int = 20, encoders: str = "both", **options: Any) -> of_fevgan.Trainer:
+    """The trainer of `fevgan`."""
+    torch.manual_seed(0)
+    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, **options})
+    net = FEVGANNet(CATEGORIES, SIZE, FRAMES, (32, 16, 16, 8), 4, encoders)
+    return of_fevgan.Trainer(net, CATEGORIES, setting, steps, coarse, None, CPU)
+
+
+TRAINERS = {
+    "unet_cgan": unet_cgan,
+    "generator": generator,
+    "decoupled": decoupled,
+    "fevgan": fevgan,
+}
 
 
 def step(trainer: AdversarialTrainer, seed: int) -> dict[str, float]:
@@ -82,6 +114,8 @@ def step(trainer: AdversarialTrainer, seed: int) -> dict[str, float]:
     given = batch(seed)
     if isinstance(trainer, of_generator.Trainer):
         return trainer.step(given.real)
+    if isinstance(trainer, of_fevgan.Trainer):
+        return trainer.step(clips(seed))
     assert isinstance(trainer, of_decoupled.Trainer | of_unet_cgan.Trainer)
     return trainer.step(given)
 

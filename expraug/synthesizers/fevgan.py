@@ -1,0 +1,315 @@
+"""FEV-GAN (Bouzid & Ballihi 2022): one neutral face and a label to a clip.
+
+Our implementation of the method: two encoders see the face, one of identity, which was trained
+before and stays as it is, and one of all else; a decoder of transposed convolutions, in space and
+then in time, makes the frames from both, the label and noise. How it is trained stands in
+`expraug/training/fevgan.py`. What the paper leaves open, or we chose otherwise:
+
+* frames hold the *change* of luminance since the first one, which is added to the face: so the
+  first frame is the face itself, and colour and detail stay;
+* the features of the second encoder enter the decoder at each scale, the same for all frames, as
+  in ImaGINator (Wang et al. 2020); but convolutions in time are as narrow as those in space, where
+  ImaGINator spends nine tenths of its parameters on channels between the two;
+* two numbers of the noise are the speed of the clip (`onset`), and the decoder is told at each
+  scale how far the expression has come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.expressions import Expression, places
+from expraug.faces.paste import luminance
+from expraug.latent.generator import hide_background
+from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.embedder import LENGTH, FaceEmbedder
+
+ENCODERS = ("both", "identity", "spatial")
+_START = (0.0, 0.25)  # earliest and latest, as a share of the clip
+_DURATION = (0.35, 0.75)
+_SMALLEST = 4  # side of the first features
+_FEWEST = 2  # their frames
+_LABEL = 16  # length of the embedding of a category
+
+
+def onset(z: Tensor, frames: int) -> Tensor:
+    """Return how far the expression has come in each frame of a clip: (B, T), from 0 to 1.
+
+    Half a wave of the cosine, flat before and after it. It starts the later the larger z[:, 0], and
+    lasts the longer the larger z[:, 1]; both are spread evenly over what a clip can show, and 0
+    stands for the middle.
+
+    Args:
+        z: (B, Z) draws of the standard normal distribution, Z at least 2.
+        frames: number of frames T, at least 2.
+    """
+    late, slow = torch.special.ndtr(z[:, :2]).unbind(1)
+    start = _START[0] + (_START[1] - _START[0]) * late
+    duration = _DURATION[0] + (_DURATION[1] - _DURATION[0]) * slow
+    time = torch.linspace(0, 1, frames, dtype=z.dtype, device=z.device)
+    gone = ((time - start[:, None]) / duration[:, None]).clamp(0, 1)
+    return 0.5 - 0.5 * torch.cos(math.pi * gone)
+
+
+@register_synthesizer("fevgan")
+class FEVGANSynthesizer(Synthesizer):
+    """Clips from a neutral face to the full expression; a face is the frame that shows as much as
+    is asked for of a clip of usual speed.
+
+    Args:
+        expressions: that it can be asked for, in the order of its categories; not neutral, which
+            is what it starts from.
+        image_size: side of the aligned faces, in pixels; 4 times a power of 2.
+        frames: of the clips; 2 times a power of 2, at most `image_size / 2`.
+        channels: of the decoder's features at 4, 8, … `image_size` pixels, multiples of 8, and of
+            16 but for the last. The spatial encoder has half as many.
+        noise: length of the noise, at least 2.
+        encoders: "both", or the only one of "identity" and "spatial" that feeds the decoder.
+
+    Raises:
+        ValueError: another size, number of frames or set of encoders, or channels that do not fit.
+    """
+
+    row: Tensor
+
+    def __init__(
+        self,
+        expressions: Sequence[str],
+        image_size: int = 64,
+        frames: int = 16,
+        channels: Sequence[int] = (224, 160, 96, 64, 24),
+        noise: int = 8,
+        encoders: str = "both",
+    ) -> None:
+        super().__init__(
+            expressions=list(expressions),
+            image_size=image_size,
+            frames=frames,
+            channels=list(channels),
+            noise=noise,
+            encoders=encoders,
+        )
+        self.expressions = tuple(map(Expression.parse, expressions))
+        if Expression.NEUTRAL in self.expressions:
+            raise ValueError("a clip starts with the neutral face: leave neutral out")
+        self.image_size, self.frames = image_size, frames
+        self.net = FEVGANNet(len(self.expressions), image_size, frames, channels, noise, encoders)
+        self.register_buffer("row", places(self.expressions), persistent=False)
+
+    def accepts(self, source: Expression | None, target: Expression) -> bool:
+        """Say whether `target` can be made; the source must be neutral, or unknown."""
+        return source in (None, Expression.NEUTRAL) and target in self.expressions
+
+    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
+        change = self._changes(faces, target)
+        curve = onset(change.new_zeros(1, 2), self.frames)[0]
+        wanted = intensity.to(curve).contiguous()
+        # the first frame that shows at least as much, and how far on the way to it
+        after = torch.searchsorted(curve, wanted).clamp(1, self.frames - 1)
+        low, high = curve[after - 1], curve[after]
+        share = ((wanted - low) / (high - low).clamp(min=1e-6)).view(-1, 1, 1, 1)
+        place = torch.arange(len(faces), device=faces.device)
+        between = torch.lerp(change[place, after - 1], change[place, after], share)
+        return (faces + between).clamp_(0, 1)
+
+    def clip(self, faces: Tensor, target: Tensor, frames: int) -> Tensor:
+        """Return a sequence from the source to the full expression, at the usual speed.
+
+        Args:
+            faces, target: as `forward` takes them.
+            frames: number of frames T, at least 2; other numbers than its own are interpolated.
+
+        Returns:
+            (B, T, 3, S, S) float in [0, 1]; the first frame is the source.
+        """
+        change = self._changes(faces, target)
+        if frames != self.frames:
+            time = torch.linspace(0, self.frames - 1, frames, device=faces.device)
+            before = time.long().clamp(max=self.frames - 2)
+            share = (time - before).to(change).view(-1, 1, 1, 1)
+            change = torch.lerp(change[:, before], change[:, before + 1], share)
+        return (faces[:, None] + change).clamp_(0, 1)
+
+    def _changes(self, faces: Tensor, target: Tensor) -> Tensor:
+        """Return the change of luminance in each frame, (B, T, 1, S, S), without noise."""
+        self.check_targets(target)
+        if not len(faces):
+            return faces.new_zeros(0, self.frames, 1, *faces.shape[2:])
+        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
+        # depend on its neighbours
+        count = 1 if faces.device.type == "cpu" else len(faces)
+        z = faces.new_zeros(len(faces), self.net.noise)
+        parts = (v.split(count) for v in (luminance(faces), self.row[target], z))
+        return torch.cat([self.net(*part) for part in zip(*parts, strict=True)])
+
+
+class FEVGANNet(nn.Module):
+    """The generator; arguments as `FEVGANSynthesizer` takes them.
+
+    `identity` is never trained: what it says of who somebody is must not be learned from the few
+    people there are clips of. It is there too if it does not feed the decoder, for training judges
+    faces by it.
+    """
+
+    def __init__(
+        self,
+        categories: int,
+        image_size: int,
+        frames: int,
+        channels: Sequence[int],
+        noise: int,
+        encoders: str,
+    ) -> None:
+        super().__init__()
+        stages, doublings = len(channels) - 1, max(frames // _FEWEST, 1).bit_length() - 1
+        uneven = channels[-1] % 8 or any(c % 16 for c in channels[:-1])
+        if stages < 1 or image_size != _SMALLEST << stages or uneven:
+            raise ValueError(
+                f"image_size must be {_SMALLEST} times a power of 2, with channels at 4, 8, … "
+                f"pixels that are multiples of 16, the last of 8; not {image_size} with "
+                f"{list(channels)}"
+            )
+        if frames != _FEWEST << doublings or doublings > stages:
+            raise ValueError(
+                f"frames must be {_FEWEST} times a power of 2, at most {_FEWEST << stages} at "
+                f"{image_size} pixels, not {frames}"
+            )
+        if encoders not in ENCODERS or noise < 2:
+            raise ValueError(
+                f"encoders is one of {', '.join(ENCODERS)} and noise at least 2, not "
+                f"{encoders!r} and {noise}"
+            )
+        self.image_size, self.frames, self.noise = image_size, frames, noise
+        self.knows_who, self.sees = encoders != "spatial", encoders != "identity"
+        self.identity = FaceEmbedder().requires_grad_(False)
+        self.label = nn.Embedding(categories, _LABEL)
+        halves = [c // 2 for c in channels[:-1]] if self.sees else [0] * stages
+        self.spatial = SpatialEncoder(halves[::-1]) if self.sees else None
+        inputs = LENGTH * self.knows_who + halves[0] + _LABEL + noise
+        self.start = nn.Linear(inputs, channels[0] * _FEWEST * _SMALLEST**2)
+        self.stages = nn.ModuleList(
+            _Enlarging(coarse, fine, half, number < doublings)
+            for number, ((coarse, fine), half) in enumerate(
+                zip(pairwise(channels), halves, strict=True)
+            )
+        )
+        self.detail = nn.Conv2d(1, channels[-1], 3, padding=1) if self.sees else None
+        self.head = nn.Conv2d(channels[-1], 1, 3, padding=1, bias=False)
+        nn.init.zeros_(self.head.weight)  # the first change is none
+
+    def forward(self, grey: Tensor, category: Tensor, z: Tensor) -> Tensor:
+        """Return the change of luminance since the first frame, in which it is 0.
+
+        Args:
+            grey: (B, 1, S, S) faces in [0, 1].
+            category: (B,) long.
+            z: (B, Z) noise; 0 for a clip of usual speed.
+
+        Returns:
+            (B, T, 1, S, S) in [-2, 2].
+        """
+        label, faces = self.label(category), 2 * hide_background(grey) - 1
+        skips: list[Tensor] = self.spatial(faces) if self.spatial is not None else []
+        parts = [label, z.to(label)]
+        if skips:
+            parts.append(skips[0].mean((2, 3)).to(label))
+        if self.knows_who:
+            with torch.no_grad():
+                # unit vectors are small beside the rest
+                parts.append(self.identity(grey).to(label) * LENGTH**0.5)
+        frames = _FEWEST
+        x = self.start(torch.cat(parts, 1)).view(len(grey) * frames, -1, _SMALLEST, _SMALLEST)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for number, stage in enumerate(self.stages):
+            told = label[:, None] * onset(z, frames).to(label)[..., None]
+            still = skips[number] if skips else None
+            x = stage(x, frames, still, torch.cat([label[:, None].expand_as(told), told], 2))
+            frames = len(x) // len(grey)
+        if self.detail is not None:
+            x = over_time(x, self.detail(faces))
+        change = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
+        change = change.view(len(grey), frames, *grey.shape[1:])
+        return change - change[:, :1]
+
+
+class SpatialEncoder(nn.Module):
+    """Strided convolutions: (B, 1, S, S) in [-1, 1] to features at 4, 8, … S / 2 pixels.
+
+    Args:
+        widths: channels at S / 2, … 8 and 4 pixels.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, widths[0], 4, 2, 1)
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(fine, coarse, 4, 2, 1, bias=False),
+                nn.GroupNorm(8, coarse),
+            )
+            for fine, coarse in pairwise(widths)
+        )
+
+    def forward(self, faces: Tensor) -> list[Tensor]:
+        found = [self.first(faces)]
+        for down in self.down:
+            found.append(down(found[-1]))
+        return found[::-1]
+
+
+class _Enlarging(nn.Module):
+    """Twice the resolution, and if `longer` twice the frames, by transposed convolutions.
+
+    What is the same for all frames is convolved once for the clip and added to each: that is what
+    a convolution of repeated and concatenated features gives, at a fraction of the cost.
+    """
+
+    def __init__(self, inputs: int, outputs: int, still: int, longer: bool) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, inputs)
+        self.space = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+        self.still = nn.ConvTranspose2d(still, outputs, 4, 2, 1, bias=False) if still else None
+        self.told = nn.Linear(2 * _LABEL, inputs)
+        self.between = nn.GroupNorm(8, outputs) if longer else None
+        self.time = nn.ConvTranspose2d(outputs, outputs, (4, 1), (2, 1), (1, 0)) if longer else None
+
+    def forward(self, x: Tensor, frames: int, still: Tensor | None, told: Tensor) -> Tensor:
+        # told before the resolution doubles, when it costs least
+        x = along_time(self.norm, x, frames) + self.told(told).flatten(0, 1)[:, :, None, None]
+        x = self.space(F.leaky_relu(x, 0.2))
+        if self.still is not None and still is not None:
+            x = over_time(x, self.still(F.leaky_relu(still, 0.2)))
+        if self.between is not None and self.time is not None:
+            x = along_time(
+                self.time, F.leaky_relu(along_time(self.between, x, frames), 0.2), frames
+            )
+        return x
+
+
+def over_time(x: Tensor, still: Tensor) -> Tensor:
+    """Add what is the same for all frames, (B, C, H, W), to the features of each, (B * T, …)."""
+    return (x.unflatten(0, (len(still), -1)) + still[:, None]).flatten(0, 1)
+
+
+def along_time(layer: nn.Module, x: Tensor, frames: int) -> Tensor:
+    """Apply a layer to features as (B, C, T, H * W), and return them as frames again.
+
+    Args:
+        layer: that keeps the last dimension.
+        x: (B * T, C, H, W).
+        frames: T.
+
+    Returns:
+        (B * T', C', H, W); without a copy, where memory is channels-last.
+    """
+    height, width = x.shape[2:]
+    flat = x.permute(0, 2, 3, 1).reshape(-1, frames, height * width, x.shape[1])
+    out = layer(flat.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return out.reshape(-1, height, width, out.shape[3]).permute(0, 3, 1, 2)

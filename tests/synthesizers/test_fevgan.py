@@ -1,0 +1,279 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug.errors import UnsupportedExpressionError
+from expraug.faces.paste import face_mask
+from expraug.synthesizers.embedder import FaceEmbedder
+from expraug.synthesizers.fevgan import ENCODERS, FEVGANSynthesizer, along_time, onset
+
+HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY
+NEUTRAL = Expression.NEUTRAL
+NAMES = ["sad", "surprise", "happy"]  # not in the order of `Expression`
+
+
+def make(
+    size: int = 32, encoders: str = "both", strength: float = 0.03, frames: int = 8
+) -> FEVGANSynthesizer:
+    """A tiny one that changes faces, as if it had been trained."""
+    torch.manual_seed(0)
+    channels = {32: (32, 16, 16, 8), 64: (32, 16, 16, 16, 8)}[size]
+    made = FEVGANSynthesizer(NAMES, size, frames, channels, 4, encoders)
+    nn.init.normal_(made.net.head.weight, std=strength)
+    with torch.no_grad():
+        made.net.label.weight.mul_(3)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def model() -> FEVGANSynthesizer:
+    return make()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("fevgan")
+    make(64, strength=0.1).save_pretrained(path)
+    return str(path)
+
+
+def request(count: int = 3, size: int = 32) -> tuple[Tensor, Tensor]:
+    """Coloured faces far from black and white, and a target for each."""
+    generator = torch.Generator().manual_seed(1)
+    faces = torch.rand(count, 3, size, size, generator=generator) * 0.2 + 0.4
+    return faces, torch.tensor([int(Expression.parse(NAMES[i % 3])) for i in range(count)])
+
+
+numbers = st.floats(-4, 4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(numbers, numbers, st.floats(0, 2), st.integers(2, 40))
+def test_the_curve_rises_from_nothing_to_all_the_later_the_larger_the_noise(
+    late: float, slow: float, more: float, frames: int
+) -> None:
+    z = torch.tensor([[late, slow], [late + more, slow], [late, slow + more]], dtype=torch.float64)
+    usual, later, slower = curves = onset(z, frames)
+    assert curves.shape == (3, frames)
+    assert (curves[:, 0] == 0).all()
+    assert (curves[:, -1] == 1).all()
+    assert (curves.diff(dim=1) >= 0).all()
+    assert (later <= usual).all()
+    assert (slower <= usual).all()
+
+
+def test_noise_0_is_the_middle_and_each_number_tells() -> None:
+    middle = onset(torch.zeros(1, 8), 33)[0]
+    drawn = onset(torch.randn(4001, 8, generator=torch.Generator().manual_seed(0)), 33)
+    assert torch.allclose(drawn.median(0).values, middle, atol=0.08)
+    moved = onset(torch.eye(2), 33)
+    assert (moved < middle).any(1).all()
+    assert not torch.allclose(moved[0], moved[1], atol=0.01)
+    steps = onset(torch.zeros(1, 2), 1000)[0].diff()
+    assert steps.max() < 0.01, "it is smooth"
+
+
+def test_any_expression_from_a_neutral_or_unknown_face() -> None:
+    fresh = create_synthesizer("fevgan", pretrained=False, expressions=NAMES)
+    assert isinstance(fresh, FEVGANSynthesizer)
+    assert (fresh.image_size, fresh.frames) == (64, 16)
+    assert fresh.expressions == (SAD, Expression.SURPRISE, HAPPY)
+    assert fresh.accepts(None, HAPPY)
+    assert fresh.accepts(NEUTRAL, HAPPY)
+    assert not fresh.accepts(ANGRY, HAPPY)
+    assert not fresh.accepts(NEUTRAL, ANGRY)
+    assert not fresh.accepts(None, NEUTRAL)
+    assert sum(p.numel() for p in fresh.parameters()) < 7_000_000
+    frozen = [p.requires_grad for p in fresh.net.identity.parameters()]
+    assert not any(frozen)
+
+
+def test_a_target_that_it_does_not_have(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    target[1] = int(NEUTRAL)
+    with pytest.raises(UnsupportedExpressionError, match="cannot make neutral; it can make sad"):
+        model(faces, target, torch.ones(3))
+    with pytest.raises(UnsupportedExpressionError, match="cannot make neutral"):
+        model.clip(faces, target, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        (["happy", "neutral"], {}, "leave neutral out"),
+        (NAMES, {"image_size": 96}, "image_size must be 4 times a power of 2"),
+        (NAMES, {"image_size": 128}, "image_size must be 4 times a power of 2"),
+        (NAMES, {"channels": (32, 16, 16, 8, 8)}, "multiples of 16, the last of 8"),
+        (NAMES, {"frames": 12}, "frames must be 2 times a power of 2, at most 32"),
+        (NAMES, {"frames": 64}, "frames must be 2 times a power of 2, at most 32"),
+        (NAMES, {"encoders": "none"}, "encoders is one of both, identity, spatial"),
+        (NAMES, {"noise": 1}, "noise at least 2"),
+    ],
+)
+def test_other_settings_are_refused(names: list[str], settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FEVGANSynthesizer(names, **settings)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([32, 64]),
+    st.sampled_from(["float32", "float64"]),
+    st.sampled_from(ENCODERS),
+    st.integers(0, 3),
+)
+def test_shape_dtype_and_range(seed: int, size: int, kind: str, encoders: str, count: int) -> None:
+    made, dtype = make(size, encoders, strength=20), getattr(torch, kind)
+    torch.manual_seed(seed)
+    faces = torch.rand(count, 3, size, size, dtype=dtype)
+    target = torch.tensor([int(SAD), int(HAPPY), int(SAD)])[:count]
+    out = made.to(dtype)(faces, target, torch.tensor([0.3, 1.0, 0.9])[:count])
+    assert (out.shape, out.dtype) == (faces.shape, dtype)
+    assert ((out >= 0) & (out <= 1)).all()
+    for frames in (2, 8, 13):
+        clip = made.clip(faces, target, frames)
+        assert (clip.shape, clip.dtype) == ((count, frames, 3, size, size), dtype)
+        assert torch.equal(clip[:, 0], faces), "the first frame is the source"
+
+
+def test_no_intensity_is_the_source_to_the_bit(model: FEVGANSynthesizer) -> None:
+    torch.manual_seed(2)
+    faces, target = torch.rand(3, 3, 32, 32), request()[1]
+    assert torch.equal(model(faces, target, torch.zeros(3)), faces)
+    assert not torch.equal(model(faces, target, torch.ones(3)), faces)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(faces, target, torch.zeros(3)), faces)
+
+
+def test_a_faces_bytes_do_not_depend_on_its_neighbours(model: FEVGANSynthesizer) -> None:
+    faces, target = request(5)
+    strength = torch.linspace(0.2, 1, 5)
+    together = model(faces, target, strength)
+    alone = [model(faces[i : i + 1], target[i : i + 1], strength[i : i + 1]) for i in range(5)]
+    assert torch.equal(together, torch.cat(alone))
+    clips = model.clip(faces, target, 6)
+    assert torch.equal(clips[3:4], model.clip(faces[3:4], target[3:4], 6))
+
+
+def test_intensity_is_the_frame_that_shows_as_much(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    clip = model.clip(faces, target, model.frames)
+    curve = onset(torch.zeros(1, 2), model.frames)[0]
+    rising = [i for i in range(1, model.frames) if curve[i] > curve[i - 1]]
+    for i in rising:
+        at = model(faces, target, curve[i].expand(3))
+        assert torch.allclose(at, clip[:, i], atol=1e-5), i
+        half = model(faces, target, ((curve[i] + curve[i - 1]) / 2).expand(3))
+        assert torch.allclose(half, (clip[:, i] + clip[:, i - 1]) / 2, atol=1e-5)
+    assert not torch.allclose(clip[:, rising[0]], clip[:, rising[-1]], atol=1e-3)
+
+
+def test_other_numbers_of_frames_lie_between_its_own(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    clip = model.clip(faces, target, 8)
+    twice = model.clip(faces, target, 15)
+    assert torch.allclose(twice[:, ::2], clip, atol=1e-5)
+    assert torch.allclose(twice[:, 1::2], (clip[:, 1:] + clip[:, :-1]) / 2, atol=1e-5)
+    ends = model.clip(faces, target, 2)
+    assert torch.allclose(ends, clip[:, [0, -1]], atol=1e-6)
+
+
+def test_channels_change_alike(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    change = model(faces, target, torch.ones(3)) - faces
+    assert change.abs().max() > 0.01
+    assert torch.allclose(change, change[:, :1].expand_as(change), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoders", ENCODERS)
+def test_each_target_and_each_face_is_changed_in_its_own_way(encoders: str) -> None:
+    model = make(encoders=encoders)
+    faces, target = request()
+    made = model(faces[:1].expand(3, -1, -1, -1), target, torch.ones(3))
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert (made[i] - made[j]).abs().mean() > 1e-3
+    faces = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 0.4 + 0.3
+    one, two = model(faces, torch.full((2,), int(HAPPY)), torch.ones(2)) - faces
+    assert not torch.allclose(one[0], two[0], atol=1e-4), "what it sees tells"
+    background = torch.where(face_mask(32) > 0, faces, faces.flip(0))
+    hidden = model(background, torch.full((2,), int(HAPPY)), torch.ones(2)) - background
+    inside = face_mask(32).expand_as(faces) > 0.99
+    change = torch.stack([one, two])
+    assert torch.allclose(change[inside], hidden[inside], atol=1e-5), "the background tells nothing"
+
+
+@pytest.mark.parametrize("encoders", ENCODERS)
+def test_the_encoders_that_feed_it(encoders: str) -> None:
+    model = make(encoders=encoders)
+    faces, target = request()
+    before = model(faces, target, torch.ones(3))
+    for weight in model.net.identity.parameters():
+        weight.normal_()
+    after = model(faces, target, torch.ones(3))
+    assert torch.equal(before, after) == (encoders == "spatial")
+    assert (model.net.spatial is None) == (encoders == "identity")
+
+
+def test_noise_changes_the_clip_and_the_usual_one_has_none(model: FEVGANSynthesizer) -> None:
+    grey, category = torch.rand(2, 1, 32, 32), torch.tensor([0, 2])
+    none = model.net(grey, category, torch.zeros(2, 4))
+    for place in range(4):
+        z = torch.zeros(2, 4)
+        z[:, place] = 2
+        assert not torch.allclose(model.net(grey, category, z), none, atol=1e-5), place
+
+
+def test_a_layer_along_time_is_one_on_each_pixels_row_of_frames() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 5, (3, 1), padding=(1, 0))
+    x = torch.randn(2 * 6, 3, 4, 5)
+    row = nn.Conv1d(3, 5, 3, padding=1)
+    row.weight.data, row.bias = layer.weight.data[..., 0], layer.bias
+    pixels = x.view(2, 6, 3, 4, 5).permute(0, 3, 4, 2, 1).reshape(-1, 3, 6)
+    wanted = row(pixels).view(2, 4, 5, 5, 6).permute(0, 4, 3, 1, 2).flatten(0, 1)
+    assert torch.allclose(along_time(layer, x, 6), wanted, atol=1e-5)
+
+
+def test_vectors_of_faces() -> None:
+    torch.manual_seed(0)
+    net = FaceEmbedder()
+    assert sum(p.numel() for p in net.parameters()) < 1_500_000
+    faces = torch.rand(3, 1, 64, 64)
+    found = net(faces)
+    assert found.shape == (3, 128)
+    assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(net(faces[1:2]), found[1:2], atol=1e-5), "nor do neighbours"
+    background = torch.where(face_mask(64) > 0, faces, torch.rand_like(faces))
+    assert torch.equal(net(background), found)
+    assert net(torch.rand(2, 1, 128, 128)).shape == (2, 128)
+
+
+@pytest.mark.parametrize("encoders", ENCODERS)
+def test_saved_and_loaded_it_makes_the_same_clips(encoders: str, tmp_path: Path) -> None:
+    model = make(encoders=encoders)
+    model.save_pretrained(tmp_path)
+    again = create_synthesizer(str(tmp_path))
+    assert isinstance(again, FEVGANSynthesizer)
+    assert again.config == model.config
+    faces, target = request()
+    made, expected = (m.clip(faces, target, 8) for m in (again, model))
+    assert torch.allclose(made, expected, atol=5e-3)  # weights are kept as fp16
+    assert again.fingerprint == create_synthesizer(str(tmp_path)).fingerprint
+
+
+def test_faces_through_the_augmenter(folder: str, neutral_images: list[np.ndarray]) -> None:
+    augmenter = ExpressionAugmenter(folder)
+    grey = neutral_images[2][:, :, 0]
+    outcomes = augmenter([*neutral_images[:2], grey], [Draw(HAPPY), Draw(SAD, 50), Draw(HAPPY)])
+    assert augmenter.stats == {"made": 3}
+    for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
+        assert (outcome.image.shape, outcome.image.dtype) == (image.shape, np.uint8)
+        assert np.abs(outcome.image.astype(int) - image).max() > 5
+        assert np.array_equal(outcome.image[:4], image[:4]), "the background must stay"
