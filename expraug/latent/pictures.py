@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
+from expraug.faces.paste import face_mask
 
 FLOW = 32
 """Side of the flows."""
@@ -68,6 +69,8 @@ class Pictures(nn.Module):
         rank = min(self.width // 2, *usual.shape)
         _, values, axes = torch.pca_lowrank(usual, rank, center=False, niter=4)
         spread = values / len(usual) ** 0.5
+        there = spread > _FAINT**0.5 * spread[0]
+        spread, axes = spread[there], axes[:, there]
         modes = (spread[:, None] * axes.T).view(-1, *mean.shape)
         self.flow.zero_()
         self.flow[: len(modes)] = dense(mean, modes)
@@ -127,6 +130,11 @@ class Pictures(nn.Module):
         for _ in range(_ROUNDS):
             back = -_sample(moved, grid + back)
         return _sample(faces, grid + back, "zeros")
+
+    def flow_in_face(self) -> Tensor:
+        """Return the flows as they are in the face, (W, 2, FLOW, FLOW): to measure how far they go,
+        since beside it they go anywhere."""
+        return self.flow * face_mask(FLOW).to(self.flow)
 
     def _moves(self, shapes: Tensor) -> Tensor:
         return (shapes @ self.flow.flatten(1)).view(-1, 2, FLOW, FLOW)

@@ -176,7 +176,7 @@ def energy(generator: StyleGenerator) -> Tensor:
     for side, layers in zip(pictures.sides, pictures.layers, strict=True):
         for layer in layers:
             rows.append(pictures.get_buffer(f"layer{layer}").square().sum(1) / side**2)
-    flow = pictures.flow * generator.image_size / 2
+    flow = pictures.flow_in_face() * generator.image_size / 2
     rows.append(flow.square().mean((2, 3)).sum(1) * _SLOPE**2)
     return torch.stack(rows)
 

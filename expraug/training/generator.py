@@ -101,7 +101,7 @@ def teach_shapes(
     nn.init.zeros_(encoder.last.bias)
     adam = torch.optim.AdamW(encoder.parameters(), lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, max(2, steps))
-    flow, mirrored = pictures.flow.flatten(1), mirror_of(pictures)
+    flow, mirrored = pictures.flow_in_face().flatten(1), mirror_of(pictures)
     left = min(512, len(faces) // 10)
 
     def error(rows: Tensor, mirror: bool, vary: bool) -> Tensor:
@@ -111,7 +111,9 @@ def teach_shapes(
         if vary:
             gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
             some = hide_background(some.clamp(min=1e-3) ** gamma)
-        gap = (encoder(some)[:, -1] - wanted) @ flow
+        with torch.autocast(device.type, torch.bfloat16):
+            found = encoder(some)[:, -1]
+        gap = (found - wanted) @ flow
         return (gap * faces.shape[-1] / 2).square().mean()
 
     for step in range(steps):

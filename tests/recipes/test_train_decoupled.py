@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from train_decoupled import Options, Setting, main
 
 from expraug import Expression, create_synthesizer
-from expraug.latent.generator import StyleGenerator
+from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,14 +30,15 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Path:
-    """What `train_generator.py` writes; of the encoder, only that it is there too."""
+    """What `train_generator.py` writes."""
     torch.manual_seed(3)
     net, folder = StyleGenerator(32, (16, 16, 8, 8), 8), tmp_path / "generator"
     net.fit_mapping(torch.randn(64, net.layers, 8))
     folder.mkdir()
-    state = {f"generator.{k}": v for k, v in net.state_dict().items()}
-    save_file(state | {"encoder.last.bias": torch.zeros(3)}, folder / "model.safetensors")
-    shape = {"image_size": 32, "channels": net.channels, "width": 8, "encoder_channels": [8]}
+    nets = {"generator": net, "encoder": CodeEncoder(32, net.layers, 8, (8, 8))}
+    state = {f"{n}.{k}": v for n, m in nets.items() for k, v in m.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    shape = {"image_size": 32, "channels": net.channels, "width": 8, "encoder_channels": [8, 8]}
     (folder / "config.json").write_text(json.dumps(shape))
     return folder
 
@@ -102,7 +103,7 @@ def test_training_begins_with_the_generator(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from train_generator import read_generator
+    from train_generator import read_nets
 
     watch_training(monkeypatch)
     config = tmp_path / "tiny.yaml"
@@ -115,5 +116,5 @@ def test_training_begins_with_the_generator(
     call(main, pairs_file, faces, "--config", config, *nets, *folders)
     made = create_synthesizer(str(tmp_path / "weights"))
     assert isinstance(made, DecoupledSynthesizer)
-    for name, value in read_generator(generator).state_dict().items():
+    for name, value in read_nets(generator)[0].state_dict().items():
         assert torch.allclose(made.net.generator.state_dict()[name], value, atol=2e-3), name

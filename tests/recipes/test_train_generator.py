@@ -8,14 +8,14 @@ from options import read_setting
 from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
-from train_generator import Options, Setting, main, read_generator, real_faces
+from train_generator import Options, Setting, main, read_nets, real_faces
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (
     "{size: 32, channels: [16, 16, 8, 8], width: 8, encoder_channels: [8, 8, 8], steps: 4, "
-    "batch: 4, report_every: 2, options: {growing: 0.5}}\n"
+    "batch: 4, painted: false, report_every: 2, options: {growing: 0.5}}\n"
 )
 
 
@@ -86,7 +86,7 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
     assert ends_alike(log(tmp_path / "whole")[-1], whole[-1])
     assert len(log(tmp_path / "whole")) == 2
 
-    generator = read_generator(tmp_path / "whole" / "weights")
+    generator, _ = read_nets(tmp_path / "whole" / "weights")
     assert (generator.image_size, generator.channels, generator.width) == (32, (16, 16, 8, 8), 8)
     assert generator.mean.any(), "the mean code is kept"
     kept = {f"generator.{k}": v for k, v in generator.state_dict().items()}
