@@ -25,7 +25,7 @@ _STIFFNESS = 1e-3  # of the thin plate between landmarks
 _FAINT = 1e-6  # components of less variance are left out
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
-_ROUNDS = 3  # of finding what moves onto a pixel
+_ROUNDS = 6  # of finding what moves onto a pixel
 
 
 class Pictures(nn.Module):

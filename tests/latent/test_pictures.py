@@ -22,7 +22,7 @@ PARTS = torch.tensor([[0.3, 0.3], [0.7, 0.3], [0.5, 0.65]])
 
 def bump(points: Tensor) -> Tensor:
     """Return how much each of (N, 2) points moves with the mouth."""
-    return torch.exp(-(points - PARTS[2]).square().sum(1) / 0.04)
+    return torch.exp(-(points - PARTS[2]).square().sum(1) / 0.02)
 
 
 def moving_blobs(count: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def test_the_shape_moves_what_is_drawn(fitted: tuple[StyleGenerator, Tensor, Ten
         return (light.sum(-1) * torch.arange(13, SIZE)).sum() / light.sum()
 
     way = (mouth(drawn) - mouth(faces[low])) / (mouth(faces[high]) - mouth(faces[low]))
-    assert 0.6 < way < 1.2
+    assert 0.3 < way < 1.2  # the mouth itself is stretched, and not only moved
 
 
 def test_moving_undoes_bringing(fitted: tuple[StyleGenerator, Tensor, Tensor]) -> None:
