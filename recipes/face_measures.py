@@ -26,6 +26,26 @@ def light_of(grey: Tensor) -> Tensor:
     return torch.cat([part.flatten(1).float() / 255 @ halves.T for part in grey.split(1024)])
 
 
+def mesh_of(grey: Tensor) -> Tensor:
+    """Return landmarks as fractions of the frame, (N, 478, 2); nan where none are found.
+
+    Args:
+        grey: (N, 1, S, S) uint8, aligned.
+
+    Raises:
+        MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
+    """
+    from expraug.faces.landmarks import LANDMARKS, LandmarkLocator
+
+    locator = LandmarkLocator("crop")
+    points = torch.full((len(grey), LANDMARKS, 2), torch.nan)
+    for place, face in zip(points, grey, strict=True):
+        (location,) = locator([face[0].numpy()])
+        if location is not None and location.mesh is not None:
+            place.copy_((torch.from_numpy(location.mesh) + 0.5) / grey.shape[-1])
+    return points
+
+
 def pose_of(grey: Tensor) -> Tensor:
     """Return yaw, pitch and roll in degrees, (N, 3); nan where no landmarks are found.
 

@@ -33,7 +33,8 @@ plain="$plain strong_part_balanced strong_cutmix cutmix_balanced strong_cutmix_b
 plain="$plain extra_noise_balanced extra_classical_balanced"
 with="strong+transfer strong+pixel strong+unet_cgan strong+transfer:own strong_part_balanced+transfer"
 with="$with cutmix_balanced+transfer strong_balanced+transfer strong_balanced+pixel strong_balanced+unet_cgan"
-with="$with strong_balanced+transfer:own"
+with="$with strong_balanced+transfer:own strong_balanced+emotiongan strong_balanced+decoupled"
+with="$with strong_balanced+fevgan"
 
 run fer2013 "$plain $with" --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
 run fer2013_10pct "$plain $with" \

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import typer
 import xxhash
-from face_measures import light_of, pose_of
+from face_measures import light_of, mesh_of, pose_of
 from labelled_faces import LabelledFaces, gather, sources_of
 from lengths import Limits, choose, embeddings_of, print_table
 from options import fill, read_yaml
@@ -59,6 +59,8 @@ from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 COMBINATIONS = 2
 """Random combinations of the identity embedding whose gradients are taken at each face."""
+MESH_SIZE = 128
+"""Side of the faces that landmarks of pairs are found in, in pixels."""
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
 
 
@@ -163,16 +165,17 @@ def load_generator(
 
 
 @torch.no_grad()
-def codes_of(model: EmotionGANSynthesizer, faces: Tensor) -> Tensor:
-    """Return (N, L, W) codes of (N, 1, S, S) uint8 faces, on the CPU."""
+def codes_of(model: EmotionGANSynthesizer, faces: Tensor, shapes: Tensor | None = None) -> Tensor:
+    """Return (N, L, W) codes of (N, 1, S, S) uint8 faces, on the CPU; see `encode` for shapes."""
     device, found = model.mean.device, []
-    for part in faces.split(256):
-        grey = part.to(device).float() / 255
+    for at in torch.arange(len(faces)).split(256):
+        grey = faces[at].to(device).float() / 255
+        shape = None if shapes is None else shapes[at].to(device)
         # in batches, unlike `invert`: a last digit does not matter to a fit
         if model.encoder is None:
             codes = model.invert(grey)
         else:
-            codes = encode(model.generator, model.encoder, model.shown(grey))
+            codes = encode(model.generator, model.encoder, model.shown(grey), shape)
         found.append(codes.cpu())
     return torch.cat(found)
 
@@ -321,27 +324,37 @@ def fit(
     if model.encoder is not None:
         model.mean.copy_(codes.mean(0).view_as(model.mean))
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
-    moves, slopes, matched = covariance, None, None
+    slopes, matched = None, None
+    moves = [covariance] * len(model.expressions)
     if setting.model == "pairs" and pairs is None:
         raise SystemExit("model 'pairs' needs --pairs")
     if pairs is not None:
-        matched = moves_of_pairs(model, pairs)
-        moves = likely(matched[0])
+        shown = data.labels[data.named] if data.named.any() else data.labels
+        matched = moves_of_pairs(model, pairs, work, shown)
+        every = torch.cat(matched)
+        moves = [likely(there if len(there) else every) for there in matched]
     if setting.model == "drawn" or (setting.shun and encoder is not None):
         slopes = gradients(model, data, judge, encoder, setting)
         if len(slopes.identity):
-            moves = resisted(moves, slopes.identity, setting.shun)
+            moves = [resisted(m, slopes.identity, setting.shun) for m in moves]
     if model.binomial:
         if setting.model == "pairs":
             assert matched is not None
-            readout = fit_pairs(model, *matched, setting)
+            weights = [fit_matched(there, setting.strength) for there in matched]
+            readout = Readout(torch.stack(weights), torch.zeros(len(weights)).double())
         else:
             assert slopes is not None
             readout = Readout(slopes.odds, slopes.constants)
-        found = own_directions(readout.weight, moves, kept)
+        each = zip(readout.weight.split(1), moves, strict=True)
+        found = torch.cat([own_directions(weight, usual, kept) for weight, usual in each])
     else:
         readout = fit_labels(model, data, codes, judge, setting, work, key)
-        found = expression_directions(readout.weight, moves, kept, setting.conditional)
+        found = torch.stack(
+            [
+                expression_directions(readout.weight, usual, kept, setting.conditional)[row]
+                for row, usual in enumerate(moves)
+            ]
+        )
     length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
     print(
         "a unit, in standard deviations of codes: "
@@ -352,37 +365,56 @@ def fit(
     model.constants.copy_(readout.bias)
 
 
-def moves_of_pairs(model: EmotionGANSynthesizer, pairs: Path) -> tuple[Tensor, Tensor]:
+def moves_of_pairs(
+    model: EmotionGANSynthesizer, pairs: Path, work: Path, labels: Tensor
+) -> list[Tensor]:
     """Return what sets a person's faces apart from their neutral photograph.
 
+    A painted generator's shapes are those of the landmarks, which an encoder sees less clearly.
+
     Returns:
-        (N, D) float64, differences of codes, and (N,) long, rows of the expressions.
+        For each expression (N, D) float64, differences of codes; neutral is the way back from the
+        others, each as frequent as among the labels of real faces.
     """
     faces = read_pairs(pairs, model.image_size, tuple(Expression))
-    codes = codes_of(model, faces.pixels).flatten(1)
+    seen, shapes = torch.ones(len(faces), dtype=torch.bool), None
+    pictures = getattr(model.generator, "pictures", None)
+    if pictures is not None:
+        key = digest(f"{pairs.resolve()} {pairs.stat().st_size}")
+        large = read_pairs(pairs, MESH_SIZE, tuple(Expression)).pixels
+        mesh = cached(work / f"pairs-{key}.safetensors", lambda: mesh_of(large))
+        seen, rest = mesh.isfinite().all(2).all(1), pictures.rest.cpu()
+        mesh = torch.where(seen[:, None, None], mesh, rest)
+        shapes = pictures.shapes(mesh.to(pictures.rest)).cpu()
+    codes = codes_of(model, faces.pixels, shapes).flatten(1)
     first = torch.full((int(faces.group.max()) + 1,), -1)
-    own = faces.photograph.nonzero().flatten()
+    own = (faces.photograph & seen).nonzero().flatten()
     first[faces.group[own]] = own
-    made = (~faces.photograph & (first[faces.group] >= 0)).nonzero().flatten()
+    made = (~faces.photograph & seen & (first[faces.group] >= 0)).nonzero().flatten()
     print(f"{len(made)} pairs say which moves are likely")
     moves = (codes[made] - codes[first[faces.group[made]]]).double()
-    return moves, model.row.cpu()[faces.category[made]]
+    row = model.row.cpu()[faces.category[made]]
+    back = -moves[_as_often(row, labels, model.expressions)]
+    return [
+        back if expression == Expression.NEUTRAL else moves[row == number]
+        for number, expression in enumerate(model.expressions)
+    ]
+
+
+def _as_often(row: Tensor, labels: Tensor, expressions: tuple[Expression, ...]) -> Tensor:
+    """Return places of pairs, drawn so that expressions are as frequent as among real faces."""
+    real = torch.stack([(labels == int(e)).sum() for e in expressions]).double()
+    there = torch.bincount(row[row >= 0], minlength=len(expressions))
+    weight = (real / there.clamp(min=1))[row] * (row >= 0)
+    if not weight.any():
+        return torch.empty(0, dtype=torch.long)
+    random = torch.Generator().manual_seed(0)
+    return torch.multinomial(weight, int((row >= 0).sum()), replacement=True, generator=random)
 
 
 def likely(moves: Tensor) -> Tensor:
     """Return the (D, D) covariance of moves, there and back."""
     return torch.from_numpy(shrunk_covariance(torch.cat([moves, -moves]).numpy()))
-
-
-def fit_pairs(
-    model: EmotionGANSynthesizer, moves: Tensor, row: Tensor, setting: Setting
-) -> Readout:
-    """Fit a regression of matched pairs for each expression; neutral is the way back from all."""
-    known, weights = row >= 0, []
-    for number, expression in enumerate(model.expressions):
-        there = -moves[known] if expression == Expression.NEUTRAL else moves[row == number]
-        weights.append(fit_matched(there, setting.strength))
-    return Readout(torch.stack(weights), torch.zeros(len(weights), dtype=torch.float64))
 
 
 def fit_labels(

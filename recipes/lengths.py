@@ -24,6 +24,9 @@ REAL = 400
 """Real faces of a target that synthetics are compared with, about."""
 
 
+_NOTHING = 0.03  # of probability, which no longer length is worth
+
+
 @dataclass(frozen=True)
 class Limits:
     """Where to stop.
@@ -80,7 +83,9 @@ def choose(
         if probable[-1] >= limits.reach * wanted:
             break
     limit = "reached" if probable[-1] >= limits.reach * wanted else "no more to gain"
-    place = len(probable) - 1 if limit == "reached" else int(np.argmax(probable))
+    # the shortest that is nearly as good: what lies beyond distorts for nothing
+    enough = probable[-1] if limit == "reached" else max(probable) - _NOTHING
+    place = next(i for i, p in enumerate(probable) if p >= enough)
     cosine = share = float("nan")
     if encoder is not None:
         before = embeddings_of(source, encoder)

@@ -24,6 +24,7 @@ from typing import Annotated
 import torch
 import typer
 import xxhash
+from face_measures import mesh_of
 from loop import run
 from options import read_setting
 from safetensors.torch import load_file, save_file
@@ -80,21 +81,13 @@ def real_faces(work: Path, sets: list[str], half: int | None, size: int) -> Tens
 
 def landmarks_of(work: Path, sets: list[str], half: int | None, size: int) -> Tensor:
     """Return (N, 478, 2) landmarks of `real_faces`, as fractions of the frame; nan for none."""
-    from expraug.faces.landmarks import LANDMARKS, LandmarkLocator
-
     found = []
     for name in sets:
         key = xxhash.xxh64_hexdigest(f"{name} {half} {size}".encode())
         file = work / f"landmarks-{key}.safetensors"
         if not file.is_file():
             faces = prepared(work, name, half, "train", size)["faces"]
-            locator = LandmarkLocator("crop")
-            points = torch.full((len(faces), LANDMARKS, 2), torch.nan)
-            for place, face in zip(points, faces, strict=True):
-                (location,) = locator([face[0].numpy()])
-                if location is not None and location.mesh is not None:
-                    place.copy_((torch.from_numpy(location.mesh) + 0.5) / size)
-            save_file({"landmarks": points}, file)
+            save_file({"landmarks": mesh_of(faces)}, file)
         found.append(load_file(file)["landmarks"])
     points = torch.cat(found)
     return points[mixed(len(points))]
@@ -151,7 +144,8 @@ def read_nets(folder: Path) -> tuple[StyleGenerator, CodeEncoder]:
     shape = json.loads((folder / "config.json").read_text())
     channels = shape.pop("encoder_channels")
     generator = StyleGenerator(**shape)
-    encoder = CodeEncoder(generator.image_size, generator.layers, generator.width, channels)
+    layers = 1 if generator.painted else generator.layers
+    encoder = CodeEncoder(generator.image_size, layers, generator.width, channels)
     nets = nn.ModuleDict({"generator": generator, "encoder": encoder})
     nets.load_state_dict(load_file(folder / "model.safetensors"))
     return generator, encoder
@@ -206,7 +200,8 @@ def main(
             f"{len(held)} faces in {sets}, of which {HELD_OUT} are held out: give larger sets"
         )
     generator = StyleGenerator(setting.size, setting.channels, setting.width, setting.painted)
-    encoder = CodeEncoder(setting.size, generator.layers, setting.width, setting.encoder_channels)
+    layers = 1 if setting.painted else generator.layers
+    encoder = CodeEncoder(setting.size, layers, setting.width, setting.encoder_channels)
     if setting.painted and not (work / "state.pt").is_file():
         points = landmarks_of(work, sets, half, setting.size)[HELD_OUT:]
         off = begin_with_pictures(generator, encoder, faces, points, setting.shape_steps)

@@ -206,15 +206,19 @@ class _Styled(nn.Module):
         return F.leaky_relu(x, 0.2)
 
 
-def encode(generator: FaceGenerator, encoder: nn.Module, faces: Tensor) -> Tensor:
+def encode(
+    generator: FaceGenerator, encoder: nn.Module, faces: Tensor, shapes: Tensor | None = None
+) -> Tensor:
     """Return (B, L, W) codes of (B, 1, S, S) faces.
 
-    They are what the encoder finds; of a painted generator it finds the shape, and corrects what
-    the pictures then read off the face.
+    They are what the encoder finds. Of a painted generator it finds the shape alone, (B, 1, W), if
+    no (B, W) shapes are given, and the rest is what the pictures then read off the face.
     """
-    found = encoder(faces)
+    found = encoder(faces) if shapes is None else shapes[:, None]
     pictures = getattr(generator, "pictures", None)
-    return found if pictures is None else found + pictures.read(faces, found[:, -1])
+    if pictures is None:
+        return found
+    return torch.cat([pictures.read(faces, found[:, 0])[:, :-1], found], 1)
 
 
 def hide_background(faces: Tensor) -> Tensor:

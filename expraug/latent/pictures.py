@@ -19,13 +19,16 @@ from torch import Tensor, nn
 from expraug.errors import MissingDependencyError
 from expraug.faces.paste import face_mask
 
+LANDMARKS = 478
+"""Of a face, as MediaPipe finds them."""
 FLOW = 32
 """Side of the flows."""
 _STIFFNESS = 1e-3  # of the thin plate between landmarks
 _FAINT = 1e-6  # components of less variance are left out
+_NOISE = 0.03  # shares of the widest way that landmarks move, below which they only tremble
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
-_ROUNDS = 6  # of finding what moves onto a pixel
+_ROUNDS, _DAMPING = 8, 0.5  # of finding what moves onto a pixel; an open mouth stretches it thrice
 
 
 class Pictures(nn.Module):
@@ -37,12 +40,15 @@ class Pictures(nn.Module):
         width: length of a code.
     """
 
+    rest: Tensor
+    """(V, 2), landmarks of the mean shape."""
     flow: Tensor
     """(W, 2, FLOW, FLOW), from the mean shape to where its parts are, as `grid_sample` has it."""
 
     def __init__(self, sides: Sequence[int], layers: Sequence[Sequence[int]], width: int) -> None:
         super().__init__()
         self.sides, self.layers, self.width = tuple(sides), tuple(map(tuple, layers)), width
+        self.register_buffer("rest", torch.zeros(LANDMARKS, 2))
         self.register_buffer("flow", torch.zeros(width, 2, FLOW, FLOW))
         for number, side in enumerate(sides):
             self.register_buffer(f"middle{number}", torch.zeros(side * side))
@@ -55,7 +61,7 @@ class Pictures(nn.Module):
 
         Args:
             faces: (N, 1, S, S) float in [0, 1].
-            landmarks: (N, V, 2) float, (x, y) as fractions of the frame.
+            landmarks: (N, 478, 2) float, (x, y) as fractions of the frame.
 
         Returns:
             (N, W) codes of their shapes, each dimension of variance 1, or 0 throughout.
@@ -63,7 +69,9 @@ class Pictures(nn.Module):
         Raises:
             MissingDependencyError: SciPy is not installed.
         """
-        mean, moves = moves_of(landmarks)
+        mean = landmarks.median(0).values
+        self.rest.copy_(mean)
+        moves = moves_of(landmarks, mean)
         size = moves.square().sum(1)
         usual = moves[size < _UNUSUAL * size.median()]
         rank = min(self.width // 2, *usual.shape)
@@ -97,6 +105,13 @@ class Pictures(nn.Module):
             image = self._onto(image, number, codes)
         return shapes
 
+    def shapes(self, landmarks: Tensor) -> Tensor:
+        """Return the (N, W) codes of the shapes that (N, V, 2) landmarks have."""
+        place = (2 * self.rest - 1).expand(self.width, 1, -1, -1)
+        at = F.grid_sample(self.flow, place, padding_mode="border", align_corners=False)
+        ways = at[:, :, 0].transpose(1, 2).flatten(1) / 2  # (W, 2 V)
+        return moves_of(landmarks, self.rest) @ torch.linalg.pinv(ways, rtol=_NOISE)
+
     def paint(self, codes: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) codes add up: (B, 1, s, s)
         float, about in [-1, 1], over that of the side below, enlarged."""
@@ -126,9 +141,9 @@ class Pictures(nn.Module):
     def move(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Move (B, 1, s, s) faces in the mean shape, 0 beside them, into (B, W) shapes."""
         moved, grid = self._moves(shapes), _grid(faces)
-        back = -_resized(moved, faces.shape[-1])
+        back = torch.zeros_like(grid)
         for _ in range(_ROUNDS):
-            back = -_sample(moved, grid + back)
+            back = back - _DAMPING * (back + _sample(moved, grid + back))
         return _sample(faces, grid + back, "zeros")
 
     def flow_in_face(self) -> Tensor:
@@ -157,17 +172,16 @@ class Pictures(nn.Module):
         return painted + enlarge(image) if number else painted
 
 
-def moves_of(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean shape, (V, 2), and how each of (N, V, 2) differs from it, (N, 2 V).
+def moves_of(landmarks: Tensor, mean: Tensor) -> Tensor:
+    """Return how (N, V, 2) landmarks differ from a mean shape, (V, 2): (N, 2 V).
 
     Where a face lies in its frame, and how large, is left to the pictures: each difference is that
     from the mean shape as an affine map lays it over the face, and mapped back.
     """
-    mean = landmarks.median(0).values
     base = torch.cat([mean, torch.ones(len(mean), 1)], 1)
     maps = torch.linalg.pinv(base) @ landmarks  # (N, 3, 2)
     moves = (landmarks - base @ maps) @ torch.linalg.inv(maps[:, :2])
-    return mean, (moves - moves.median(0).values).flatten(1)
+    return moves.flatten(1)
 
 
 def dense(points: Tensor, moves: Tensor) -> Tensor:

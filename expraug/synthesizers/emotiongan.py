@@ -109,7 +109,9 @@ class EmotionGANSynthesizer(Synthesizer):
         shape = (self.generator.layers, self.generator.width)
         self.encoder: nn.Module | None = None
         if encoder is not None:
-            self.encoder = CodeEncoder(self.image_size, *shape, **encoder)
+            painted = getattr(self.generator, "pictures", None) is not None
+            layers = 1 if painted else self.generator.layers
+            self.encoder = CodeEncoder(self.image_size, layers, self.generator.width, **encoder)
         self.manipulation, self.binomial = manipulation, binomial
         self.background, self.plain = background, plain
         self.refining = Refining(**(refining or {}))  # type: ignore[arg-type]

@@ -80,13 +80,11 @@ def teach_shapes(
     batch: int = 64,
     lr: float = 1e-3,
 ) -> float:
-    """Teach an encoder the shapes of faces, which it gives as its last code; all others become 0.
-
-    The rest is read off the pictures (`expraug.latent.generator.encode`), so that is where further
-    training begins.
+    """Teach an encoder the shapes of faces, the rest of which is read off the pictures
+    (`expraug.latent.generator.encode`).
 
     Args:
-        encoder: of (B, 1, S, S) faces; trained in place.
+        encoder: of (B, 1, S, S) faces to one code; trained in place.
         pictures: whose flows say how far two shapes are apart.
         faces: (N, 1, S, S) float in [0, 1].
         shapes: (N, W), their codes.
@@ -97,8 +95,6 @@ def teach_shapes(
         The root mean square, in pixels, of the difference of flows in what was left out.
     """
     encoder.to(device)
-    nn.init.zeros_(encoder.last.weight)
-    nn.init.zeros_(encoder.last.bias)
     adam = torch.optim.AdamW(encoder.parameters(), lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, lr, max(2, steps))
     flow, mirrored = pictures.flow_in_face().flatten(1), mirror_of(pictures)
@@ -112,7 +108,7 @@ def teach_shapes(
             gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
             some = hide_background(some.clamp(min=1e-3) ** gamma)
         with torch.autocast(device.type, torch.bfloat16):
-            found = encoder(some)[:, -1]
+            found = encoder(some)[:, 0]
         gap = (found - wanted) @ flow
         return (gap * faces.shape[-1] / 2).square().mean()
 
@@ -161,6 +157,9 @@ class Trainer(AdversarialTrainer):
         expression: Callable[[Tensor], Tensor] | None,
         device: torch.device,
     ) -> None:
+        # it has learned shapes from landmarks; from here on it would only lose them, as pictures
+        # draw most of a face in any shape
+        encoder.requires_grad_(not generator.painted)
         super().__init__(
             nn.ModuleDict({"generator": generator, "encoder": encoder}),
             # it has less to learn than the generator, and with few faces must not know too much
@@ -208,7 +207,7 @@ class Trainer(AdversarialTrainer):
                 "l1": o.l1 * F.l1_loss(again, real),
                 "edges": o.edges * edge_l1(again, real),
             }
-            if side == self.generator.image_size:
+            if side == self.generator.image_size and not self.generator.painted:
                 # the codes of the layers that draw what is not there yet cannot be found
                 shown = crossed.detach().clamp(0, 1)
                 error = encode(self.generator, self.encoder, shown) - drawn.detach()

@@ -415,9 +415,10 @@ def test_pairs_say_which_moves_are_likely(
         model = create_synthesizer(str(name))
         assert isinstance(model, EmotionGANSynthesizer)
         directions.append(model.directions.flatten(1).double())
-    moves, row = moves_of_pairs(model, pairs_file)
-    assert row.tolist() == [1, -1] * 9  # happy, and contempt, which this one does not make
-    covariance = likely(moves)
+    back, happy, sad = moves_of_pairs(model, pairs_file, folder, torch.tensor([0, 1, 1, 2]))
+    assert [len(m) for m in (back, happy, sad)] == [9, 9, 0]  # contempt is not made by this one
+    assert {tuple(m) for m in back.tolist()} <= {tuple(m) for m in (-happy).tolist()}
+    covariance = likely(happy)
     assert torch.allclose(covariance, covariance.T)
     assert torch.linalg.eigvalsh(covariance).min() > 0
     # one unit asks the same of both, and what is likely in pairs comes with it
