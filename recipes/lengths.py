@@ -93,9 +93,12 @@ def choose(
             alike = (embeddings_of(make(lengths[place]), encoder) * before).sum(1)
             above = alike > encoder.threshold + limits.margin
             cosine, share = float(alike.mean()), float(above.float().mean())
-            if share >= limits.verified or place == 0:
+            if share >= limits.verified:
                 break
-            limit, place = "identity", place - 1
+            limit = "identity"
+            if place == 0:
+                break
+            place -= 1
     hit = judge.probabilities(make(lengths[place])).argmax(1) == column
     return lengths[place], {
         "": str(target),

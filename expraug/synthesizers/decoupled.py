@@ -62,8 +62,8 @@ class DecoupledSynthesizer(Synthesizer):
         resnet_width: int = 24,
         identity: int = 256,
         expression: int = 16,
-        painted: bool = False,
         plain: bool = False,
+        painted: bool = False,
     ) -> None:
         super().__init__(
             expressions=list(expressions),
@@ -73,8 +73,8 @@ class DecoupledSynthesizer(Synthesizer):
             resnet_width=resnet_width,
             identity=identity,
             expression=expression,
-            painted=painted,
             plain=plain,
+            painted=painted,
         )
         if image_size < 32:
             raise ValueError(f"image_size must be 32 or more, for a ResNet50, not {image_size}")

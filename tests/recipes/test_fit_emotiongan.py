@@ -156,6 +156,7 @@ def fitted(
             command = [source or generator, sets["nameless"], sets["named"], "--half", 0]
             command += ["--judge", judge, "--work", work, "--out", out, "--device", "cpu"]
             command += ["--set", "sources=5", "--set", "grid=4", "--set", "longest=3"]
+            command += ["--set", "model=drawn", "--set", "shun=3"]
             done = CliRunner().invoke(app, [*map(str, command), *arguments])
         assert done.exit_code == 0, (done.output, done.exception)
         return out, done.output

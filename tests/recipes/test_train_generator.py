@@ -8,9 +8,9 @@ from options import read_setting
 from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
-from train_generator import Options, Setting, main, read_nets, real_faces
+from train_generator import Options, Setting, landmarks_of, main, read_nets, real_faces
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (
@@ -102,3 +102,25 @@ def test_too_few_faces_are_told(faces: Path, tmp_path: Path) -> None:
     config.write_text(TINY)
     with pytest.raises(ValueError, match=r"20 faces in .*, of which 32 are held out"):
         main([str(faces)], config, tmp_path / "weights", work=tmp_path / "work", device="cpu")
+
+
+def test_a_painted_generator_begins_with_what_landmarks_say(
+    faces: Path, tmp_path: Path, landmarker: Path
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TINY.replace("painted: false", "painted: true, shape_steps: 3"))
+    work = tmp_path / "work"
+    out = call(main, faces, faces, "--config", config, "--out", tmp_path / "out", "--work", work)
+    assert "shapes are off by" in out
+    generator, encoder = read_nets(tmp_path / "out")
+    assert generator.pictures is not None
+    assert generator.pictures.flow.any()
+    assert encoder.layers == 1
+    points = landmarks_of(work, [str(faces)] * 2, None, 32)
+    seen = points.isfinite().all(2).all(1)
+    assert seen.float().mean() > 0.5
+    assert 0.4 < float(points[seen].mean()) < 0.6
+    codes = encode(generator, encoder, torch.rand(2, 1, 32, 32))
+    assert codes.shape == (2, generator.layers, 8)
+    again = call(main, faces, faces, "--config", config, "--out", tmp_path / "out", "--work", work)
+    assert "shapes are off by" not in again  # it goes on from its state
