@@ -79,7 +79,8 @@ def main(
     learning.generator.load_state_dict(drawing.state_dict())
 
     def prepare(draw: Draw) -> None:
-        teach_codes(learning, inverting.to(on), draw, Teaching(setting.teaching), on, print_line)
+        teaching = Teaching(setting.teaching, decoupling=setting.options.decoupling)
+        teach_codes(learning, inverting.to(on), draw, teaching, on, print_line)
 
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, judge, identity, work),

@@ -87,13 +87,14 @@ class Teaching:
     Args:
         steps, lr: of AdamW on one cycle; steps 0 leaves it out.
         change: weight of the difference of a pair's codes, next to that of the codes themselves.
-        contrast: as the trainer's.
+        contrast, decoupling: as the trainer's.
     """
 
     steps: int = 0
     lr: float = 1e-3
     change: float = 5.0
     contrast: float = 0.05
+    decoupling: bool = True
 
 
 def teach_codes(
@@ -140,16 +141,17 @@ def teach_codes(
             own, paired, asked = net.codes(
                 torch.cat([who, one, one]), torch.cat([shown, other])
             ).split([len(faces), pairs, pairs])
-        target = wanted[sources : sources + pairs]
-        move = target - wanted[:pairs]
-        losses = {
-            "own": _energy(own - wanted, weight) / _energy(wanted - wanted.mean(0), weight),
-            "pair": _energy(paired - target, weight) / _energy(wanted - wanted.mean(0), weight),
-            "change": teaching.change
-            * _energy(asked - own[:pairs] - move, weight)
-            / _energy(move, weight),
-            "contrast": teaching.contrast * _contrast(one, two),
-        }
+        spread = _energy(wanted - wanted.mean(0), weight)
+        losses = {"own": _energy(own - wanted, weight) / spread}
+        if teaching.decoupling:
+            target = wanted[sources : sources + pairs]
+            move = target - wanted[:pairs]
+            missed = asked - own[:pairs] - move
+            losses |= {
+                "pair": _energy(paired - target, weight) / spread,
+                "change": teaching.change * _energy(missed, weight) / _energy(move, weight),
+                "contrast": teaching.contrast * _contrast(one, two),
+            }
         adam.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         adam.step()

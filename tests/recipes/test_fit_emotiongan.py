@@ -256,7 +256,7 @@ def test_lengths_end_where_identity_does(fitted: Callable[..., tuple[Path, str]]
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
     torch.testing.assert_close(model.steps, torch.full((3,), 0.75))  # the first of the grid
-    folder, printed = fitted("--set", "reach=0")
+    folder, printed = fitted("--set", "reach=0", "--set", "verified=0")
     assert "reached" in printed
 
 
