@@ -112,8 +112,10 @@ class FEVGANSynthesizer(Synthesizer):
         wanted = intensity.to(curve).contiguous()
         # the first frame that shows at least as much, and how far on the way to it
         after = torch.searchsorted(curve, wanted).clamp(1, self.frames - 1)
+        after = torch.where(wanted >= 1, self.frames - 1, after)  # where a clip ends
         low, high = curve[after - 1], curve[after]
-        share = ((wanted - low) / (high - low).clamp(min=1e-6)).view(-1, 1, 1, 1)
+        share = torch.where(wanted >= 1, 1.0, (wanted - low) / (high - low).clamp(min=1e-6))
+        share = share.view(-1, 1, 1, 1)
         place = torch.arange(len(faces), device=faces.device)
         between = torch.lerp(change[place, after - 1], change[place, after], share)
         return (faces + between).clamp_(0, 1)
