@@ -14,7 +14,7 @@ For synthesizers with `invert` and `draw`, on people whom neither they nor the j
   judge's features of inversions and real faces, as the encoder leaves it and after `--steps` of
   optimisation, all without background, as the generator draws them;
 * what is seen in the face that the generator draws, pasted over the source, beside the source with
-  the change added. The drawn face is the inversion plus the unclamped change;
+  the change added;
 * for synthesizers with `swap`, faces drawn with the identity code of one person and the expression
   code of another: whom of the two the identity encoder finds nearer, and whose expression the judge
   sees, in the drawn face and in its change added to the first one's.
@@ -197,10 +197,10 @@ def measure_plain(
         faces = data.faces[at].float() / 255
         asked, ones = torch.full((len(at),), int(target)), torch.ones(len(at))
         parts = zip(faces.split(32), asked.split(32), ones.split(32), strict=True)
-        change = torch.cat([model(*part) for part in parts]) - faces
-        grey = luminance(faces)
-        missed = reconstruct(model, grey, 0) - hide_background(grey)
-        plain = (faces + change + missed).clamp(0, 1).mul(255).round().to(torch.uint8)
+        model.plain = True
+        drawn = torch.cat([model(*part) for part in parts])
+        model.plain = False
+        plain = drawn.mul(255).round().to(torch.uint8)
         source = embed(encoder, data.faces[at])
         for name, made in (("added", maker(data.faces[at], target)), ("drawn", plain)):
             seen = judged(judge, made).argmax(1).numpy() == column

@@ -40,8 +40,8 @@ class DecoupledSynthesizer(Synthesizer):
         channels, width, painted: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
         identity, expression: lengths of the two codes.
-        plain: show what is drawn with the other expression code, instead of the change; to
-            evaluate with.
+        plain: show the luminance of the drawn face itself, instead of adding its change to the
+            source: intensity 0 is then the inversion. For evaluation.
 
     Raises:
         ValueError: another size, or channels that do not fit it.
@@ -104,7 +104,7 @@ class DecoupledSynthesizer(Synthesizer):
         drawn = [self._draw(*part) for part in zip(*parts, strict=True)]
         own, other = (torch.cat(d) for d in zip(*drawn, strict=True))
         if self.plain:
-            return other.expand_as(faces).clamp(0, 1)
+            own = hide_background(luminance(faces))
         return (faces + (other - own)).clamp_(0, 1)
 
     def _draw(self, grey: Tensor, row: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
