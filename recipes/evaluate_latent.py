@@ -307,6 +307,9 @@ def main(
     limit: Annotated[int, typer.Option(help="Faces of each expression at most.")] = 100,
     steps: Annotated[int, typer.Option(help="Of optimisation, for the reconstruction.")] = 100,
     tolerance: Annotated[float, typer.Option(help="Of a fall in probability.")] = 0.02,
+    only_reconstruction: Annotated[
+        bool, typer.Option("--only-reconstruction", help="To compare with an autoencoder.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--json")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="PNG; the synthesizer's name is added.")
@@ -322,18 +325,20 @@ def main(
         maker = Maker(model)
         found = collect(data, create_locator("detect"), model.image_size, split=split, limit=limit)
         bootstrap = Bootstrap(found.people)
-        parts: dict[str, Figures] = {
-            "intensity": measure_intensity(maker, the_judge, found, bootstrap, tolerance)
-        }
-        moved, spread = measure_disentanglement(maker, encoder, found, bootstrap)
-        parts["disentanglement"] = moved
+        parts: dict[str, Figures] = {}
+        spread: dict[str, float] = {}
+        if not only_reconstruction:
+            parts["intensity"] = measure_intensity(maker, the_judge, found, bootstrap, tolerance)
+            moved, spread = measure_disentanglement(maker, encoder, found, bootstrap)
+            parts["disentanglement"] = moved
         parts["reconstruction"] = measure_reconstruction(
             model, the_judge, found, bootstrap, [0, steps] if steps else [0]
         )
-        parts["change added, and drawn"] = measure_plain(
-            maker, the_judge, encoder, spread["cosine, threshold"], found, bootstrap
-        )
-        if hasattr(model, "swap"):
+        if not only_reconstruction:
+            parts["change added, and drawn"] = measure_plain(
+                maker, the_judge, encoder, spread["cosine, threshold"], found, bootstrap
+            )
+        if hasattr(model, "swap") and not only_reconstruction:
             parts["codes of two people"] = measure_swap(model, the_judge, encoder, found, bootstrap)
         console.print(
             f"{model.fingerprint} on {found.name} ({split}): {len(found)} faces of "
