@@ -374,6 +374,11 @@ def test_the_evaluation_of_codes(
     for part in ("", "-intensities"):
         with Image.open(tmp_path / f"sheet-emotiongan{part}.png") as picture:
             assert picture.size[0] > 97 * 4
+    only = [*map(str, command), "--only-reconstruction", "--json", str(out)]
+    done = CliRunner().invoke(app, only)
+    assert done.exit_code == 0, (done.output, done.exception)
+    (again,) = json.loads(out.read_text()).values()
+    assert again["figures"] == {"reconstruction": whole}
 
 
 def test_what_has_no_codes_is_not_evaluated(
