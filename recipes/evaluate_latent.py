@@ -283,17 +283,16 @@ def show(console: Console, title: str, figures: Figures, spread: dict[str, float
     """Print figures, a row each, and beside a change its share of the spread between people."""
     table = Table(title=title)
     table.add_column("")
-    for name in dict.fromkeys(n for row in figures.values() for n in row):
+    columns = list(dict.fromkeys(n for row in figures.values() for n in row))
+    for name in columns:
         table.add_column(name)
     if spread:
         table.add_column("spread")
     for name, row in figures.items():
-        cells = [str(e) for e in row.values()]
-        if name in spread:
-            cells = [
-                f"{e}\n{e.value / spread[name]:.2f} of it" if spread[name] else str(e)
-                for e in row.values()
-            ]
+        cells = [str(row[column]) if column in row else "" for column in columns]
+        if spread.get(name):
+            shares = [f"{e.value / spread[name]:.2f} of it" for e in row.values()]
+            cells = [f"{c}\n{share}" for c, share in zip(cells, shares, strict=True)]
         table.add_row(name, *cells, *([f"{spread[name]:.3f}"] if name in spread else []))
     console.print(table)
 
