@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from expraug.faces.locate import Location
 from expraug.faces.paste import face_mask
 
 LIGHT = ("light, left", "light, right")
@@ -35,14 +38,11 @@ def mesh_of(grey: Tensor) -> Tensor:
     Raises:
         MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
     """
-    from expraug.faces.landmarks import LANDMARKS, LandmarkLocator
+    from expraug.faces.landmarks import LANDMARKS
 
-    locator = LandmarkLocator("crop")
     points = torch.full((len(grey), LANDMARKS, 2), torch.nan)
-    for place, face in zip(points, grey, strict=True):
-        (location,) = locator([face[0].numpy()])
-        if location is not None and location.mesh is not None:
-            place.copy_((torch.from_numpy(location.mesh) + 0.5) / grey.shape[-1])
+    for i, location in _located(grey):
+        points[i] = (torch.from_numpy(location.mesh) + 0.5) / grey.shape[-1]
     return points
 
 
@@ -55,12 +55,17 @@ def pose_of(grey: Tensor) -> Tensor:
     Raises:
         MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
     """
+    angles = torch.full((len(grey), 3), torch.nan)
+    for i, location in _located(grey):
+        angles[i] = torch.from_numpy(location.pose)
+    return angles
+
+
+def _located(grey: Tensor) -> Iterator[tuple[int, Location]]:
     from expraug.faces.landmarks import LandmarkLocator
 
     locator = LandmarkLocator("crop")
-    angles = torch.full((len(grey), 3), torch.nan)
     for i, face in enumerate(grey):
         (location,) = locator([face[0].numpy()])
-        if location is not None and location.pose is not None:
-            angles[i] = torch.from_numpy(location.pose)
-    return angles
+        if location is not None:
+            yield i, location

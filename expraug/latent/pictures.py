@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
+from expraug.faces.landmarks import LANDMARKS
 from expraug.faces.paste import face_mask
 
-LANDMARKS = 478
-"""Of a face, as MediaPipe finds them."""
 FLOW = 32
 """Side of the flows."""
 _STIFFNESS = 1e-3  # of the thin plate between landmarks
