@@ -28,19 +28,18 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-import xxhash
-from face_measures import light_of, mesh_of, pose_of
+from codes import cached, codes_of, digest
+from face_measures import light_of, pose_of
 from labelled_faces import LabelledFaces, gather, sources_of
 from lengths import Limits, choose, embeddings_of, print_table
 from options import fill, read_yaml
-from paired.data import read_pairs
-from safetensors.torch import load_file, save_file
+from paired.moves import likely, moves_of_pairs
+from safetensors.torch import load_file
 from torch import Tensor
 from train_judge import EXPRESSIONS
 
 from expraug.evaluate.fidelity import shrunk_covariance
-from expraug.evaluate.judge import FerJudge, load_judge, see
-from expraug.expressions import Expression
+from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.faces.identity import IdentityEncoder, create_identity_encoder
 from expraug.faces.paste import face_mask
 from expraug.latent.directions import (
@@ -50,17 +49,10 @@ from expraug.latent.directions import (
     fit_logistic,
     fit_matched,
     leading,
-    log_odds,
     own_directions,
-    resisted,
 )
-from expraug.latent.generator import encode
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
-COMBINATIONS = 2
-"""Random combinations of the identity embedding whose gradients are taken at each face."""
-MESH_SIZE = 128
-"""Side of the faces that landmarks of pairs are found in, in pixels."""
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
 
 
@@ -72,10 +64,7 @@ class Setting:
         manipulation: as `EmotionGANSynthesizer` takes it.
         model: what the linear model is one of: "labels", of real faces' labels, by logistic
             regression; "pairs", of which of a person's two faces shows it, by a regression of
-            matched pairs; "drawn", of the log odds that the judge gives to drawn faces: the mean
-            of their gradients, which is their regression on ever smaller moves (Stein 1981).
-        drawn: faces that gradients are taken at.
-        shun: how much a move pays for what it changes in the identity of the drawn face.
+            matched pairs.
         strength: of the penalty of the linear model, in faces.
         scores: weigh each face by the judge's probability of its label, to this power; 0: alike.
         mirror: learn from the mirrored faces, too.
@@ -91,9 +80,7 @@ class Setting:
     """
 
     manipulation: Manipulation = "by"
-    model: str = "drawn"
-    drawn: int = 200
-    shun: float = 3.0
+    model: str = "pairs"
     strength: float = 300.0
     scores: float = 1.0
     mirror: bool = True
@@ -112,25 +99,13 @@ class Setting:
     seed: int = 0
 
 
-def digest(text: str) -> str:
-    """Return a short name of what something was made of."""
-    return xxhash.xxh64_hexdigest(text.encode())
-
-
-def cached(file: Path, make: Callable[[], Tensor]) -> Tensor:
-    """Return the tensor in a file, which is made if it is not there."""
-    if not file.is_file():
-        save_file({"values": make().contiguous()}, file)
-    return load_file(file)["values"]
-
-
 def load_generator(
     source: str, expressions: list[str], setting: Setting, device: torch.device
 ) -> EmotionGANSynthesizer:
     """Return a synthesizer with a generator's weights and nothing fitted yet."""
-    if setting.model not in ("labels", "pairs", "drawn"):
-        raise SystemExit(f"model must be 'labels', 'pairs' or 'drawn', not {setting.model!r}")
-    binomial = setting.model != "labels"
+    if setting.model not in ("labels", "pairs"):
+        raise SystemExit(f"model must be 'labels' or 'pairs', not {setting.model!r}")
+    binomial = setting.model == "pairs"
     folder = Path(source)
     if not (folder / "config.json").is_file():
         refining = {"steps": setting.refining_steps}
@@ -162,22 +137,6 @@ def load_generator(
     if missing or unexpected:
         raise SystemExit(f"{folder}: weights {missing + unexpected} do not fit its config.json")
     return model.to(device).eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def codes_of(model: EmotionGANSynthesizer, faces: Tensor, shapes: Tensor | None = None) -> Tensor:
-    """Return (N, L, W) codes of (N, 1, S, S) uint8 faces, on the CPU; see `encode` for shapes."""
-    device, found = model.mean.device, []
-    for at in torch.arange(len(faces)).split(256):
-        grey = faces[at].to(device).float() / 255
-        shape = None if shapes is None else shapes[at].to(device)
-        # in batches, unlike `invert`: a last digit does not matter to a fit
-        if model.encoder is None:
-            codes = model.invert(grey)
-        else:
-            codes = encode(model.generator, model.encoder, model.shown(grey), shape)
-        found.append(codes.cpu())
-    return torch.cat(found)
 
 
 @torch.inference_mode()
@@ -248,64 +207,6 @@ def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callabl
     return make
 
 
-@dataclass
-class Gradients:
-    """What happens to a face when its codes move, as the change added to it shows.
-
-    Args:
-        odds: (E, D), of the judge's log odds of each expression, in the mean.
-        constants: (E,), so that the linear model with these weights is right in the mean.
-        identity: (N, D), of random combinations of the identity embedding.
-    """
-
-    odds: Tensor
-    constants: Tensor
-    identity: Tensor
-
-
-def gradients(
-    model: EmotionGANSynthesizer,
-    data: LabelledFaces,
-    judge: FerJudge,
-    encoder: IdentityEncoder | None,
-    setting: Setting,
-) -> Gradients:
-    """Take gradients at faces that each expression is made of, every second of them mirrored."""
-    columns = [judge.expressions.index(e) for e in model.expressions]
-    mask = face_mask(model.image_size).to(model.mean.device)
-    count = model.mean.numel()
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in columns]
-    identity = [torch.empty(0, count)]
-    torch.manual_seed(setting.seed)
-    for only in (True, False):  # what neutral faces are made of, and what others are
-        rows = [i for i, e in enumerate(model.expressions) if (e == Expression.NEUTRAL) == only]
-        if not rows:
-            continue
-        at = sources_of(data, model.expressions[rows[0]], setting.seed, setting.drawn)
-        for place, one in enumerate(at.split(1)):
-            face = data.grey(one).to(mask)
-            face = face.flip(3) if place % 2 else face
-            codes = model.invert(face).requires_grad_()
-            drawn = model.draw(codes)
-            changed = face + (drawn - drawn.detach()) * mask
-            windows = see(changed)
-            seen = log_odds((judge(windows) + judge(windows.flip(3)))[:, columns] / 2)[0]
-            for row in rows:
-                (slope,) = torch.autograd.grad(seen[row], codes, retain_graph=True)
-                slope = slope.flatten().double().cpu()
-                level = seen[row].double().cpu() - slope @ codes.detach().flatten().double().cpu()
-                found[row].append((slope, level.detach()))
-            if encoder is not None and setting.shun:
-                embedding = encoder(changed.expand(-1, 3, -1, -1))
-                for _ in range(COMBINATIONS):
-                    some = (embedding * torch.randn_like(embedding)).sum()
-                    (slope,) = torch.autograd.grad(some, codes, retain_graph=True)
-                    identity.append(slope.flatten()[None].cpu())
-    odds = torch.stack([torch.stack([s for s, _ in row]).mean(0) for row in found])
-    constants = torch.stack([torch.stack([c for _, c in row]).mean() for row in found])
-    return Gradients(odds, constants, torch.cat(identity))
-
-
 def fit(
     model: EmotionGANSynthesizer,
     data: LabelledFaces,
@@ -324,27 +225,23 @@ def fit(
     if model.encoder is not None:
         model.mean.copy_(codes.mean(0).view_as(model.mean))
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
-    slopes, matched = None, None
     moves = [covariance] * len(model.expressions)
-    if setting.model == "pairs" and pairs is None:
-        raise SystemExit("model 'pairs' needs --pairs")
+    matched = None
     if pairs is not None:
         shown = data.labels[data.named] if data.named.any() else data.labels
         matched = moves_of_pairs(model, pairs, work, shown)
         every = torch.cat(matched)
         moves = [likely(there if len(there) else every) for there in matched]
-    if setting.model == "drawn" or (setting.shun and encoder is not None):
-        slopes = gradients(model, data, judge, encoder, setting)
-        if len(slopes.identity):
-            moves = [resisted(m, slopes.identity, setting.shun) for m in moves]
     if model.binomial:
-        if setting.model == "pairs":
-            assert matched is not None
-            weights = [fit_matched(there, setting.strength) for there in matched]
-            readout = Readout(torch.stack(weights), torch.zeros(len(weights)).double())
-        else:
-            assert slopes is not None
-            readout = Readout(slopes.odds, slopes.constants)
+        if matched is None:
+            raise SystemExit("model 'pairs' needs --pairs; 'labels' does without")
+        lacking = [str(e) for e, m in zip(model.expressions, matched, strict=True) if not len(m)]
+        if lacking:
+            raise SystemExit(
+                f"{pairs}: no pairs of {', '.join(lacking)}; make some, or set model=labels"
+            )
+        weights = [fit_matched(there, setting.strength) for there in matched]
+        readout = Readout(torch.stack(weights), torch.zeros(len(weights)).double())
         each = zip(readout.weight.split(1), moves, strict=True)
         found = torch.cat([own_directions(weight, usual, kept) for weight, usual in each])
     else:
@@ -363,58 +260,6 @@ def fit(
     model.directions.copy_(found.view_as(model.directions))
     model.logits.copy_(readout.weight.view_as(model.logits))
     model.constants.copy_(readout.bias)
-
-
-def moves_of_pairs(
-    model: EmotionGANSynthesizer, pairs: Path, work: Path, labels: Tensor
-) -> list[Tensor]:
-    """Return what sets a person's faces apart from their neutral photograph.
-
-    A painted generator's shapes are those of the landmarks, which an encoder sees less clearly.
-
-    Returns:
-        For each expression (N, D) float64, differences of codes; neutral is the way back from the
-        others, each as frequent as among the labels of real faces.
-    """
-    faces = read_pairs(pairs, model.image_size, tuple(Expression))
-    seen, shapes = torch.ones(len(faces), dtype=torch.bool), None
-    pictures = getattr(model.generator, "pictures", None)
-    if pictures is not None:
-        key = digest(f"{pairs.resolve()} {pairs.stat().st_size}")
-        large = read_pairs(pairs, MESH_SIZE, tuple(Expression)).pixels
-        mesh = cached(work / f"pairs-{key}.safetensors", lambda: mesh_of(large))
-        seen, rest = mesh.isfinite().all(2).all(1), pictures.rest.cpu()
-        mesh = torch.where(seen[:, None, None], mesh, rest)
-        shapes = pictures.shapes(mesh.to(pictures.rest)).cpu()
-    codes = codes_of(model, faces.pixels, shapes).flatten(1)
-    first = torch.full((int(faces.group.max()) + 1,), -1)
-    own = (faces.photograph & seen).nonzero().flatten()
-    first[faces.group[own]] = own
-    made = (~faces.photograph & seen & (first[faces.group] >= 0)).nonzero().flatten()
-    print(f"{len(made)} pairs say which moves are likely")
-    moves = (codes[made] - codes[first[faces.group[made]]]).double()
-    row = model.row.cpu()[faces.category[made]]
-    back = -moves[_as_often(row, labels, model.expressions)]
-    return [
-        back if expression == Expression.NEUTRAL else moves[row == number]
-        for number, expression in enumerate(model.expressions)
-    ]
-
-
-def _as_often(row: Tensor, labels: Tensor, expressions: tuple[Expression, ...]) -> Tensor:
-    """Return places of pairs, drawn so that expressions are as frequent as among real faces."""
-    real = torch.stack([(labels == int(e)).sum() for e in expressions]).double()
-    there = torch.bincount(row[row >= 0], minlength=len(expressions))
-    weight = (real / there.clamp(min=1))[row] * (row >= 0)
-    if not weight.any():
-        return torch.empty(0, dtype=torch.long)
-    random = torch.Generator().manual_seed(0)
-    return torch.multinomial(weight, int((row >= 0).sum()), replacement=True, generator=random)
-
-
-def likely(moves: Tensor) -> Tensor:
-    """Return the (D, D) covariance of moves, there and back."""
-    return torch.from_numpy(shrunk_covariance(torch.cat([moves, -moves]).numpy()))
 
 
 def fit_labels(

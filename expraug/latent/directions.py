@@ -252,25 +252,6 @@ def own_directions(logits: Tensor, covariance: Tensor, kept: Tensor | None = Non
     )
 
 
-def resisted(covariance: Tensor, gradients: Tensor, weight: float) -> Tensor:
-    """Return the covariance to give `least_move` so that moves also shun what has these gradients.
-
-    The move d then minimises d' S⁻¹ d + c d' M d, where M is the mean outer product of the
-    gradients: what d changes in, say, the identity that is seen in the drawn face is paid for, and
-    not forbidden as a read-out that stays.
-
-    Args:
-        covariance: S, (D, D), positive definite.
-        gradients: (N, D), of what is shunned, at codes of faces.
-        weight: of the change against the unlikeliness, at 1 as much in the mean over codes: their
-            scales are taken out.
-    """
-    s, g = covariance.double(), gradients.double()
-    outer = g.T @ g / len(g)
-    scale = weight * len(s) / torch.trace(s @ outer)
-    return torch.linalg.inv(torch.linalg.inv(s) + scale * outer)
-
-
 def log_odds(logits: Tensor) -> Tensor:
     """Return, for (…, K) logits, that of each class's probability: (…, K)."""
     count = logits.shape[-1]

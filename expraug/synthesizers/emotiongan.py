@@ -9,9 +9,9 @@ chose otherwise:
   move, added to the source: what the inversion cannot draw, the background, skin and colour, stays;
 * codes are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
   from there is an option;
-* the model is a multinomial logistic regression of real faces' expressions on their codes, one of
-  matched pairs, or one of the log odds that a net gives to drawn faces, and the direction the least
-  unlikely move that raises them: `expraug/latent/directions.py`;
+* the model is a multinomial logistic regression of real faces' expressions on their codes, or a
+  conditional one of matched pairs; the direction is the least unlikely move that raises its log
+  odds: `expraug/latent/directions.py`;
 * how far intensity 1 goes is measured, for each expression: `recipes/fit_emotiongan.py`.
 """
 

@@ -18,16 +18,10 @@ import torch.nn.functional as F
 import typer
 from evaluate_latent import never_falls, write_sheet
 from face_measures import light_of
-from fit_emotiongan import (
-    CONFIG,
-    Setting,
-    gradients,
-    likely,
-    load_generator,
-    moves_of_pairs,
-)
+from fit_emotiongan import CONFIG, Setting, load_generator
 from labelled_faces import gather, sources_of
 from options import fill, read_yaml
+from paired.moves import likely, moves_of_pairs
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -35,9 +29,7 @@ from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
-from expraug.evaluate.judge import FerJudge, load_judge, see
-from expraug.faces.paste import face_mask
-from expraug.latent.directions import log_odds
+from expraug.evaluate.judge import FerJudge
 from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
@@ -51,9 +43,6 @@ CONFIGURATION = {
     "width": 12,
     "encoder_channels": [8, 8, 8],
 }
-
-
-LABELS = ("--set", "model=labels", "--set", "shun=0")
 
 
 class CoarsePicture(nn.Module):
@@ -156,7 +145,7 @@ def fitted(
             command = [source or generator, sets["nameless"], sets["named"], "--half", 0]
             command += ["--judge", judge, "--work", work, "--out", out, "--device", "cpu"]
             command += ["--set", "sources=5", "--set", "grid=4", "--set", "longest=3"]
-            command += ["--set", "model=drawn", "--set", "shun=3"]
+            command += ["--set", "model=labels"]
             done = CliRunner().invoke(app, [*map(str, command), *arguments])
         assert done.exit_code == 0, (done.output, done.exception)
         return out, done.output
@@ -167,9 +156,7 @@ def fitted(
 def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
     fitted: Callable[..., tuple[Path, str]],
 ) -> None:
-    folder, printed = fitted(
-        *LABELS, "--set", "identity=2", "--set", "reach=1000", "--set", "verified=0"
-    )
+    folder, printed = fitted("--set", "identity=2", "--set", "reach=1000", "--set", "verified=0")
     for line in ("identity: 2 read-outs stay", "pose: 3 read-outs", "light: 2 read-outs"):
         assert line in printed
     assert "no more to gain" in printed
@@ -186,63 +173,11 @@ def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
             change[own, own] - others, torch.ones(2).double(), rtol=0, atol=1e-3
         )
     assert model.mean.abs().sum() > 0
-    free, _ = fitted(*LABELS, "--set", "identity=0", "--set", "pose=false", "--set", "light=false")
+    free, _ = fitted("--set", "identity=0", "--set", "pose=false", "--set", "light=false")
     other = create_synthesizer(str(free))
     assert isinstance(other, EmotionGANSynthesizer)
     assert torch.equal(other.logits, model.logits)
     assert other.directions.norm() < model.directions.norm(), "what stays costs a longer way"
-
-
-def test_the_linear_model_of_drawn_faces_is_that_of_small_moves(
-    fitted: Callable[..., tuple[Path, str]], judge: Path, sets: dict[str, Path], tmp_path: Path
-) -> None:
-    folder, _ = fitted("--set", "drawn=4", "--set", "shun=0", "--set", "pose=false")
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    assert model.binomial
-    net, setting = load_judge(judge), Setting(drawn=4)
-    data = gather(tmp_path, [str(sets["nameless"]), str(sets["named"])], 0, SIZE)
-    own = gradients(model, data, net, None, setting)
-    # a small move of all faces raises their log odds as the weights say
-    at = sources_of(data, Expression.SAD, setting.seed, 4)
-    faces = data.grey(at)
-    faces[1::2] = faces[1::2].flip(3)
-    codes = model.invert(faces)
-    row, mask = model.expressions.index(Expression.SAD), face_mask(SIZE)
-    columns = [net.expressions.index(e) for e in model.expressions]
-
-    def odds(length: float) -> Tensor:
-        made = faces + (model.draw(codes + length * move) - model.draw(codes)) * mask
-        windows = see(made)
-        return log_odds((net(windows) + net(windows.flip(3)))[:, columns] / 2)[:, row].mean()
-
-    move = own.odds[row].view_as(model.mean).float()
-    move = move / move.norm()
-    slope = float(odds(0.02) - odds(-0.02)) / 0.04
-    assert slope == pytest.approx(float(own.odds[row].norm()), rel=0.1)
-    expected = own.constants[row] + own.odds[row] @ codes.flatten(1).double().mean(0)
-    assert float(expected) == pytest.approx(float(odds(0.0)), abs=0.05)
-
-
-def test_what_identity_pays_for_changes_it_less(fitted: Callable[..., tuple[Path, str]]) -> None:
-    options = ("--set", "drawn=20", "--set", "pose=false", "--set", "light=false")
-    free, shy = (
-        create_synthesizer(str(fitted(*options, "--set", f"shun={weight}")[0]))
-        for weight in (0, 30)
-    )
-    assert isinstance(free, EmotionGANSynthesizer)
-    assert isinstance(shy, EmotionGANSynthesizer)
-    assert torch.equal(free.logits, shy.logits)
-    encoder, faces = CoarsePicture(), 0.2 * torch.rand(8, 1, SIZE, SIZE) + 0.4
-    small = 0.01 / free.directions[1].norm()  # where what is drawn is next to linear
-
-    def changed(model: EmotionGANSynthesizer) -> float:
-        codes = model.invert(faces)
-        moved = faces + model.draw(codes + small * model.directions[1]) - model.draw(codes)
-        seen = [encoder(f.expand(-1, 3, -1, -1)) for f in (faces, moved)]
-        return float((seen[0] - seen[1]).square().sum())
-
-    assert changed(shy) < changed(free)
 
 
 def test_the_same_command_gives_the_same_weights(fitted: Callable[..., tuple[Path, str]]) -> None:
@@ -269,7 +204,7 @@ def test_lengths_of_to(fitted: Callable[..., tuple[Path, str]]) -> None:
 
 
 def test_another_generator_by_its_name(fitted: Callable[..., tuple[Path, str]]) -> None:
-    options = ("--set", "refining_steps=2", "--set", "drawn=3", "--set", "pose=false")
+    options = ("--set", "refining_steps=2", "--set", "pose=false")
     folder, _ = fitted(*options, "--identity", "none", source="user_generators:blobs")
     model = create_synthesizer(str(folder))
     assert isinstance(model, EmotionGANSynthesizer)
@@ -412,7 +347,7 @@ def test_pairs_say_which_moves_are_likely(
     fitted: Callable[..., tuple[Path, str]], pairs_file: Path
 ) -> None:
     (alone, _), (folder, printed) = (
-        fitted(*LABELS, "--set", "pose=false", "--set", "light=false", *more)
+        fitted("--set", "pose=false", "--set", "light=false", *more)
         for more in ((), ("--pairs", str(pairs_file)))
     )
     assert "18 pairs say which moves are likely" in printed
@@ -434,6 +369,32 @@ def test_pairs_say_which_moves_are_likely(
         assert odds[0] == pytest.approx(odds[1], rel=1e-3)
     unlikely = [(d * torch.linalg.solve(covariance, d.T).T).sum(1) for d in directions]
     assert (unlikely[1] < unlikely[0]).all()
+
+
+def test_matched_pairs_give_each_expression_a_direction_of_its_own(
+    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
+) -> None:
+    options = ("--set", "model=pairs", "--set", "pose=false", "--pairs", str(pairs_file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "SHOWN", SHOWN[:2])
+        folder, _ = fitted(*options)
+    model = create_synthesizer(str(folder))
+    assert isinstance(model, EmotionGANSynthesizer)
+    assert model.binomial
+    _, happy = moves_of_pairs(model, pairs_file, folder, torch.tensor([0, 1]))
+    logits, directions = (t.flatten(1).double() for t in (model.logits, model.directions))
+    # of a person's two faces the model knows the smile, and the direction leads there
+    assert (happy @ logits[1] > 0).all()
+    torch.testing.assert_close(
+        (logits * directions).sum(1), torch.ones(2).double(), rtol=1e-3, atol=0
+    )
+
+
+def test_expressions_without_pairs_are_named(
+    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
+) -> None:
+    with pytest.raises(AssertionError, match="no pairs of sad"):
+        fitted("--set", "model=pairs", "--set", "pose=false", "--pairs", str(pairs_file))
 
 
 def test_matched_pairs_need_pairs(generator: Path, judge: Path, sets: dict[str, Path]) -> None:
