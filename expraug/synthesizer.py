@@ -21,7 +21,7 @@ from expraug.expressions import Expression
 
 AUTO = "auto"
 """Stands for the first of `_DEFAULTS` that can run here."""
-_DEFAULTS = ("transfer", "pixel")
+_DEFAULTS = ("transfer", "unet_cgan")
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -233,7 +233,7 @@ def resolve_name(name: str) -> str:
     """Return a synthesizer's name as it is, and for "auto" the best that can run here.
 
     That is `transfer` where its landmarks can be had (the model file is downloaded once if need
-    be), else `pixel`, with a warning that says what `transfer` lacks.
+    be), else `unet_cgan`, with a warning that says what `transfer` lacks.
     """
     if name != AUTO:
         return name
@@ -242,8 +242,8 @@ def resolve_name(name: str) -> str:
     if not lacking:
         return best
     warnings.warn(
-        f"{best!r} cannot run here, so {fallback!r} takes its place, whose expressions are "
-        f"fainter: {lacking}. Name the synthesizer that you want to be rid of this warning",
+        f"{best!r} cannot run here, so {fallback!r} takes its place: {lacking}. Name the "
+        "synthesizer that you want to be rid of this warning",
         stacklevel=3,
     )
     return fallback

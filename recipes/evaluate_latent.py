@@ -48,8 +48,7 @@ from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.evaluate.synthesis import Maker, sources_for
 from expraug.faces import create_locator
 from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.paste import luminance
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import hide_background, luminance
 from expraug.latent.inversion import Refining, refine
 from expraug.synthesizer import Synthesizer
 

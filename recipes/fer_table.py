@@ -36,7 +36,8 @@ def collect(rows: list[dict[str, str]]) -> dict[tuple[str, str], Runs]:
 
 
 def values(runs: dict[int, dict[str, str]], metric: str, seeds: list[int]) -> list[float]:
-    return [float(runs[seed][metric]) for seed in seeds]
+    # a set has no recall of a class that it lacks
+    return [float(runs[seed][metric] or "nan") for seed in seeds]
 
 
 def best_without(runs: Runs, metric: str) -> str | None:
@@ -49,7 +50,10 @@ def best_without(runs: Runs, metric: str) -> str | None:
 
 
 def percent(mean: float, half: float, sign: str = "") -> str:
-    """Return "mean ± half" in per cent, the mean alone where one seed gives no interval."""
+    """Return "mean ± half" in per cent, the mean alone where one seed gives no interval, "–" where
+    there is no mean."""
+    if math.isnan(mean):
+        return "–"
     shown = f"{100 * mean:{sign}.1f}"
     return shown if math.isnan(half) else f"{shown} ± {100 * half:.1f}"
 

@@ -86,13 +86,12 @@ def main(
         Sources(pairs, sets, half, real_pairs, judge, identity, work),
         setting,
         DecoupledSynthesizer(**arguments),
-        lambda encoder, expression: Trainer(
+        lambda frozen: Trainer(
             learning,
             len(names),
             setting.options,
             setting.steps,
-            encoder,
-            expression,
+            frozen,
             on,
         ),
         lambda model, average: model.net.load_state_dict(average["net"].state_dict()),

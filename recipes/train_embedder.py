@@ -28,8 +28,8 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 from train_judge import SIZE, aligned, prepared
 
+from expraug.faces.embedder import FaceEmbedder
 from expraug.faces.identity import create_identity_encoder
-from expraug.synthesizers.embedder import FaceEmbedder
 from expraug.training.embedder import Trainer
 
 HELD_OUT = 256

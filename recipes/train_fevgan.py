@@ -39,6 +39,7 @@ from expraug.faces.identity import create_identity_encoder
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
 from expraug.training.fevgan import Options, Trainer
+from expraug.training.frozen import FrozenNets
 
 CATEGORIES = tuple(e for e in Expression if e != Expression.NEUTRAL)
 SHEET = (4, 8)
@@ -161,8 +162,7 @@ def main(
         len(CATEGORIES),
         setting.options,
         setting.steps,
-        encoder,
-        expression_net(the_judge, CATEGORIES),
+        FrozenNets(encoder, expression_net(the_judge, CATEGORIES)),
         on,
     )
     model.to(on).eval()

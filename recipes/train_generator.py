@@ -34,7 +34,8 @@ from torchvision.utils import save_image
 from train_judge import SIZE, prepared
 
 from expraug.evaluate.judge import load_judge, see
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
+from expraug.faces.paste import hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
 from expraug.training.generator import Options, Trainer, teach_shapes
 
 HELD_OUT = 32

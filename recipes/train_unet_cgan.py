@@ -67,13 +67,12 @@ def main(
         Sources(pairs, sets, half, real_pairs, judge, identity, work),
         setting,
         UNetCGANSynthesizer(names, setting.size, setting.width),
-        lambda encoder, expression: Trainer(
+        lambda frozen: Trainer(
             learning,
             len(names),
             setting.options,
             setting.steps,
-            encoder,
-            expression,
+            frozen,
             on,
         ),
         lambda model, average: model.generator.load_state_dict(average.state_dict()),

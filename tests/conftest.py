@@ -14,8 +14,8 @@ from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-# the default synthesizer must not depend on what a machine has, nor fetch anything: `pixel`, unless
-# a test asks for `landmarker`
+# the default synthesizer must not depend on what a machine has, nor fetch anything: `unet_cgan`,
+# unless a test asks for `landmarker`
 os.environ.setdefault("TEST_LANDMARKER", os.environ.get("EXPRAUG_LANDMARKER", ""))  # for workers
 LANDMARKER = os.environ["TEST_LANDMARKER"]
 os.environ["EXPRAUG_LANDMARKER"] = "no-landmarks.task"

@@ -15,9 +15,9 @@ def test_transfer_where_its_landmarks_can_be_had(landmarker):
         assert ExpressionAugmenter().synthesizer.name == "transfer"
 
 
-def test_pixel_otherwise_and_says_what_is_missing():
+def test_unet_cgan_otherwise_and_says_what_is_missing():
     with pytest.warns(UserWarning, match=r"no-landmarks\.task.*EXPRAUG_LANDMARKER"):
-        assert create_synthesizer().name == "pixel"
+        assert create_synthesizer().name == "unet_cgan"
 
 
 def test_workers_take_the_same(landmarker, monkeypatch):

@@ -41,6 +41,14 @@ def face_mask(size: int) -> Tensor:
     return (t * t * (3 - 2 * t)).unsqueeze(0)
 
 
+def hide_background(faces: Tensor) -> Tensor:
+    """Turn grey what the face mask hides of aligned (B, 1, S, S) faces in [0, 1].
+
+    Nets that need not know it know faces: paste-back shows nothing else.
+    """
+    return 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces)
+
+
 def mask_box(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
     """Return the (top, left, bottom, right) pixels of an image that the mask can touch."""
     (cx, cy), (rx, ry) = _CENTRE, _RADII

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.paste import face_mask
 from expraug.latent.pictures import Pictures, enlarge
 
 SMALLEST = 4
@@ -219,11 +218,3 @@ def encode(
     if pictures is None:
         return found
     return torch.cat([pictures.read(faces, found[:, 0])[:, :-1], found], 1)
-
-
-def hide_background(faces: Tensor) -> Tensor:
-    """Turn grey what the face mask hides of (B, 1, S, S) faces in [0, 1].
-
-    So the generator and its encoder know faces: paste-back shows nothing else.
-    """
-    return 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
 from expraug.expressions import Expression, places
-from expraug.faces.paste import luminance
-from expraug.latent.generator import StyleGenerator, hide_background
+from expraug.faces.paste import hide_background, luminance
+from expraug.latent.generator import StyleGenerator
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)

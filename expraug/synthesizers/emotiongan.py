@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from expraug.expressions import Expression, places
-from expraug.faces.paste import luminance
+from expraug.faces.paste import hide_background, luminance
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import CodeEncoder, encode, hide_background
+from expraug.latent.generator import CodeEncoder, encode
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.synthesizer import Synthesizer, register_synthesizer

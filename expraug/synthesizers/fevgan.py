@@ -25,10 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.expressions import Expression, places
-from expraug.faces.paste import luminance
-from expraug.latent.generator import hide_background
+from expraug.faces.embedder import LENGTH, FaceEmbedder
+from expraug.faces.paste import hide_background, luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.embedder import LENGTH, FaceEmbedder
 
 ENCODERS = ("both", "identity", "spatial")
 _START = (0.0, 0.25)  # earliest and latest, as a share of the clip

@@ -27,12 +27,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.paste import face_mask
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
+from expraug.faces.paste import face_mask, hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
 from expraug.training.discriminator import ProjectionDiscriminator
+from expraug.training.frozen import FrozenNets
 from expraug.training.losses import (
     discriminator_hinge,
     edge_l1,
@@ -195,10 +196,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run.
-        identity: (B, 3, S, S) aligned faces in [0, 1] to (B, D) unit vectors, differentiable; None
-            for no triplet.
-        expression: (B, 1, S, S) grey faces in [0, 1] to (B, categories) logits, differentiable; a
-            column of a category that it does not know is -inf. None for no such loss.
+        frozen: see there.
         device: where all of it is.
     """
 
@@ -208,8 +206,7 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        identity: Callable[[Tensor], Tensor] | None,
-        expression: Callable[[Tensor], Tensor] | None,
+        frozen: FrozenNets,
         device: torch.device,
     ) -> None:
         size = net.generator.image_size
@@ -222,7 +219,7 @@ class Trainer(AdversarialTrainer):
             device,
         )
         self.net, self.feedback = net, feedback
-        self.options, self.identity, self.expression = options, identity, expression
+        self.options, self.frozen = options, frozen
         self.mask = face_mask(size).to(device)
         self._draw = net.generator.synthesis
         if options.compile:
@@ -246,11 +243,9 @@ class Trainer(AdversarialTrainer):
             counts = [sources, pairs, sources, sources]
             first, *_, last = codes.split(counts)
             read = net.read(batch.source, first)
-            moved = [read, read + (last - first)] if net.generator.painted else [last]
-            drawn = self._draw(torch.cat([codes[:-sources], *moved]))
-            again, paired, swapped = drawn[: sum(counts[:3])].split(counts[:3])
-            changed = drawn[-sources:]
-            change = changed - (drawn[-2 * sources : -sources] if len(moved) > 1 else again)
+            drawn = self._draw(torch.cat([codes[:-sources], read, read + (last - first)]))
+            again, paired, swapped, before, after = drawn.split([*counts[:3], sources, sources])
+            change = after - before
             made = (batch.source + change * self.mask).clamp(0, 1)
             judged = self._judge(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
@@ -260,16 +255,19 @@ class Trainer(AdversarialTrainer):
                 "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
                 "smooth": o.smooth * total_variation(change),
                 "feedback": o.feedback
-                * self._feedback(
-                    drawn[: sum(counts[:3])], persons[:-sources], expressions[:-sources]
-                ),
+                * self._feedback(drawn[: -2 * sources], persons[:-sources], expressions[:-sources]),
                 "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
             }
             losses |= self._adversarial(batch, swapped, made)
-            losses |= self._expression(batch, swapped, made)
+            if o.expression:
+                faces = torch.cat([made, swapped.clamp(0, 1)])
+                asked = torch.cat([batch.category, batch.real_category])
+                unlike = self.frozen.cross_entropy(faces, asked)
+                if unlike is not None:
+                    losses["expression"] = o.expression * unlike
             due = self.step_count % o.identity_every == 0
-            if self.identity is not None and o.identity and due:
-                anchor = self.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
+            if self.frozen.identity is not None and o.identity and due:
+                anchor = self.frozen.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
                 negative = batch.embedding[batch.other]
                 losses["identity"] = o.identity * identity_triplet(
                     anchor, batch.embedding, negative, o.margin
@@ -290,18 +288,6 @@ class Trainer(AdversarialTrainer):
         person, expression = found.split(self.net.lengths, 1)
         # codes are what is to be found, not what is to become easy to find
         return F.mse_loss(person, who.detach()) + F.mse_loss(expression, shown.detach())
-
-    def _expression(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
-        if self.expression is None or not self.options.expression:
-            return {}
-        logits = self.expression(torch.cat([made, swapped.clamp(0, 1)])).float()
-        asked = torch.cat([batch.category, batch.real_category])
-        known = logits.gather(1, asked[:, None])[:, 0].isfinite()
-        if not known.any():
-            return {}
-        return {
-            "expression": self.options.expression * F.cross_entropy(logits[known], asked[known])
-        }
 
     def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not self.options.adversarial:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expraug.synthesizers.embedder import FaceEmbedder
+from expraug.faces.embedder import FaceEmbedder
 
 
 class Trainer:

@@ -13,17 +13,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
 from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
+from expraug.training.frozen import FrozenNets
 from expraug.training.losses import (
     discriminator_hinge,
     generator_hinge,
@@ -90,10 +89,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run, for the schedule.
-        identity: (B, 3, S, S) aligned faces in [0, 1] to (B, D) unit vectors, differentiable; None
-            for no triplet.
-        expression: (B, 1, S, S) grey faces in [0, 1] to (B, categories) logits, differentiable; a
-            column of a category that it does not know is -inf. None for no such loss.
+        frozen: see there.
         device: where all of it is.
     """
 
@@ -103,15 +99,13 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        identity: Callable[[Tensor], Tensor] | None,
-        expression: Callable[[Tensor], Tensor] | None,
+        frozen: FrozenNets,
         device: torch.device,
     ) -> None:
         self.frame = ProjectionDiscriminator(1, categories, halvings=4)
         self.video = VideoDiscriminator(categories)
         super().__init__(net, nn.ModuleList([self.frame, self.video]), options, steps, device)
-        self.net, self.options = net, options
-        self.identity, self.expression = identity, expression
+        self.net, self.options, self.frozen = net, options, frozen
         self.mask = face_mask(net.image_size).to(device)
         self._generate = torch.compile(net) if options.compile else net
 
@@ -167,25 +161,18 @@ class Trainer(AdversarialTrainer):
             losses["identity"] = o.identity * (1 - (self.net.identity(faces) * who).sum(1)).mean()
         full = (onset(batch.z, made.shape[1]) > 0.99).float().multinomial(1)
         apex = _pick(made, full)
-        return losses | self._expression(batch, apex) | self._triplet(batch, apex)
-
-    def _expression(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
-        if self.expression is None or not self.options.expression:
-            return {}
-        logits = self.expression(apex).float()
-        known = logits.gather(1, batch.category[:, None])[:, 0].isfinite()
-        if not known.any():
-            return {}
-        loss = F.cross_entropy(logits[known], batch.category[known])
-        return {"expression": self.options.expression * loss}
+        unlike = self.frozen.cross_entropy(apex, batch.category) if o.expression else None
+        if unlike is not None:
+            losses["expression"] = o.expression * unlike
+        return losses | self._triplet(batch, apex)
 
     def _triplet(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
         o = self.options
-        if self.identity is None or not o.triplet or self.step_count % o.identity_every:
+        if self.frozen.identity is None or not o.triplet or self.step_count % o.identity_every:
             return {}
         with torch.no_grad():
-            who = self.identity(batch.source.expand(-1, 3, -1, -1)).float()
-        anchor = self.identity(apex.expand(-1, 3, -1, -1)).float()
+            who = self.frozen.identity(batch.source.expand(-1, 3, -1, -1)).float()
+        anchor = self.frozen.identity(apex.expand(-1, 3, -1, -1)).float()
         return {"triplet": o.triplet * identity_triplet(anchor, who, who[batch.other], o.margin)}
 
 

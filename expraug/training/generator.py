@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode, hide_background
+from expraug.faces.paste import hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
 from expraug.latent.pictures import Pictures
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.diffaugment import diffaugment

@@ -11,11 +11,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
@@ -23,6 +21,7 @@ from expraug.synthesizers.unet_cgan import UNet
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
 from expraug.training.discriminator import ProjectionDiscriminator
+from expraug.training.frozen import FrozenNets
 from expraug.training.losses import (
     discriminator_hinge,
     generator_hinge,
@@ -65,10 +64,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run, for the schedule.
-        identity: (B, 3, S, S) aligned faces in [0, 1] to (B, D) unit vectors, differentiable; None
-            for no triplet loss.
-        expression: (B, 1, S, S) grey faces in [0, 1] to (B, categories) logits, differentiable; a
-            column of a category that it does not know is -inf. None for no such loss.
+        frozen: see there.
         device: where all of it is.
     """
 
@@ -78,8 +74,7 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        identity: Callable[[Tensor], Tensor] | None,
-        expression: Callable[[Tensor], Tensor] | None,
+        frozen: FrozenNets,
         device: torch.device,
     ) -> None:
         self.pairs = ProjectionDiscriminator(2, categories)
@@ -91,7 +86,7 @@ class Trainer(AdversarialTrainer):
             steps,
             device,
         )
-        self.options, self.identity, self.expression = options, identity, expression
+        self.options, self.frozen = options, frozen
         self._generate = torch.compile(generator) if options.compile else generator
 
     def step(self, batch: Batch) -> dict[str, float]:
@@ -136,14 +131,15 @@ class Trainer(AdversarialTrainer):
             "pair": o.pair * generator_hinge(self.pairs(both, batch.category[:count]).float()),
             "single": o.single * generator_hinge(single.float()),
         }
-        if self.expression is not None and o.expression:
-            logits = self.expression(made).float()
-            known = logits.gather(1, batch.category[:, None])[:, 0].isfinite()
-            if known.any():
-                asked = batch.category[known]
-                losses["expression"] = o.expression * F.cross_entropy(logits[known], asked)
-        if self.identity is not None and o.triplet and self.step_count % o.identity_every == 0:
-            anchor = self.identity(made.expand(-1, 3, -1, -1)).float()
+        unlike = self.frozen.cross_entropy(made, batch.category) if o.expression else None
+        if unlike is not None:
+            losses["expression"] = o.expression * unlike
+        if (
+            self.frozen.identity is not None
+            and o.triplet
+            and self.step_count % o.identity_every == 0
+        ):
+            anchor = self.frozen.identity(made.expand(-1, 3, -1, -1)).float()
             negative = batch.embedding[batch.other]
             losses["triplet"] = o.triplet * identity_triplet(
                 anchor, batch.embedding, negative, o.margin

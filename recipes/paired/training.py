@@ -16,6 +16,7 @@ from expraug.expressions import Expression
 from expraug.faces.identity import create_identity_encoder
 from expraug.synthesizer import Synthesizer
 from expraug.training import decoupled, unet_cgan
+from expraug.training.frozen import FrozenNets
 from paired.data import (
     Draw,
     Faces,
@@ -88,7 +89,7 @@ def train_on_pairs(
     sources: Sources,
     setting: Steps,
     model: Synthesizer,
-    make_trainer: Callable[[Net, Net], PairTrainer],
+    make_trainer: Callable[[FrozenNets], PairTrainer],
     load: Callable[[Synthesizer, nn.Module], None],
     out: Path,
     minutes: float,
@@ -100,8 +101,7 @@ def train_on_pairs(
     Args:
         sources, setting: on what, and for how long.
         model: what is saved; its weights are those of the trainer's average.
-        make_trainer: from an identity encoder, (B, 3, S, S) to (B, D), and a net that says which
-            of `CATEGORIES` (B, 1, S, S) faces show.
+        make_trainer: from the nets that judge what is made; categories are `CATEGORIES`.
         load: puts the trainer's average into the model.
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
@@ -135,7 +135,7 @@ def train_on_pairs(
     print(f"{len(faces)} faces in pairs, {len(singles)} single", flush=True)
     if prepare is not None and not (sources.work / "state.pt").is_file():
         prepare(draw)
-    trainer = make_trainer(encoder, expression_net(judge, CATEGORIES))
+    trainer = make_trainer(FrozenNets(encoder, expression_net(judge, CATEGORIES)))
     run(
         trainer,
         lambda: trainer.step(draw()),

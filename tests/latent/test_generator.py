@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call
 
-from expraug.faces.paste import face_mask
-from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
+from expraug.faces.paste import face_mask, hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator
 
 CHANNELS, WIDTH = (16, 16, 8, 8), 12
 seeds = st.integers(0, 2**31)

@@ -10,7 +10,7 @@ from expraug import Expression
 from expraug.evaluate.bootstrap import Bootstrap
 from expraug.evaluate.face_set import FaceSet
 from expraug.evaluate.judge import FerJudge
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import hide_background
 
 PEOPLE = ["a", "a", "b", "b", "c", "c"]
 

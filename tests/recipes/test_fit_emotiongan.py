@@ -30,7 +30,8 @@ from typer.testing import CliRunner
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
 from expraug.evaluate.judge import FerJudge
-from expraug.latent.generator import CodeEncoder, StyleGenerator, hide_background
+from expraug.faces.paste import hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latent"))

@@ -23,7 +23,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from train_fevgan import CATEGORIES, Options, Setting, main
 
 from expraug import Expression, create_synthesizer
-from expraug.synthesizers.embedder import FaceEmbedder
+from expraug.faces.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
 
 REPOSITORY = Path(__file__).parents[2]

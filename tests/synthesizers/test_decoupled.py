@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces.paste import face_mask, luminance
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import face_mask, hide_background, luminance
 from expraug.synthesizers.decoupled import DecoupledNet, DecoupledSynthesizer, resnet50
 from expraug.transforms.torchvision import RandomExpression
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces.paste import luminance
+from expraug.faces.paste import hide_background, luminance
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import hide_background
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latent"))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
+from expraug.faces.embedder import FaceEmbedder
 from expraug.faces.paste import face_mask
-from expraug.synthesizers.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import ENCODERS, FEVGANSynthesizer, along_time, onset
 
 HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY

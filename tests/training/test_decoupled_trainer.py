@@ -9,9 +9,10 @@ from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse, same, weights
 from tiny_trainers import decoupled as trainer
 from torch import Tensor
 
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import hide_background
 from expraug.training.batch import LOW
 from expraug.training.decoupled import Options, Trainer
+from expraug.training.frozen import FrozenNets
 
 COUNT = PAIRS + UNPAIRED
 LOSSES = {
@@ -28,7 +29,7 @@ def bright_below(faces: Tensor) -> Tensor:
 
 def sighted(**options: float) -> Trainer:
     learner = trainer(**options)
-    learner.expression = bright_below
+    learner.frozen = replace(learner.frozen, expression=bright_below)
     return learner
 
 
@@ -120,37 +121,16 @@ def test_the_identity_encoder_sees_swapped_faces_as_seldom_as_asked() -> None:
         assert torch.equal(faces[:, 0], faces[:, 2])
         return coarse(faces)
 
-    learner.identity = counting
+    learner.frozen = replace(learner.frozen, identity=counting)
     told = ["identity" in learner.step(data) for _ in range(4)]
     assert told == [True, False, False, True]
     assert calls == [(COUNT, 3, SIZE, SIZE)] * 2
     learner.options = replace(learner.options, identity=0.0, identity_every=1)
     learner.step(data)
     assert len(calls) == 2
-    learner.identity = None
+    learner.frozen = replace(learner.frozen, identity=None)
     learner.options = Options(amp=False, identity_every=1)
     assert "identity" not in learner.step(data)
-
-
-def test_the_net_is_not_told_of_expressions_that_the_judge_does_not_know() -> None:
-    learner, data = trainer(), batch()
-    seen: list[Tensor] = []
-
-    def knows_two(faces: Tensor) -> Tensor:
-        seen.append(faces.detach())
-        return bright_below(faces) + torch.tensor([0.0, 0.0, -torch.inf])
-
-    learner.expression = knows_two
-    found = learner.step(data)
-    asked = torch.cat([data.category, data.real_category])  # of what is changed, and of the swapped
-    known = asked < 2
-    assert seen[0].shape == (2 * COUNT, 1, SIZE, SIZE)
-    wanted = F.cross_entropy(knows_two(seen[0])[known], asked[known])
-    assert found["expression"] == pytest.approx(Options().expression * float(wanted), rel=1e-4)
-    data.category[:] = 2
-    data.real_category[:] = 2
-    assert "expression" not in learner.step(data)
-    assert all(w.isfinite().all() for w in weights(learner.net))
 
 
 def test_the_discriminator_compares_what_single_faces_show() -> None:
@@ -182,7 +162,8 @@ def test_without_adversarial_loss_the_discriminator_stands_still() -> None:
 @idle
 def test_an_autoencoder_of_the_same_nets_learns_to_draw_faces_alone() -> None:
     learner, data, calls = trainer(steps=40, decoupling=False), batch(), []
-    learner.expression = learner.identity = lambda faces: calls.append(faces) or coarse(faces)
+    spy = lambda faces: calls.append(faces) or coarse(faces)  # noqa: E731
+    learner.frozen = FrozenNets(spy, spy)
     before = [w.detach().clone() for w in (learner.net.categories, *learner.judges.parameters())]
     told = [learner.step(data) for _ in range(15)]
     assert all(set(losses) == {"reconstruction"} for losses in told)

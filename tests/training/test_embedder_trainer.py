@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_trainers import CPU, same, weights
 from torch import Tensor
 
-from expraug.synthesizers.embedder import LENGTH, FaceEmbedder
+from expraug.faces.embedder import LENGTH, FaceEmbedder
 from expraug.training.embedder import Trainer
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from tiny_trainers import CATEGORIES, FRAMES, PAIRS, SIZE, clips, coarse, same, weights
+from tiny_trainers import FRAMES, PAIRS, SIZE, clips, coarse, same, weights
 from tiny_trainers import fevgan as trainer
 from torch import Tensor
 
 from expraug.synthesizers.fevgan import ENCODERS
 from expraug.training.fevgan import Options, Trainer
+from expraug.training.frozen import FrozenNets
 
 LOSSES = {"l1", "smooth", "frame", "video", "identity", "expression", "triplet"}
 JUDGES = {"frame discriminator", "video discriminator"}
@@ -24,7 +24,7 @@ def bright_below(faces: Tensor) -> Tensor:
 
 def sighted(**options: float) -> Trainer:
     learner = trainer(**options)
-    learner.expression = bright_below
+    learner.frozen = replace(learner.frozen, expression=bright_below)
     # the first change is none: as if it had been trained a little
     torch.nn.init.normal_(learner.net.head.weight, std=0.02)
     return learner
@@ -113,32 +113,13 @@ def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.identity = counting
+    learner.frozen = replace(learner.frozen, identity=counting)
     assert ["triplet" in learner.step(data) for _ in range(4)] == [True, False, False, True]
     assert calls == [(PAIRS, 3, SIZE, SIZE)] * 4  # sources, and what was made of them
     learner.options = replace(learner.options, triplet=0.0, identity_every=1)
     assert "triplet" not in learner.step(data)
-    learner.options, learner.identity = Options(amp=False, identity_every=1), None
+    learner.options, learner.frozen = Options(amp=False, identity_every=1), FrozenNets()
     assert "triplet" not in learner.step(data)
-
-
-def test_the_net_is_not_told_of_expressions_that_the_judge_does_not_know() -> None:
-    learner, data = trainer(), clips()
-    seen: list[Tensor] = []
-
-    def knows_two(faces: Tensor) -> Tensor:
-        seen.append(faces.detach())
-        return bright_below(faces) + torch.tensor([0.0, 0.0, -torch.inf])
-
-    learner.expression = knows_two
-    found = learner.step(data)
-    known = data.category < 2
-    assert seen[0].shape == (PAIRS, 1, SIZE, SIZE)
-    wanted = F.cross_entropy(knows_two(seen[0])[known], data.category[known])
-    assert found["expression"] == pytest.approx(0.1 * float(wanted), rel=1e-4)
-    data.category[:] = CATEGORIES - 1
-    assert "expression" not in learner.step(data)
-    assert all(w.isfinite().all() for w in weights(learner.net))
 
 
 def test_the_discriminators_compare_the_same_frames_and_categories() -> None:

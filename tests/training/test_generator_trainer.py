@@ -9,7 +9,7 @@ from tiny_trainers import SIZE, batch, same, weights
 from tiny_trainers import generator as trainer
 from torch import Tensor
 
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import hide_background
 from expraug.training.generator import Options, growth
 from expraug.training.losses import edge_l1
 

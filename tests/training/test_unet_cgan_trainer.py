@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse, weights
+from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse
 from tiny_trainers import unet_cgan as trainer
 from torch import Tensor
 
 from expraug.faces.paste import face_mask
 from expraug.training.batch import LOW, low
+from expraug.training.frozen import FrozenNets
 from expraug.training.unet_cgan import Options, Trainer
 
 
@@ -79,27 +80,13 @@ def test_the_identity_encoder_is_called_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.identity = counting
+    learner.frozen = FrozenNets(counting)
     told = ["triplet" in learner.step(data) for _ in range(7)]
     assert told == [True, False, False, True, False, False, True]
     assert calls == [(PAIRS + UNPAIRED, 3, SIZE, SIZE)] * 3
     learner.options = Options(amp=False, triplet=0)
     assert all("triplet" not in learner.step(data) for _ in range(3))
     assert len(calls) == 3
-
-
-def test_the_generator_is_not_told_of_expressions_that_the_net_does_not_know() -> None:
-    learner, data = trainer(), batch()
-    column = torch.tensor([0.0, 0.0, -torch.inf])
-    learner.expression = lambda faces: faces.mean((1, 2, 3))[:, None] * torch.arange(3.0) + column
-    found = learner.step(data)
-    logits = learner.expression(data.source)
-    known = data.category < 2
-    wanted = Options().expression * F.cross_entropy(logits[known], data.category[known])
-    assert found["expression"] == pytest.approx(float(wanted), rel=1e-4)
-    data.category[:] = 2  # none of them known
-    assert "expression" not in learner.step(data)
-    assert all(w.isfinite().all() for w in weights(learner.made))
 
 
 def test_single_faces_are_judged_at_a_low_resolution() -> None:

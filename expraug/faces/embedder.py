@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.latent.generator import hide_background
+from expraug.faces.paste import hide_background
 
 SIZE = 64
 """Side of the faces that it sees, in pixels."""
