@@ -50,9 +50,9 @@ class Synthesizer(nn.Module):
     Called without them it finds them itself, and leaves faces without landmarks unchanged."""
 
     any_size: ClassVar[bool] = False
-    """Whether `forward` takes faces of any side, S. The road then gives it faces of twice
-    `image_size` where the image has the pixels: what moves at its own size would leave finer
-    lines behind, as ghosts of a brow or a mouth."""
+    """Whether `forward` takes faces of any side, S. The road then gives it larger ones than
+    `image_size`, twice or four times, up to 256 pixels, where the image has them: what moves at
+    its own size would leave finer lines behind, as ghosts of a brow or a mouth."""
 
     expressions: tuple[Expression, ...]
     """What it can be asked for."""

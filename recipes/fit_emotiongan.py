@@ -51,6 +51,7 @@ from expraug.latent.directions import (
     leading,
     own_directions,
 )
+from expraug.latent.generator import edit
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
@@ -196,13 +197,14 @@ def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callabl
     that length in the model."""
     mask = face_mask(model.image_size).to(source)
     codes = model.invert(source)
-    drawn, start = model.draw(codes), float(model.odds(codes)[:, row].mean())
+    start = float(model.odds(codes)[:, row].mean())
     asked = torch.full((len(codes),), int(model.expressions[row]), device=codes.device)
 
     def make(length: float) -> Tensor:
         model.steps[row], model.levels[row] = length, start + length
         move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
-        return (source + (model.draw(codes + move) - drawn) * mask).clamp(0, 1)
+        made = edit(model.generator, source, codes, codes + move)
+        return (source + (made - source) * mask).clamp(0, 1)
 
     return make
 

@@ -43,6 +43,8 @@ class FramedFace:
 
 DETAILED = 1.5
 """Image pixels on one of an aligned face from which a larger one shows more."""
+LARGEST = 256
+"""Side from which no larger face is aligned, in pixels."""
 
 
 def frame(image: np.ndarray, location: Location, size: int, any_size: bool = False) -> FramedFace:
@@ -52,7 +54,7 @@ def frame(image: np.ndarray, location: Location, size: int, any_size: bool = Fal
         image: (H, W) or (H, W, 3) uint8.
         location: of the face.
         size: side of the synthesizer's aligned faces, in pixels.
-        any_size: it also takes faces of twice that side, which detailed images are given.
+        any_size: it takes faces of any side: detailed images are given larger ones.
     """
     matrix = similarity(location.points[None].astype(np.float64))[0]
     # only the canonical frame's surroundings are worked on, however large the photograph
@@ -62,7 +64,7 @@ def frame(image: np.ndarray, location: Location, size: int, any_size: bool = Fal
     pixels = image[top:bottom, left:right]
     matrix[:, 2] -= (left, top)
     box = mask_box(matrix, *pixels.shape[:2])
-    if any_size and scale(matrix, size) > DETAILED:
+    while any_size and size < LARGEST and scale(matrix, size) > DETAILED:
         size *= 2
     ratio = scale(matrix, size)
     group = (size, pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))

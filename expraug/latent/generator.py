@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expraug.faces.warp import resized
 from expraug.latent.pictures import Pictures, enlarge
 
 SMALLEST = 4
@@ -126,6 +127,14 @@ class StyleGenerator(nn.Module):
         Returns:
             (B, 1, size, size) float, about in [0, 1].
         """
+        image = self.still(codes, size, fade)
+        if self.pictures is not None:
+            image = self.pictures.move(image, codes[:, -1])
+        return 0.5 + 0.5 * image
+
+    def still(self, codes: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
+        """Return what is drawn before it moves into shape, (B, 1, size, size) float, about in
+        [-1, 1]; arguments as `synthesis` has them."""
         x = self.first.expand(len(codes), -1, -1, -1)
         x = self.styled[0](x, codes[:, 0])
         image = self._detail(x, codes, 0)
@@ -137,9 +146,7 @@ class StyleGenerator(nn.Module):
             x = self.styled[2 * number](x, codes[:, 2 * number])
             detail = self._detail(x, codes, number)
             image = enlarge(image) + (fade if side == last else 1.0) * detail
-        if self.pictures is not None:
-            image = self.pictures.move(image, codes[:, -1])
-        return 0.5 + 0.5 * image
+        return image
 
     def _detail(self, x: Tensor, codes: Tensor, number: int) -> Tensor:
         detail = self.grey[number](x).to(codes.dtype)  # autocast is for the features alone
@@ -218,3 +225,25 @@ def encode(
     if pictures is None:
         return found
     return torch.cat([pictures.read(faces, found[:, 0])[:, :-1], found], 1)
+
+
+def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Change faces as the drawn ones change when their codes do.
+
+    A painted generator's shapes move the faces themselves, at their own resolution; what it draws
+    otherwise is added to that, and moves along. Of other generators all of the change is added.
+
+    Args:
+        generator: of the codes.
+        faces: (B, C, S, S) float in [0, 1], aligned, of any size.
+        before, after: (B, L, W), codes of the faces, and what they become.
+
+    Returns:
+        (B, C, S, S) float, about in [0, 1]; the same faces where no code changes.
+    """
+    side = faces.shape[-1]
+    if not isinstance(generator, StyleGenerator) or generator.pictures is None:
+        return faces + resized(generator.synthesis(after) - generator.synthesis(before), side)
+    pictures = generator.pictures
+    drawn = pictures.move(generator.still(after) - generator.still(before), after[:, -1])
+    return pictures.reshape(faces, before[:, -1], after[:, -1]) + resized(drawn / 2, side)

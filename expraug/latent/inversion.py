@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expraug.batching import independently
+
 Draw = Callable[[Tensor], Tensor]
 """Maps (B, L, W) codes to (B, 1, S, S) grey faces, each by itself; differentiable."""
 
@@ -63,9 +65,8 @@ def invert(
         (B, L, W) float, without a gradient.
     """
     refining = refining or Refining()
-    count = 1 if faces.device.type == "cpu" else max(1, len(faces))
     found = [mean.new_empty(0, *mean.shape)]
-    for part in faces.split(count) if len(faces) else ():
+    for (part,) in independently(faces) if len(faces) else ():
         with torch.no_grad():
             codes = mean.expand(len(part), *mean.shape) if encoder is None else encoder(part)
         found.append(refine(draw, part, codes, mean, refining) if refining.steps else codes)

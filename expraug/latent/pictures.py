@@ -1,10 +1,11 @@
 """What a sum of pictures, moved into place, can draw of a face: an active appearance model.
 
 As Cootes et al. (2001): the landmarks of faces vary along a few principal components, which say how
-a mean shape moves; seen in that mean shape, faces are a mean and principal components of their
+a shape at rest moves; seen in that shape, faces are a mean and principal components of their
 pixels. Here both are dense: a component of shape is a flow, and the pictures are a pyramid, at each
-resolution the components of what those below leave (as Burt & Adelson 1983). All of it is fitted in
-closed form, so a generator that begins with it begins with faces that are sharp and can move.
+resolution the components of what those below leave (as Burt & Adelson 1983). At rest the mouth is
+open: what is inside one has a place there, and closes to a line. All of it is fitted in closed
+form, so a generator that begins with it begins with faces that are sharp and can move.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from expraug.errors import MissingDependencyError
 from expraug.faces.landmarks import LANDMARKS
 from expraug.faces.paste import face_mask
+from expraug.faces.warp import look, pixel_grid, resized, warp
 
 FLOW = 32
 """Side of the flows."""
@@ -27,7 +29,9 @@ _FAINT = 1e-6  # components of less variance are left out
 _NOISE = 0.03  # shares of the widest way that landmarks move, below which they only tremble
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
-_ROUNDS, _DAMPING = 8, 0.5  # of finding what moves onto a pixel; an open mouth stretches it thrice
+_ROUNDS, _DAMPING = 16, 0.5  # of finding what moves onto a pixel
+_UPPER_LIP, _LOWER_LIP = 13, 14  # landmarks, of the inner edges
+_OPEN = 0.9  # share of faces whose mouths are less open than those that it is open like at rest
 
 
 class Pictures(nn.Module):
@@ -40,9 +44,9 @@ class Pictures(nn.Module):
     """
 
     rest: Tensor
-    """(V, 2), landmarks of the mean shape."""
+    """(V, 2), landmarks at rest."""
     flow: Tensor
-    """(W, 2, FLOW, FLOW), from the mean shape to where its parts are, as `grid_sample` has it."""
+    """(W, 2, FLOW, FLOW), from rest to where the parts are, as `grid_sample` has it."""
 
     def __init__(self, sides: Sequence[int], layers: Sequence[Sequence[int]], width: int) -> None:
         super().__init__()
@@ -63,12 +67,12 @@ class Pictures(nn.Module):
             landmarks: (N, 478, 2) float, (x, y) as fractions of the frame.
 
         Returns:
-            (N, W) codes of their shapes, each dimension of variance 1, or 0 throughout.
+            (N, W) codes of their shapes, each dimension of mean square 1, or 0 throughout.
 
         Raises:
             MissingDependencyError: SciPy is not installed.
         """
-        mean = landmarks.median(0).values
+        mean = at_rest(landmarks)
         self.rest.copy_(mean)
         moves = moves_of(landmarks, mean)
         size = moves.square().sum(1)
@@ -133,17 +137,28 @@ class Pictures(nn.Module):
         return codes
 
     def bring(self, faces: Tensor, shapes: Tensor) -> Tensor:
-        """Bring (B, 1, S, S) faces of (B, W) shapes, 0 beside them, into the mean shape."""
-        moved = self._moves(shapes)
-        return _sample(faces, _grid(faces) + _resized(moved, faces.shape[-1]), "zeros")
+        """Bring (B, C, S, S) faces of (B, W) shapes, 0 beside them, to rest."""
+        moved, side = self._moves(shapes), faces.shape[-1]
+        return look(faces, pixel_grid(side, faces) + resized(moved, side), "zeros")
 
     def move(self, faces: Tensor, shapes: Tensor) -> Tensor:
-        """Move (B, 1, s, s) faces in the mean shape, 0 beside them, into (B, W) shapes."""
-        moved, grid = self._moves(shapes), _grid(faces)
-        back = torch.zeros_like(grid)
-        for _ in range(_ROUNDS):
-            back = back - _DAMPING * (back + _sample(moved, grid + back))
-        return _sample(faces, grid + back, "zeros")
+        """Move (B, C, s, s) faces at rest, 0 beside them, into (B, W) shapes."""
+        side = faces.shape[-1]
+        back = self._back(self._moves(shapes), side)
+        return look(faces, pixel_grid(side, faces) + back, "zeros")
+
+    def reshape(self, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Move what (B, C, S, S) faces of some (B, W) shapes show to where it is in others.
+
+        Equal shapes change nothing.
+        """
+        side = min(faces.shape[-1], 2 * FLOW)
+        still, moved = self._moves(before), self._moves(after)
+        first, last = self._back(still, side), self._back(moved, side)
+        grid = pixel_grid(side, first)
+        # that a flow and its inverse do not quite meet must not change a face that stays
+        way = last - first + (look(still, grid + last) - look(still, grid + first))
+        return warp(faces, way)
 
     def flow_in_face(self) -> Tensor:
         """Return the flows as they are in the face, (W, 2, FLOW, FLOW): to measure how far they go,
@@ -152,6 +167,14 @@ class Pictures(nn.Module):
 
     def _moves(self, shapes: Tensor) -> Tensor:
         return (shapes @ self.flow.flatten(1)).view(-1, 2, FLOW, FLOW)
+
+    def _back(self, moved: Tensor, side: int) -> Tensor:
+        """Return from a pixel to what (B, 2, FLOW, FLOW) flows move onto it, (B, 2, s, s)."""
+        grid = pixel_grid(side, moved)
+        back = torch.zeros_like(grid)
+        for _ in range(_ROUNDS):
+            back = back - _DAMPING * (back + look(moved, grid + back))
+        return back
 
     def _rest(self, still: Tensor, image: Tensor, number: int) -> Tensor:
         small = F.interpolate(still, (self.sides[number],) * 2, mode="area")
@@ -171,11 +194,20 @@ class Pictures(nn.Module):
         return painted + enlarge(image) if number else painted
 
 
+def at_rest(landmarks: Tensor) -> Tensor:
+    """Return the landmarks, (V, 2), of a usual face with an open mouth, of those of many faces."""
+    usual = landmarks.median(0).values
+    laid = usual + moves_of(landmarks, usual).view_as(landmarks)
+    gap = laid[:, _LOWER_LIP, 1] - laid[:, _UPPER_LIP, 1]
+    widest = gap.topk(max(1, round((1 - _OPEN) * len(gap)))).indices
+    return laid[widest].median(0).values
+
+
 def moves_of(landmarks: Tensor, mean: Tensor) -> Tensor:
-    """Return how (N, V, 2) landmarks differ from a mean shape, (V, 2): (N, 2 V).
+    """Return how (N, V, 2) landmarks differ from a shape, (V, 2): (N, 2 V).
 
     Where a face lies in its frame, and how large, is left to the pictures: each difference is that
-    from the mean shape as an affine map lays it over the face, and mapped back.
+    from the shape as an affine map lays it over the face, and mapped back.
     """
     base = torch.cat([mean, torch.ones(len(mean), 1)], 1)
     maps = torch.linalg.pinv(base) @ landmarks  # (N, 3, 2)
@@ -214,20 +246,3 @@ def dense(points: Tensor, moves: Tensor) -> Tensor:
 def enlarge(x: Tensor) -> Tensor:
     """Return (B, C, s, s) images twice as large."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def _grid(faces: Tensor) -> Tensor:
-    side = faces.shape[-1]
-    middle = (torch.arange(side, device=faces.device, dtype=faces.dtype) + 0.5) * 2 / side - 1
-    y, x = torch.meshgrid(middle, middle, indexing="ij")
-    return torch.stack([x, y])[None]
-
-
-def _resized(flow: Tensor, side: int) -> Tensor:
-    return F.interpolate(flow, (side, side), mode="bilinear", align_corners=False)
-
-
-def _sample(images: Tensor, place: Tensor, padding: str = "border") -> Tensor:
-    """Return what (B, C, s, s) images show at (B, 2, t, t) places."""
-    grid = place.expand(len(images), -1, -1, -1).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)

@@ -22,9 +22,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
+from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.paste import hide_background, luminance
-from expraug.latent.generator import StyleGenerator
+from expraug.faces.warp import resized
+from expraug.latent.generator import StyleGenerator, edit
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
@@ -47,6 +49,8 @@ class DecoupledSynthesizer(Synthesizer):
         ValueError: another size, or channels that do not fit it.
     """
 
+    version = "2"
+    any_size = True
     float32: ClassVar[frozenset[str]] = frozenset({"lengths"})
 
     lengths: Tensor
@@ -97,24 +101,19 @@ class DecoupledSynthesizer(Synthesizer):
         self.check_targets(target)
         row = self.row[target]
         strength = (intensity.to(faces.dtype) * self.lengths[row]).view(-1, 1)
-        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
-        # depend on its neighbours
-        count = 1 if faces.device.type == "cpu" else max(1, len(faces))
-        parts = (v.split(count) for v in (luminance(faces), row, strength))
-        drawn = [self._draw(*part) for part in zip(*parts, strict=True)]
-        own, other = (torch.cat(d) for d in zip(*drawn, strict=True))
-        if self.plain:
-            own = hide_background(luminance(faces))
-        return (faces + (other - own)).clamp_(0, 1)
+        parts = independently(faces, row, strength)
+        return torch.cat([self._make(*part) for part in parts]).clamp_(0, 1)
 
-    def _draw(self, grey: Tensor, row: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
-        who, shown = self.net.encode(grey)
+    def _make(self, faces: Tensor, row: Tensor, strength: Tensor) -> Tensor:
+        grey = luminance(faces)
+        small = resized(grey, self.image_size)
+        who, shown = self.net.encode(small)
         wanted = torch.lerp(shown, self.net.wanted(row), strength)
         own, other = self.net.codes(torch.cat([who, who]), torch.cat([shown, wanted])).chunk(2)
         if self.plain:
-            return self.draw(own), self.draw(other)
-        read = self.net.read(grey, own)
-        return self.draw(read), self.draw(read + (other - own))
+            return faces + resized(self.draw(other), faces.shape[-1]) - hide_background(grey)
+        read = self.net.read(small, own)
+        return edit(self.net.generator, faces, read, read + (other - own))
 
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) codes of the generator's layers for (B, 1, S, S) faces in [0, 1]."""

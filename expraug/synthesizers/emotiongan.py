@@ -5,8 +5,9 @@ gives each expression's direction in the space of codes, a code moves along it b
 the generator draws the face anew. Of the paper we knew the abstract. What it leaves open, or we
 chose otherwise:
 
-* what reaches the face is the *change* of luminance between the drawn face before and after the
-  move, added to the source: what the inversion cannot draw, the background, skin and colour, stays;
+* what reaches the face is the *change* between the drawn face before and after the move: where a
+  generator says what moves, as ours does, that moves in the source itself, and the rest of the
+  luminance is added. What the inversion cannot draw, the background, skin and colour, stays;
 * codes are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
   from there is an option;
 * the model is a multinomial logistic regression of real faces' expressions on their codes, or a
@@ -24,10 +25,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.paste import hide_background, luminance
+from expraug.faces.warp import resized
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import CodeEncoder, encode
+from expraug.latent.generator import CodeEncoder, edit, encode
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.synthesizer import Synthesizer, register_synthesizer
@@ -62,6 +65,8 @@ class EmotionGANSynthesizer(Synthesizer):
         MissingDependencyError, TypeError: as `create_generator` does.
     """
 
+    version = "2"
+    any_size = True
     float32: ClassVar[frozenset[str]] = frozenset(
         {"directions", "steps", "levels", "logits", "constants", "mean"}
     )
@@ -127,13 +132,17 @@ class EmotionGANSynthesizer(Synthesizer):
         self.check_targets(target)
         grey = luminance(faces)
         codes = self.invert(grey)
-        drawn = self.draw(codes + self.move(codes, target, intensity))
-        before = self.shown(grey) if self.plain else self.draw(codes)
-        return (faces + (drawn - before).to(faces.dtype)).clamp_(0, 1)
+        moved = codes + self.move(codes, target, intensity)
+        if self.plain:
+            made = faces + resized(self.draw(moved), faces.shape[-1]) - self.shown(grey)
+        else:
+            parts = independently(faces, codes, moved)
+            made = torch.cat([edit(self.generator, *part) for part in parts])
+        return made.to(faces.dtype).clamp_(0, 1)
 
     def invert(self, grey: Tensor) -> Tensor:
-        """Return the (B, L, W) codes of aligned grey faces, (B, 1, S, S) float in [0, 1]."""
-        grey = self.shown(grey.to(self.mean.dtype))
+        """Return the (B, L, W) codes of aligned grey faces, (B, 1, s, s) float in [0, 1]."""
+        grey = self.shown(resized(grey, self.image_size).to(self.mean.dtype))
         encoder = None if self.encoder is None else partial(encode, self.generator, self.encoder)
         return invert(grey, self.draw, self.mean, encoder, self.refining).to(self.mean.dtype)
 
@@ -143,10 +152,7 @@ class EmotionGANSynthesizer(Synthesizer):
 
     def draw(self, codes: Tensor) -> Tensor:
         """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) codes."""
-        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
-        # depend on its neighbours
-        count = 1 if codes.device.type == "cpu" else max(1, len(codes))
-        return torch.cat([self.generator.synthesis(part) for part in codes.split(count)])
+        return torch.cat([self.generator.synthesis(part) for (part,) in independently(codes)])
 
     def move(self, codes: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         """Return what is added to (B, L, W) codes; `target`, `intensity` as `forward` has them."""

@@ -5,8 +5,9 @@ before and stays as it is, and one of all else; a decoder of transposed convolut
 then in time, makes the frames from both, the label and noise. How it is trained stands in
 `expraug/training/fevgan.py`. What the paper leaves open, or we chose otherwise:
 
-* frames hold the *change* of luminance since the first one, which is added to the face: so the
-  first frame is the face itself, and colour and detail stay;
+* frames hold what has changed since the first one, so that this is the face itself: where its
+  pixels have moved, and the *change* of luminance that is added to that. Colour and detail stay,
+  and move along;
 * the features of the second encoder enter the decoder at each scale, the same for all frames, as
   in ImaGINator (Wang et al. 2020); but convolutions in time are as narrow as those in space, where
   ImaGINator spends nine tenths of its parameters on channels between the two;
@@ -24,9 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.embedder import LENGTH, FaceEmbedder
 from expraug.faces.paste import hide_background, luminance
+from expraug.faces.warp import resized, warp
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 ENCODERS = ("both", "identity", "spatial")
@@ -35,6 +38,7 @@ _DURATION = (0.35, 0.75)
 _SMALLEST = 4  # side of the first features
 _FEWEST = 2  # their frames
 _LABEL = 16  # length of the embedding of a category
+_FARTHEST = 0.3  # that a pixel moves, in units of `pixel_grid`
 
 
 def onset(z: Tensor, frames: int) -> Tensor:
@@ -75,6 +79,8 @@ class FEVGANSynthesizer(Synthesizer):
         ValueError: another size, number of frames or set of encoders, or channels that do not fit.
     """
 
+    version = "2"
+    any_size = True
     row: Tensor
 
     def __init__(
@@ -106,8 +112,8 @@ class FEVGANSynthesizer(Synthesizer):
         return source in (None, Expression.NEUTRAL) and target in self.expressions
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
-        change = self._changes(faces, target)
-        curve = onset(change.new_zeros(1, 2), self.frames)[0]
+        motion = self._motion(faces, target)
+        curve = onset(motion.new_zeros(1, 2), self.frames)[0]
         wanted = intensity.to(curve).contiguous()
         # the first frame that shows at least as much, and how far on the way to it
         after = torch.searchsorted(curve, wanted).clamp(1, self.frames - 1)
@@ -116,8 +122,8 @@ class FEVGANSynthesizer(Synthesizer):
         share = torch.where(wanted >= 1, 1.0, (wanted - low) / (high - low).clamp(min=1e-6))
         share = share.view(-1, 1, 1, 1)
         place = torch.arange(len(faces), device=faces.device)
-        between = torch.lerp(change[place, after - 1], change[place, after], share)
-        return (faces + between).clamp_(0, 1)
+        between = torch.lerp(motion[place, after - 1], motion[place, after], share)
+        return apply_motion(faces, between[:, None])[:, 0].clamp_(0, 1)
 
     def clip(self, faces: Tensor, target: Tensor, frames: int) -> Tensor:
         """Return a sequence from the source to the full expression, at the usual speed.
@@ -129,25 +135,39 @@ class FEVGANSynthesizer(Synthesizer):
         Returns:
             (B, T, 3, S, S) float in [0, 1]; the first frame is the source.
         """
-        change = self._changes(faces, target)
+        motion = self._motion(faces, target)
         if frames != self.frames:
             time = torch.linspace(0, self.frames - 1, frames, device=faces.device)
             before = time.long().clamp(max=self.frames - 2)
-            share = (time - before).to(change).view(-1, 1, 1, 1)
-            change = torch.lerp(change[:, before], change[:, before + 1], share)
-        return (faces[:, None] + change).clamp_(0, 1)
+            share = (time - before).to(motion).view(-1, 1, 1, 1)
+            motion = torch.lerp(motion[:, before], motion[:, before + 1], share)
+        return apply_motion(faces, motion).clamp_(0, 1)
 
-    def _changes(self, faces: Tensor, target: Tensor) -> Tensor:
-        """Return the change of luminance in each frame, (B, T, 1, S, S), without noise."""
+    def _motion(self, faces: Tensor, target: Tensor) -> Tensor:
+        """Return what happens in each frame, without noise, as the net does."""
         self.check_targets(target)
+        grey = resized(luminance(faces), self.image_size)
         if not len(faces):
-            return faces.new_zeros(0, self.frames, 1, *faces.shape[2:])
-        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
-        # depend on its neighbours
-        count = 1 if faces.device.type == "cpu" else len(faces)
+            return faces.new_zeros(0, self.frames, 3, *grey.shape[2:])
         z = faces.new_zeros(len(faces), self.net.noise)
-        parts = (v.split(count) for v in (luminance(faces), self.row[target], z))
-        return torch.cat([self.net(*part) for part in zip(*parts, strict=True)])
+        parts = independently(grey, self.row[target], z)
+        return torch.cat([self.net(*part) for part in parts])
+
+
+def apply_motion(faces: Tensor, motion: Tensor) -> Tensor:
+    """Return the frames of clips.
+
+    Args:
+        faces: (B, C, S, S) float in [0, 1].
+        motion: (B, T, 3, s, s), as `FEVGANNet` returns it.
+
+    Returns:
+        (B, T, C, S, S) float, about in [0, 1].
+    """
+    change, way = motion.flatten(0, 1).split([1, 2], 1)
+    still = faces[:, None].expand(-1, motion.shape[1], -1, -1, -1).flatten(0, 1)
+    made = warp(still, way) + resized(change, faces.shape[-1])
+    return made.unflatten(0, motion.shape[:2])
 
 
 class FEVGANNet(nn.Module):
@@ -201,11 +221,11 @@ class FEVGANNet(nn.Module):
             )
         )
         self.detail = nn.Conv2d(1, channels[-1], 3, padding=1) if self.sees else None
-        self.head = nn.Conv2d(channels[-1], 1, 3, padding=1, bias=False)
-        nn.init.zeros_(self.head.weight)  # the first change is none
+        self.head = nn.Conv2d(channels[-1], 3, 3, padding=1, bias=False)
+        nn.init.zeros_(self.head.weight)  # at first nothing happens
 
     def forward(self, grey: Tensor, category: Tensor, z: Tensor) -> Tensor:
-        """Return the change of luminance since the first frame, in which it is 0.
+        """Return what has happened since the first frame, in which it is 0.
 
         Args:
             grey: (B, 1, S, S) faces in [0, 1].
@@ -213,7 +233,8 @@ class FEVGANNet(nn.Module):
             z: (B, Z) noise; 0 for a clip of usual speed.
 
         Returns:
-            (B, T, 1, S, S) in [-2, 2].
+            (B, T, 3, S, S): the change of luminance, in [-2, 2], and the way (x, y) from a pixel to
+            what it shows of the face, as `expraug.faces.warp.warp` takes it.
         """
         label, faces = self.label(category), 2 * hide_background(grey) - 1
         skips: list[Tensor] = self.spatial(faces) if self.spatial is not None else []
@@ -234,9 +255,10 @@ class FEVGANNet(nn.Module):
             frames = len(x) // len(grey)
         if self.detail is not None:
             x = over_time(x, self.detail(faces))
-        change = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
-        change = change.view(len(grey), frames, *grey.shape[1:])
-        return change - change[:, :1]
+        motion = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
+        motion = motion.view(len(grey), frames, 3, *grey.shape[2:])
+        motion = motion * motion.new_tensor([1, _FARTHEST, _FARTHEST]).view(3, 1, 1)
+        return motion - motion[:, :1]
 
 
 class SpatialEncoder(nn.Module):

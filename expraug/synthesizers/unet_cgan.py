@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
@@ -54,11 +55,8 @@ class UNetCGANSynthesizer(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
-        # on the CPU a convolution rounds otherwise in a batch, and the bytes of a face must not
-        # depend on its neighbours
-        count = 1 if faces.device.type == "cpu" else max(1, len(faces))
-        grey, row = luminance(faces).split(count), self.row[target].split(count)
-        change = torch.cat([self.generator(*part) for part in zip(grey, row, strict=True)])
+        parts = independently(luminance(faces), self.row[target])
+        change = torch.cat([self.generator(*part) for part in parts])
         return (faces + intensity.to(faces.dtype).view(-1, 1, 1, 1) * change).clamp_(0, 1)
 
 

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask, hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.batch import Batch, low
@@ -243,9 +243,9 @@ class Trainer(AdversarialTrainer):
             counts = [sources, pairs, sources, sources]
             first, *_, last = codes.split(counts)
             read = net.read(batch.source, first)
-            drawn = self._draw(torch.cat([codes[:-sources], read, read + (last - first)]))
-            again, paired, swapped, before, after = drawn.split([*counts[:3], sources, sources])
-            change = after - before
+            drawn = self._draw(codes[:-sources])
+            again, paired, swapped = drawn.split(counts[:3])
+            change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
             made = (batch.source + change * self.mask).clamp(0, 1)
             judged = self._judge(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
@@ -255,7 +255,7 @@ class Trainer(AdversarialTrainer):
                 "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
                 "smooth": o.smooth * total_variation(change),
                 "feedback": o.feedback
-                * self._feedback(drawn[: -2 * sources], persons[:-sources], expressions[:-sources]),
+                * self._feedback(drawn, persons[:-sources], expressions[:-sources]),
                 "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
             }
             losses |= self._adversarial(batch, swapped, made)

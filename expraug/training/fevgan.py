@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask
-from expraug.synthesizers.fevgan import FEVGANNet, onset
+from expraug.synthesizers.fevgan import FEVGANNet, apply_motion, onset
 from expraug.training.adversarial import AdversarialTrainer, Optimization
 from expraug.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
 from expraug.training.frozen import FrozenNets
@@ -65,7 +65,9 @@ class Options(Optimization):
         identity: of the cosine distance to the source, by the frozen encoder.
         triplet, margin, identity_every: of the triplet; steps between two.
         expression: of the cross entropy of a frame that shows all of it.
-        smooth: of the total variation of the change.
+        smooth, even: of the total variation of the change of luminance, and of the ways of pixels.
+        change: of the absolute change of luminance, so that what can move does.
+        steady: of the absolute second difference of it all in time.
     """
 
     l1: float = 30.0
@@ -79,6 +81,9 @@ class Options(Optimization):
     identity_every: int = 4
     expression: float = 0.1
     smooth: float = 0.5
+    even: float = 2.0
+    change: float = 2.0
+    steady: float = 10.0
 
 
 class Trainer(AdversarialTrainer):
@@ -114,11 +119,13 @@ class Trainer(AdversarialTrainer):
         clips, frames = batch.clip.shape[:2]
         picks = torch.rand(clips, frames, device=self.device).argsort(1)[:, : self.options.frames]
         with self.autocast:
-            change = self._generate(batch.source, batch.category, batch.z)
+            motion = self._generate(batch.source, batch.category, batch.z)
+            still = batch.source[:, None]
             # paste-back lets through what the mask does, so that is what is judged
-            made = (batch.source[:, None] + change * self.mask).clamp(0, 1)
+            made = still + (apply_motion(batch.source, motion) - still) * self.mask
+            made = made.clamp(0, 1)
             found = self._discriminate(batch, made.detach(), picks)
-            losses = self._losses(batch, made, change, picks)
+            losses = self._losses(batch, made, motion, picks)
         self.update_made(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | found).items()}
 
@@ -140,13 +147,17 @@ class Trainer(AdversarialTrainer):
         return found
 
     def _losses(
-        self, batch: ClipBatch, made: Tensor, change: Tensor, picks: Tensor
+        self, batch: ClipBatch, made: Tensor, motion: Tensor, picks: Tensor
     ) -> dict[str, Tensor]:
         o = self.options
         away = (batch.clip - batch.source[:, None]).abs()
+        change, way = motion.split([1, 2], 2)
         losses = {
             "l1": o.l1 * masked_l1(made, batch.clip, self.mask * (1 + o.moving * away)),
             "smooth": o.smooth * total_variation(change),
+            "even": o.even * total_variation(way),
+            "change": o.change * change.abs().mean(),
+            "steady": o.steady * motion.diff(n=2, dim=1).abs().mean(),
         }
         self.judges.requires_grad_(False)  # they learn nothing from this
         faces = _pick(made, picks)

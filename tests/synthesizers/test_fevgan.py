@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -10,8 +11,14 @@ from torch import Tensor, nn
 from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
 from expraug.faces.embedder import FaceEmbedder
-from expraug.faces.paste import face_mask
-from expraug.synthesizers.fevgan import ENCODERS, FEVGANSynthesizer, along_time, onset
+from expraug.faces.paste import face_mask, luminance
+from expraug.synthesizers.fevgan import (
+    ENCODERS,
+    FEVGANSynthesizer,
+    along_time,
+    apply_motion,
+    onset,
+)
 
 HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY
 NEUTRAL = Expression.NEUTRAL
@@ -48,6 +55,12 @@ def request(count: int = 3, size: int = 32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     faces = torch.rand(count, 3, size, size, generator=generator) * 0.2 + 0.4
     return faces, torch.tensor([int(Expression.parse(NAMES[i % 3])) for i in range(count)])
+
+
+def motion_of(model: FEVGANSynthesizer) -> Tensor:
+    """What the net does with the faces of `request`."""
+    faces, target = request()
+    return model.net(luminance(faces), model.row[target], torch.zeros(3, model.net.noise))
 
 
 numbers = st.floats(-4, 4)
@@ -172,7 +185,8 @@ def test_intensity_is_the_frame_that_shows_as_much(model: FEVGANSynthesizer) -> 
         at = model(faces, target, curve[i].expand(3))
         assert torch.allclose(at, clip[:, i], atol=1e-5), i
         half = model(faces, target, ((curve[i] + curve[i - 1]) / 2).expand(3))
-        assert torch.allclose(half, (clip[:, i] + clip[:, i - 1]) / 2, atol=1e-5)
+        between = apply_motion(faces, motion_of(model)[:, i - 1 : i + 1].mean(1, keepdim=True))
+        assert torch.allclose(half, between[:, 0], atol=1e-5)
     assert not torch.allclose(clip[:, rising[0]], clip[:, rising[-1]], atol=1e-3)
 
 
@@ -181,16 +195,39 @@ def test_other_numbers_of_frames_lie_between_its_own(model: FEVGANSynthesizer) -
     clip = model.clip(faces, target, 8)
     twice = model.clip(faces, target, 15)
     assert torch.allclose(twice[:, ::2], clip, atol=1e-5)
-    assert torch.allclose(twice[:, 1::2], (clip[:, 1:] + clip[:, :-1]) / 2, atol=1e-5)
+    motion = motion_of(model)
+    between = apply_motion(faces, (motion[:, 1:] + motion[:, :-1]) / 2)
+    assert torch.allclose(twice[:, 1::2], between, atol=1e-5)
     ends = model.clip(faces, target, 2)
     assert torch.allclose(ends, clip[:, [0, -1]], atol=1e-6)
 
 
-def test_channels_change_alike(model: FEVGANSynthesizer) -> None:
+def test_luminance_is_added_and_colours_move(model: FEVGANSynthesizer) -> None:
     faces, target = request()
+    weight = model.net.head.weight
+    moving = weight[1:].clone()
+    weight[1:] = 0
     change = model(faces, target, torch.ones(3)) - faces
     assert change.abs().max() > 0.01
     assert torch.allclose(change, change[:, :1].expand_as(change), atol=1e-6)
+    weight[0], weight[1:] = 0, moving
+    moved = model(faces, target, torch.ones(3))
+    assert (moved - faces).abs().max() > 0.01
+    for channel in range(3):  # nothing is shown that was not there
+        assert moved[:, channel].max() <= faces[:, channel].max() + 1e-5
+        assert moved[:, channel].min() >= faces[:, channel].min() - 1e-5
+
+
+def test_larger_faces_move_at_their_own_resolution(model: FEVGANSynthesizer) -> None:
+    torch.manual_seed(1)
+    large = F.interpolate(torch.rand(2, 3, 5, 5), (128, 128), mode="bicubic").clamp(0, 1)
+    small = F.avg_pool2d(large, 4)
+    motion = F.interpolate(0.1 * torch.randn(2, 3, 4, 4), (32, 32), mode="bicubic")[:, None]
+    made = apply_motion(large, motion)[:, 0]
+    assert made.shape == large.shape
+    wanted = apply_motion(small, motion)[:, 0] - small
+    assert (F.avg_pool2d(made - large, 4) - wanted).abs().mean() < 0.1 * wanted.abs().mean()
+    assert model(large, request(2)[1], torch.ones(2)).shape == large.shape
 
 
 @pytest.mark.parametrize("encoders", ENCODERS)

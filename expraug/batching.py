@@ -1,0 +1,20 @@
+"""Which faces of a batch are computed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+
+def independently(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the parts of a batch in which faces do not change each other's bytes.
+
+    On the CPU a convolution rounds otherwise in a batch, so that faces come one by one; elsewhere
+    all come at once. An empty batch is one part.
+
+    Args:
+        tensors: of one batch, so of one length.
+    """
+    count = 1 if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
+    yield from zip(*(tensor.split(count) for tensor in tensors), strict=True)
