@@ -222,16 +222,18 @@ def measure_swap(
     other = np.array([random.choice(np.flatnonzero(free[i])) for i in at])
     grey = luminance(data.faces.float() / 255)
     parts = [torch.from_numpy(i).split(32) for i in (at, other)]
-    drawn = torch.cat([model.swap(grey[i], grey[j]) for i, j in zip(*parts, strict=True)])
-    own = torch.cat([model.draw(model.invert(part)) for part in grey[at].split(32)])
+    swapped = torch.cat([model.swap(grey[i], grey[j]) for i, j in zip(*parts, strict=True)])
+    codes = torch.cat([model.invert(part) for part in grey[at].split(32)])
+    drawn, own = (torch.cat([model.draw(c) for c in x.split(32)]) for x in (swapped, codes))
     hidden = hide_background(grey)
+    changes = zip(*(x.split(32) for x in (hidden[at], codes, swapped)), strict=True)
     real = embed(encoder, _bytes(hidden))
     column = {int(e): i for i, e in enumerate(judge.expressions)}
     asked = np.array([column.get(int(e), -1) for e in shown])
     found: Figures = {}
     made = {
         "drawn": drawn,
-        "change added": hidden[at] + drawn - own,
+        "change added": torch.cat([model.change(*part) for part in changes]),
         "own codes, drawn": own,
     }
     for name, faces in made.items():

@@ -68,7 +68,11 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
     assert "identity gate: off" in output
     names = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
     assert names == {
-        *(f"happy/neutral{i}__pixel_{level}_0.webp" for i in (0, 1) for level in ("0.80", "1.00")),
+        *(
+            f"happy/neutral{i}__unet_cgan_{level}_0.webp"
+            for i in (0, 1)
+            for level in ("0.80", "1.00")
+        ),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
         *("manifest.parquet", "README.md", "contact_sheet.jpg"),
     }

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from expraug import Draw, Expression, ExpressionAugmenter
-from expraug.synthesizers import TransferSynthesizer
+from expraug.synthesizers import FEVGANSynthesizer, TransferSynthesizer
 
 SURPRISE = Draw(Expression.SURPRISE)
 
@@ -39,3 +39,18 @@ def test_pixel_works_at_its_own_size_only(neutral_images):
     image = enlarged(neutral_images[0], 512)
     (made,) = ExpressionAugmenter("pixel", faces="detect")([image], [Draw(Expression.HAPPY)])
     assert made.target is Expression.HAPPY
+
+
+def test_small_synthesizers_are_given_four_times_the_size(neutral_images, monkeypatch):
+    sizes = []
+    forward = FEVGANSynthesizer.forward
+
+    def spying(self, faces, *args):
+        sizes.append(faces.shape[-1])
+        return forward(self, faces, *args)
+
+    monkeypatch.setattr(FEVGANSynthesizer, "forward", spying)
+    augmenter = ExpressionAugmenter("fevgan", faces="detect")
+    for side in (1024, 512, 256, 96):
+        augmenter([enlarged(neutral_images[0], side)], [SURPRISE])
+    assert sizes == [256, 256, 128, 64]

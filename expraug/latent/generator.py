@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from expraug.faces.paste import luminance
 from expraug.faces.warp import resized
 from expraug.latent.pictures import Pictures, enlarge
 
@@ -231,7 +232,8 @@ def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor)
     """Change faces as the drawn ones change when their codes do.
 
     A painted generator's shapes move the faces themselves, at their own resolution; what it draws
-    otherwise is added to that, and moves along. Of other generators all of the change is added.
+    otherwise is added to that, and moves along. What a mouth shows that opens is drawn, in the
+    tint of the face. Of other generators all of the change is added.
 
     Args:
         generator: of the codes.
@@ -244,6 +246,14 @@ def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor)
     side = faces.shape[-1]
     if not isinstance(generator, StyleGenerator) or generator.pictures is None:
         return faces + resized(generator.synthesis(after) - generator.synthesis(before), side)
-    pictures = generator.pictures
-    drawn = pictures.move(generator.still(after) - generator.still(before), after[:, -1])
-    return pictures.reshape(faces, before[:, -1], after[:, -1]) + resized(drawn / 2, side)
+    pictures, shape, other = generator.pictures, before[:, -1], after[:, -1]
+    first, last = generator.still(before), generator.still(after)
+    mouth = pictures.mouth(first.shape[-1]) * pictures.opened(shape, other).view(-1, 1, 1, 1)
+    parts = torch.cat([last - first, last + 1, mouth], 1) / 2
+    change, inside, mouth = resized(pictures.move(parts, other), side).split(1, 1)
+    moved = pictures.reshape(faces, shape, other)
+    inside = inside.clamp(0, 1)
+    if faces.shape[1] == 3:
+        tint = moved / luminance(moved).clamp(min=0.02)
+        inside = inside * tint ** (1 - inside)  # teeth are white
+    return torch.lerp(moved + change, inside, 2 * mouth)

@@ -4,8 +4,9 @@ As Cootes et al. (2001): the landmarks of faces vary along a few principal compo
 a shape at rest moves; seen in that shape, faces are a mean and principal components of their
 pixels. Here both are dense: a component of shape is a flow, and the pictures are a pyramid, at each
 resolution the components of what those below leave (as Burt & Adelson 1983). At rest the mouth is
-open: what is inside one has a place there, and closes to a line. All of it is fitted in closed
-form, so a generator that begins with it begins with faces that are sharp and can move.
+open: what is inside one has a place there, and closes to a line. What is inside a closed one
+nobody sees, so it is taken to be the usual. All of it is fitted in closed form, so a generator that
+begins with it begins with faces that are sharp and can move.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ _FAINT = 1e-6  # components of less variance are left out
 _NOISE = 0.03  # shares of the widest way that landmarks move, below which they only tremble
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
-_ROUNDS, _DAMPING = 16, 0.5  # of finding what moves onto a pixel
-_UPPER_LIP, _LOWER_LIP = 13, 14  # landmarks, of the inner edges
+_ROUNDS, _DAMPING = 24, 0.5  # of finding what moves onto a pixel
+INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415]  # landmarks along the upper one, …
+INNER_LIPS += [308, 324, 318, 402, 317, 14, 87, 178, 88, 95]  # … and back along the lower one
+_UPPER_LIP, _LOWER_LIP = 13, 14
+_EDGE = 0.02  # of the mouth, how soft it is, in units of `pixel_grid`
 _OPEN = 0.9  # share of faces whose mouths are less open than those that it is open like at rest
 
 
@@ -48,11 +52,15 @@ class Pictures(nn.Module):
     flow: Tensor
     """(W, 2, FLOW, FLOW), from rest to where the parts are, as `grid_sample` has it."""
 
+    inside: Tensor
+    """(1, 1, S, S), what is usual in an open mouth at rest, in [-1, 1]."""
+
     def __init__(self, sides: Sequence[int], layers: Sequence[Sequence[int]], width: int) -> None:
         super().__init__()
         self.sides, self.layers, self.width = tuple(sides), tuple(map(tuple, layers)), width
         self.register_buffer("rest", torch.zeros(LANDMARKS, 2))
         self.register_buffer("flow", torch.zeros(width, 2, FLOW, FLOW))
+        self.register_buffer("inside", torch.zeros(1, 1, sides[-1], sides[-1]))
         for number, side in enumerate(sides):
             self.register_buffer(f"middle{number}", torch.zeros(side * side))
             for layer in layers[number]:
@@ -74,7 +82,7 @@ class Pictures(nn.Module):
         """
         mean = at_rest(landmarks)
         self.rest.copy_(mean)
-        moves = moves_of(landmarks, mean)
+        moves = (landmarks - mean).flatten(1)
         size = moves.square().sum(1)
         usual = moves[size < _UNUSUAL * size.median()]
         rank = min(self.width // 2, *usual.shape)
@@ -87,11 +95,12 @@ class Pictures(nn.Module):
         self.flow[: len(modes)] = dense(mean, modes)
         shapes = faces.new_zeros(len(faces), self.width)
         shapes[:, : len(modes)] = (moves @ axes / spread).clamp(-_FARTHEST, _FARTHEST)
+        parts = list(zip((2 * faces - 1).split(512), shapes.split(512), strict=True))
+        still = torch.cat([self.bring(f, z) for f, z in parts])
+        open_ones = self.openness(shapes) >= 1
+        self.inside.copy_(still[open_ones if open_ones.any() else slice(None)].mean(0))
         still = torch.cat(
-            [
-                self.bring(2 * f - 1, z)
-                for f, z in zip(faces.split(512), shapes.split(512), strict=True)
-            ]
+            [self._filled(f, z) for f, z in zip(still.split(512), shapes.split(512), strict=True)]
         )
         image = still.new_zeros(len(faces), 1, 1, 1)
         codes = faces.new_zeros(len(faces), max(map(max, self.layers)) + 1, self.width)
@@ -113,7 +122,7 @@ class Pictures(nn.Module):
         place = (2 * self.rest - 1).expand(self.width, 1, -1, -1)
         at = F.grid_sample(self.flow, place, padding_mode="border", align_corners=False)
         ways = at[:, :, 0].transpose(1, 2).flatten(1) / 2  # (W, 2 V)
-        return moves_of(landmarks, self.rest) @ torch.linalg.pinv(ways, rtol=_NOISE)
+        return (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(ways, rtol=_NOISE)
 
     def paint(self, codes: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) codes add up: (B, 1, s, s)
@@ -128,7 +137,7 @@ class Pictures(nn.Module):
 
         The last code, that of the shape, is 0.
         """
-        still = self.bring(2 * faces - 1, shapes)
+        still = self._filled(self.bring(2 * faces - 1, shapes), shapes)
         image = faces.new_zeros(len(faces), 1, 1, 1)
         codes = faces.new_zeros(len(faces), max(map(max, self.layers)) + 2, self.width)
         for number in range(len(self.sides)):
@@ -160,6 +169,29 @@ class Pictures(nn.Module):
         way = last - first + (look(still, grid + last) - look(still, grid + first))
         return warp(faces, way)
 
+    def mouth(self, side: int) -> Tensor:
+        """Return what lies in the mouth at rest, (1, 1, side, side) in [0, 1], with a soft edge."""
+        ring = 2 * self.rest[INNER_LIPS] - 1
+        along = F.normalize(ring.roll(-1, 0) - ring, dim=1)
+        away = pixel_grid(side, ring)[0].flatten(1).T[:, None] - ring
+        # how far on the inner side of each edge: the ring turns clockwise on the screen
+        inside = along[:, 0] * away[..., 1] - along[:, 1] * away[..., 0]
+        return (inside.amin(1) / _EDGE + 0.5).clamp(0, 1).view(1, 1, side, side)
+
+    def openness(self, shapes: Tensor) -> Tensor:
+        """Return how open the mouth is in (B, W) shapes, (B,), 0 if it is closed, 1 as at rest."""
+        lips = self.rest[[_UPPER_LIP, _LOWER_LIP]]
+        place = (2 * lips - 1).T[None, :, :, None]
+        height = lips[:, 1] + look(self._moves(shapes), place)[:, 1, :, 0] / 2
+        usual = (lips[1, 1] - lips[0, 1]).clamp(min=_EDGE)
+        return (height.diff(dim=1)[:, 0] / usual).clamp(min=0)
+
+    def opened(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return which part of the mouth is open in (B, W) shapes and was not in those before, (B,)
+        in [0, 1]."""
+        first, last = self.openness(before), self.openness(after)
+        return (last - first).clamp(min=0) / last.clamp(min=_EDGE)
+
     def flow_in_face(self) -> Tensor:
         """Return the flows as they are in the face, (W, 2, FLOW, FLOW): to measure how far they go,
         since beside it they go anywhere."""
@@ -175,6 +207,11 @@ class Pictures(nn.Module):
         for _ in range(_ROUNDS):
             back = back - _DAMPING * (back + look(moved, grid + back))
         return back
+
+    def _filled(self, still: Tensor, shapes: Tensor) -> Tensor:
+        """Return faces at rest with the usual in the mouth, as far as their shapes close it."""
+        closed = (1 - self.openness(shapes)).clamp(min=0).view(-1, 1, 1, 1)
+        return torch.lerp(still, self.inside, self.mouth(still.shape[-1]) * closed)
 
     def _rest(self, still: Tensor, image: Tensor, number: int) -> Tensor:
         small = F.interpolate(still, (self.sides[number],) * 2, mode="area")
@@ -196,23 +233,9 @@ class Pictures(nn.Module):
 
 def at_rest(landmarks: Tensor) -> Tensor:
     """Return the landmarks, (V, 2), of a usual face with an open mouth, of those of many faces."""
-    usual = landmarks.median(0).values
-    laid = usual + moves_of(landmarks, usual).view_as(landmarks)
-    gap = laid[:, _LOWER_LIP, 1] - laid[:, _UPPER_LIP, 1]
+    gap = landmarks[:, _LOWER_LIP, 1] - landmarks[:, _UPPER_LIP, 1]
     widest = gap.topk(max(1, round((1 - _OPEN) * len(gap)))).indices
-    return laid[widest].median(0).values
-
-
-def moves_of(landmarks: Tensor, mean: Tensor) -> Tensor:
-    """Return how (N, V, 2) landmarks differ from a shape, (V, 2): (N, 2 V).
-
-    Where a face lies in its frame, and how large, is left to the pictures: each difference is that
-    from the shape as an affine map lays it over the face, and mapped back.
-    """
-    base = torch.cat([mean, torch.ones(len(mean), 1)], 1)
-    maps = torch.linalg.pinv(base) @ landmarks  # (N, 3, 2)
-    moves = (landmarks - base @ maps) @ torch.linalg.inv(maps[:, :2])
-    return moves.flatten(1)
+    return landmarks[widest].median(0).values
 
 
 def dense(points: Tensor, moves: Tensor) -> Tensor:

@@ -112,7 +112,12 @@ class DecoupledSynthesizer(Synthesizer):
         own, other = self.net.codes(torch.cat([who, who]), torch.cat([shown, wanted])).chunk(2)
         if self.plain:
             return faces + resized(self.draw(other), faces.shape[-1]) - hide_background(grey)
-        read = self.net.read(small, own)
+        return self.change(faces, own, other)
+
+    def change(self, faces: Tensor, own: Tensor, other: Tensor) -> Tensor:
+        """Change (B, C, S, S) faces in [0, 1] as codes of theirs change, both (B, L, W)."""
+        grey = luminance(faces) if faces.shape[1] == 3 else faces
+        read = self.net.read(resized(grey, self.image_size), own)
         return edit(self.net.generator, faces, read, read + (other - own))
 
     def invert(self, grey: Tensor) -> Tensor:
@@ -120,17 +125,17 @@ class DecoupledSynthesizer(Synthesizer):
         return self.net.codes(*self.net.encode(grey))
 
     def swap(self, who: Tensor, shown: Tensor) -> Tensor:
-        """Return faces drawn with the identity code of some and the expression code of others.
+        """Return the codes of some faces' identity code and the expression code of others.
 
         Args:
             who, shown: (B, 1, S, S) float in [0, 1], aligned.
 
         Returns:
-            (B, 1, S, S) float, about in [0, 1].
+            (B, L, W) float.
         """
         identity, _ = self.net.encode(who)
         _, expression = self.net.encode(shown)
-        return self.draw(self.net.codes(identity, expression))
+        return self.net.codes(identity, expression)
 
     def draw(self, codes: Tensor) -> Tensor:
         """Return the (B, 1, S, S) faces, about in [0, 1], that the generator draws of codes."""

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import write_faces
 from test_expand import FakeEncoder
 
-OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop"}
+OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop"}
 
 
 @pytest.fixture

@@ -311,7 +311,7 @@ def small_table(folder: Path) -> Path:
 
 
 def test_other_settings_need_another_folder(small_set: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"gate": None, "faces": "crop"}
+    options: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop"}
     expand(small_set, tmp_path / "out", **options)
     with pytest.raises(DestinationError, match="another levels"):
         expand(small_set, tmp_path / "out", intensity=0.5, **options)
@@ -328,7 +328,12 @@ def test_image_that_a_format_cannot_hold_is_counted(
         encode(wide, "webp", "")
     # a face that wide takes long to synthesize
     monkeypatch.setattr("expraug.expand.local.encode", lambda *_: encode(wide, "webp", ""))
-    options: dict[str, Any] = {"gate": None, "faces": "crop", "image_format": "webp"}
+    options: dict[str, Any] = {
+        "synthesizer": "pixel",
+        "gate": None,
+        "faces": "crop",
+        "image_format": "webp",
+    }
     report = expand(small_set, tmp_path / "out", synthesizer=smile, **options)
     assert dict(report.skipped) == {"no_expression": 1, "not_encodable": 3}
     assert rows_of(report)[0]["file"] is None

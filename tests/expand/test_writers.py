@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
     "gate": None,
     "faces": "crop",
     "targets": ["happy", "neutral"],

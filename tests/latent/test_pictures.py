@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
-from expraug.latent.pictures import Pictures, dense, moves_of
+from expraug.faces.warp import pixel_grid
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.latent.pictures import FLOW, INNER_LIPS, Pictures, at_rest, dense
 from expraug.training.generator import mirror_of, teach_shapes
 
 SIZE, WIDTH = 32, 24
@@ -116,26 +117,86 @@ def test_blank_pictures_paint_nothing() -> None:
     assert torch.allclose(pictures.move(faces, torch.randn(2, WIDTH)), faces, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    scale=st.floats(0.7, 1.4),
-    shear=st.floats(-0.3, 0.3),
-    across=st.floats(-0.2, 0.2),
-    down=st.floats(-0.2, 0.2),
-)
-def test_where_a_face_lies_is_no_shape(
-    scale: float, shear: float, across: float, down: float
+def test_at_rest_the_mouth_is_open() -> None:
+    _, marks = moving_blobs(100)
+    gap = torch.linspace(-0.01, 0.2, 100)
+    marks[:, 13, 1], marks[:, 14, 1] = 0.6 - gap / 2, 0.6 + gap / 2
+    rest = at_rest(marks)
+    assert rest.shape == (478, 2)
+    assert 0.175 < rest[14, 1] - rest[13, 1] < 0.2  # as in the tenth that open it widest
+
+
+@pytest.fixture(scope="module")
+def yawning() -> tuple[Pictures, Tensor]:
+    """Pictures at rest whose mouth is a diamond, and shapes that leave it, close and widen it."""
+    pictures = Pictures((4, 8), ((0,), (1, 2)), WIDTH)
+    ring = torch.linspace(0, 2 * math.pi, 21)[:20]
+    lips = torch.stack([0.5 - 0.15 * ring.cos(), 0.6 - 0.1 * ring.sin()], 1)
+    pictures.rest[INNER_LIPS] = lips
+    y = pixel_grid(FLOW, torch.zeros(1))[0, 1]
+    pictures.flow[0, 1] = y - 0.2  # away from the mouth's middle
+    shapes = torch.zeros(3, WIDTH)
+    shapes[1, 0], shapes[2, 0] = -1, 0.5
+    return pictures, shapes
+
+
+def test_how_open_a_mouth_is(yawning: tuple[Pictures, Tensor]) -> None:
+    pictures, shapes = yawning
+    assert torch.allclose(pictures.openness(shapes), torch.tensor([1, 0, 1.5]), atol=1e-3)
+    opened = pictures.opened(shapes[[1, 0, 0, 2]], shapes[[0, 0, 2, 1]])
+    assert torch.allclose(opened, torch.tensor([1, 0, 1 / 3, 0]), atol=1e-3)
+
+
+def test_the_mouth_is_within_the_lips(yawning: tuple[Pictures, Tensor]) -> None:
+    inside = yawning[0].mouth(64)
+    assert inside.shape == (1, 1, 64, 64)
+    x, y = (pixel_grid(64, inside)[0] + 1) / 2
+    away = ((x - 0.5) / 0.15).square() + ((y - 0.6) / 0.1).square()
+    assert (inside[0, 0][away < 0.7] == 1).all()
+    assert (inside[0, 0][away > 1.5] == 0).all()
+
+
+def test_what_a_closed_mouth_hides_is_the_usual(yawning: tuple[Pictures, Tensor]) -> None:
+    pictures, shapes = yawning
+    pictures.inside.fill_(-0.7)
+    codes = pictures.read(torch.full((3, 1, 8, 8), 0.5), shapes)
+    assert codes.isfinite().all()
+    still = pictures._filled(torch.zeros(3, 1, 8, 8), shapes)
+    mouth = pictures.mouth(8)
+    assert torch.allclose(still[1:2], -0.7 * mouth, atol=1e-3)
+    assert torch.allclose(still[[0, 2]], torch.zeros(2, 1, 8, 8), atol=1e-3)
+
+
+def test_parts_move_in_the_face_itself(fitted: tuple[StyleGenerator, Tensor, Tensor]) -> None:
+    """At any resolution, and not at all where the shape stays."""
+    generator, faces, shapes = fitted
+    pictures = generator.pictures
+    assert pictures is not None
+    low, high = shapes[:, 0].argmin(), shapes[:, 0].argmax()
+    large = F.interpolate(faces[low][None], (128, 128), mode="bicubic").expand(-1, 3, -1, -1)
+    same = pictures.reshape(large, shapes[low][None], shapes[low][None])
+    assert torch.equal(same, large)
+    moved = pictures.reshape(large, shapes[low][None], shapes[high][None])
+    wanted = F.interpolate(faces[high][None], (128, 128), mode="bicubic")
+    assert (moved - wanted).abs().mean() < 0.7 * (large - wanted).abs().mean()
+
+
+def test_edits_change_faces_as_drawn_ones_change(
+    fitted: tuple[StyleGenerator, Tensor, Tensor],
 ) -> None:
-    _, marks = moving_blobs(31)
-    mean = marks.median(0).values
-    moves = moves_of(marks, mean)
-    laid = marks.clone()
-    turn = torch.tensor([[scale, shear], [-shear, scale]])
-    laid[3] = marks[3] @ turn + torch.tensor([across, down])
-    other = laid.median(0).values
-    same = moves_of(laid, mean)
-    assert torch.allclose(mean, other, atol=0.02)
-    assert torch.allclose(moves[3], same[3], atol=0.02)
+    generator, faces, shapes = fitted
+    assert generator.pictures is not None
+    before = generator.pictures.read(faces, shapes)
+    before[:, -1] = shapes
+    after = before.roll(1, 0)
+    assert torch.equal(edit(generator, faces, before, before), faces)
+    made = edit(generator, faces, before, after)
+    wanted = faces.roll(1, 0)
+    assert (made - wanted).abs().mean() < 0.5 * (faces - wanted).abs().mean()
+    unpainted = StyleGenerator(SIZE, (8, 8, 8, 8), WIDTH).requires_grad_(False)
+    one, two = torch.randn(2, 3, unpainted.layers, WIDTH).unbind()
+    change = unpainted.synthesis(two) - unpainted.synthesis(one)
+    assert torch.allclose(edit(unpainted, faces[:3], one, two), faces[:3] + change, atol=1e-6)
 
 
 def test_dense_flows_pass_through_the_landmarks() -> None:

@@ -40,6 +40,9 @@ class Codes:
     def swap(self, who: Tensor, shown: Tensor) -> Tensor:
         return hide_background(who if self.first else shown)
 
+    def change(self, faces: Tensor, own: Tensor, other: Tensor) -> Tensor:
+        return faces + other - own
+
 
 @pytest.mark.parametrize("first", [True, False])
 def test_the_person_is_the_one_whose_code_decides(first: bool) -> None:

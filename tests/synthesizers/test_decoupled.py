@@ -216,12 +216,13 @@ def test_codes_of_the_generators_layers(model: DecoupledSynthesizer) -> None:
 
 def test_identity_of_some_and_expression_of_others(model: DecoupledSynthesizer) -> None:
     one, other = luminance(request()[0]), torch.rand(3, 1, 32, 32)
-    assert torch.allclose(model.swap(one, one), model.draw(model.invert(one)), atol=1e-6)
-    swapped = model.swap(one, other)
-    assert swapped.shape == (3, 1, 32, 32)
+    own, swapped = model.swap(one, one), model.swap(one, other)
+    assert torch.allclose(own, model.invert(one), atol=1e-6)
     who, shown = model.net.encode(one)[0], model.net.encode(other)[1]
-    assert torch.allclose(swapped, model.draw(model.net.codes(who, shown)), atol=1e-6)
+    assert torch.allclose(swapped, model.net.codes(who, shown), atol=1e-6)
     assert not torch.allclose(swapped, model.swap(other, one), atol=1e-4)
+    changed = model.change(one, own, swapped)
+    assert torch.allclose(changed - one, model.draw(swapped) - model.draw(own), atol=1e-5)
 
 
 def test_channels_change_alike_and_grey_stays_grey(model: DecoupledSynthesizer) -> None:

@@ -88,7 +88,7 @@ def test_image_and_label_change_together(face, happy_face, order):
 
 
 def test_what_was_drawn_is_what_the_augmenter_makes(face):
-    transform = RandomExpression(CLASSES, intensity=(0.7, 0.7), p=1)
+    transform = RandomExpression(CLASSES, "pixel", intensity=(0.7, 0.7), p=1)
     draw = transform.augmenter.possible(Expression.NEUTRAL)[0]
     (expected,) = ExpressionAugmenter("pixel")([face], [draw])
     assert np.array_equal(transform(image=face, label=NEUTRAL)["image"], expected.image)
@@ -191,7 +191,7 @@ def untouched_cases():
     no_class = {"smile": "happy", "bored": None}
     return {
         "p=0": (RandomExpression(CLASSES, p=0), HAPPY),
-        "synthesizer cannot": (RandomExpression("fer2013", p=1), SAD),
+        "synthesizer cannot": (RandomExpression("fer2013", "pixel", p=1), SAD),
         "no expression": (RandomExpression(no_class, p=1), 1),
         "no class for the target": (RandomExpression(no_class, p=1), 0),
         "policy": (RandomExpression(CLASSES, policy={"uniform": ["happy"]}, p=1), HAPPY),

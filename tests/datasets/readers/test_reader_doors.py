@@ -72,6 +72,7 @@ def test_expand_takes_a_set_by_name(tree_of, tmp_path, layout, faces):
     report = expand(
         f"{tree.name}:{split}:{tree.root}",
         tmp_path / "out",
+        synthesizer="pixel",
         targets=["happy"],
         faces="crop",
         gate=None,
@@ -101,7 +102,7 @@ def test_expand_guards_the_folder_of_a_named_set(tree_of, tmp_path):
 
 def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_path):
     root, out = tree_of("kdef").root, tmp_path / "out"
-    arguments = ["--targets", "happy", "--faces", "crop", "--no-gate"]
+    arguments = ["--targets", "happy", "--faces", "crop", "--no-gate", "--synthesizer", "pixel"]
     done = CliRunner().invoke(app, ["expand", f"kdef:test:{root}", str(out), *arguments])
     wrong = CliRunner().invoke(app, ["expand", f"raf-db:{root}", str(out), *arguments])
     assert done.exit_code == 0
