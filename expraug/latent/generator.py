@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.paste import luminance
+from expraug.faces.paste import face_mask, luminance
 from expraug.faces.warp import resized
 from expraug.latent.pictures import Pictures, enlarge
 
@@ -254,6 +254,7 @@ def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor)
     moved = pictures.reshape(faces, shape, other)
     inside = inside.clamp(0, 1)
     if faces.shape[1] == 3:
-        tint = moved / luminance(moved).clamp(min=0.02)
-        inside = inside * tint ** (1 - inside)  # teeth are white
+        skin = (faces * face_mask(side).to(faces)).mean((2, 3), True)
+        tint = skin / luminance(skin).clamp(min=0.02)
+        inside = inside * tint ** (1.4 - 2 * inside).clamp(min=0)  # teeth are white
     return torch.lerp(moved + change, inside, 2 * mouth)

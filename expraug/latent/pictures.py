@@ -34,6 +34,8 @@ _ROUNDS, _DAMPING = 24, 0.5  # of finding what moves onto a pixel
 INNER_LIPS = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415]  # landmarks along the upper one, …
 INNER_LIPS += [308, 324, 318, 402, 317, 14, 87, 178, 88, 95]  # … and back along the lower one
 _UPPER_LIP, _LOWER_LIP = 13, 14
+_SHUT = 0.2  # of the gap at rest, below which lips only seem to part
+_DARK = 0.25  # share of open mouths that are darker than what a closed one is taken to hide
 _EDGE = 0.02  # of the mouth, how soft it is, in units of `pixel_grid`
 _OPEN = 0.9  # share of faces whose mouths are less open than those that it is open like at rest
 
@@ -53,7 +55,7 @@ class Pictures(nn.Module):
     """(W, 2, FLOW, FLOW), from rest to where the parts are, as `grid_sample` has it."""
 
     inside: Tensor
-    """(1, 1, S, S), what is usual in an open mouth at rest, in [-1, 1]."""
+    """(1, 1, S, S), in [-1, 1], what is usual in an open mouth at rest but for the teeth."""
 
     def __init__(self, sides: Sequence[int], layers: Sequence[Sequence[int]], width: int) -> None:
         super().__init__()
@@ -98,7 +100,8 @@ class Pictures(nn.Module):
         parts = list(zip((2 * faces - 1).split(512), shapes.split(512), strict=True))
         still = torch.cat([self.bring(f, z) for f, z in parts])
         open_ones = self.openness(shapes) >= 1
-        self.inside.copy_(still[open_ones if open_ones.any() else slice(None)].mean(0))
+        seen = still[open_ones if open_ones.any() else slice(None)]
+        self.inside.copy_(seen.quantile(_DARK, 0))
         still = torch.cat(
             [self._filled(f, z) for f, z in zip(still.split(512), shapes.split(512), strict=True)]
         )
@@ -179,12 +182,12 @@ class Pictures(nn.Module):
         return (inside.amin(1) / _EDGE + 0.5).clamp(0, 1).view(1, 1, side, side)
 
     def openness(self, shapes: Tensor) -> Tensor:
-        """Return how open the mouth is in (B, W) shapes, (B,), 0 if it is closed, 1 as at rest."""
+        """Return how open the mouth is in (B, W) shapes, (B,): 0 if it is closed, 1 as at rest."""
         lips = self.rest[[_UPPER_LIP, _LOWER_LIP]]
         place = (2 * lips - 1).T[None, :, :, None]
         height = lips[:, 1] + look(self._moves(shapes), place)[:, 1, :, 0] / 2
         usual = (lips[1, 1] - lips[0, 1]).clamp(min=_EDGE)
-        return (height.diff(dim=1)[:, 0] / usual).clamp(min=0)
+        return ((height.diff(dim=1)[:, 0] / usual - _SHUT) / (1 - _SHUT)).clamp(min=0)
 
     def opened(self, before: Tensor, after: Tensor) -> Tensor:
         """Return which part of the mouth is open in (B, W) shapes and was not in those before, (B,)
