@@ -51,7 +51,7 @@ SynthesizerOption = Annotated[
     str,
     typer.Option(
         help="Name (see `expraug list`), folder, or owner/name@commit on the hub; auto: transfer "
-        "where its landmarks can be had, else pixel."
+        "where its landmarks can be had, else unet_cgan."
     ),
 ]
 FacesOption = Annotated[
