@@ -97,27 +97,13 @@ class Pictures(nn.Module):
         self.flow[: len(modes)] = dense(mean, modes)
         shapes = faces.new_zeros(len(faces), self.width)
         shapes[:, : len(modes)] = (moves @ axes / spread).clamp(-_FARTHEST, _FARTHEST)
-        parts = list(zip((2 * faces - 1).split(512), shapes.split(512), strict=True))
-        still = torch.cat([self.bring(f, z) for f, z in parts])
-        open_ones = self.openness(shapes) >= 1
-        seen = still[open_ones if open_ones.any() else slice(None)]
-        self.inside.copy_(seen.quantile(_DARK, 0))
-        still = torch.cat(
-            [self._filled(f, z) for f, z in zip(still.split(512), shapes.split(512), strict=True)]
-        )
-        image = still.new_zeros(len(faces), 1, 1, 1)
-        codes = faces.new_zeros(len(faces), max(map(max, self.layers)) + 1, self.width)
-        for number in range(len(self.sides)):
-            rest = self._rest(still, image, number)
-            self.get_buffer(f"middle{number}").copy_(rest.mean(0))
-            layers = self.layers[number]
-            rank = min(len(layers) * self.width, *rest.shape)
-            _, values, axes = torch.pca_lowrank(rest - rest.mean(0), rank, False, niter=4)
-            found = (values / len(faces) ** 0.5)[:, None] * axes.T
-            for layer, part in zip(layers, found.split(self.width), strict=False):
-                self.get_buffer(f"layer{layer}").zero_()[: len(part)] = part
-            codes = self._read(rest, number, codes)
-            image = self._onto(image, number, codes)
+        still = [
+            self.bring(2 * part - 1, shape)
+            for part, shape in zip(faces.split(512), shapes.split(512), strict=True)
+        ]
+        self.inside.copy_(usual_inside(torch.cat(still), self.openness(shapes)))
+        still = [self._filled(s, z) for s, z in zip(still, shapes.split(512), strict=True)]
+        self._read(torch.cat(still), fit=True)
         return shapes
 
     def shapes(self, landmarks: Tensor) -> Tensor:
@@ -141,12 +127,8 @@ class Pictures(nn.Module):
         The last code, that of the shape, is 0.
         """
         still = self._filled(self.bring(2 * faces - 1, shapes), shapes)
-        image = faces.new_zeros(len(faces), 1, 1, 1)
-        codes = faces.new_zeros(len(faces), max(map(max, self.layers)) + 2, self.width)
-        for number in range(len(self.sides)):
-            codes = self._read(self._rest(still, image, number), number, codes)
-            image = self._onto(image, number, codes)
-        return codes
+        codes = self._read(still)
+        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1)
 
     def bring(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Bring (B, C, S, S) faces of (B, W) shapes, 0 beside them, to rest."""
@@ -216,22 +198,38 @@ class Pictures(nn.Module):
         closed = (1 - self.openness(shapes)).clamp(min=0).view(-1, 1, 1, 1)
         return torch.lerp(still, self.inside, self.mouth(still.shape[-1]) * closed)
 
-    def _rest(self, still: Tensor, image: Tensor, number: int) -> Tensor:
-        small = F.interpolate(still, (self.sides[number],) * 2, mode="area")
-        return (small - enlarge(image) if number else small).flatten(1)
+    def _read(self, still: Tensor, fit: bool = False) -> Tensor:
+        """Return the (N, L - 1, W) codes of faces at rest; the pictures may be fitted first."""
+        image = still.new_zeros(len(still), 1, 1, 1)
+        codes = list(still.new_zeros(max(map(max, self.layers)) + 1, len(still), self.width))
+        for number, side in enumerate(self.sides):
+            below = enlarge(image) if number else 0
+            rest = (F.interpolate(still, (side, side), mode="area") - below).flatten(1)
+            if fit:
+                self._fit_side(rest, number)
+            rest = rest - self.get_buffer(f"middle{number}")
+            for layer in self.layers[number]:
+                pictures = self.get_buffer(f"layer{layer}")
+                power = pictures.square().sum(1)
+                codes[layer] = rest @ pictures.T / power.clamp(min=_FAINT) * (power > _FAINT)
+            image = self.paint(torch.stack(codes, 1), number) + below
+        return torch.stack(codes, 1)
 
-    def _read(self, rest: Tensor, number: int, codes: Tensor) -> Tensor:
-        rest = rest - self.get_buffer(f"middle{number}")
-        found = list(codes.unbind(1))
-        for layer in self.layers[number]:
-            pictures = self.get_buffer(f"layer{layer}")
-            power = pictures.square().sum(1)
-            found[layer] = rest @ pictures.T / power.clamp(min=_FAINT) * (power > _FAINT)
-        return torch.stack(found, 1)
+    def _fit_side(self, rest: Tensor, number: int) -> None:
+        """Fit the pictures of a side to the (N, side * side) pixels that those below leave."""
+        self.get_buffer(f"middle{number}").copy_(rest.mean(0))
+        layers = self.layers[number]
+        rank = min(len(layers) * self.width, *rest.shape)
+        _, values, axes = torch.pca_lowrank(rest - rest.mean(0), rank, False, niter=4)
+        found = (values / len(rest) ** 0.5)[:, None] * axes.T
+        for layer, part in zip(layers, found.split(self.width), strict=False):
+            self.get_buffer(f"layer{layer}").zero_()[: len(part)] = part
 
-    def _onto(self, image: Tensor, number: int, codes: Tensor) -> Tensor:
-        painted = self.paint(codes, number)
-        return painted + enlarge(image) if number else painted
+
+def usual_inside(still: Tensor, openness: Tensor) -> Tensor:
+    """Return what is in open mouths but for the teeth, (1, S, S), of (N, 1, S, S) faces at rest."""
+    wide = openness >= 1
+    return (still[wide] if wide.any() else still).quantile(_DARK, 0)
 
 
 def at_rest(landmarks: Tensor) -> Tensor:

@@ -142,9 +142,9 @@ def yawning() -> tuple[Pictures, Tensor]:
 
 def test_how_open_a_mouth_is(yawning: tuple[Pictures, Tensor]) -> None:
     pictures, shapes = yawning
-    assert torch.allclose(pictures.openness(shapes), torch.tensor([1, 0, 1.5]), atol=1e-3)
+    assert torch.allclose(pictures.openness(shapes), torch.tensor([1, 0, 1.625]), atol=1e-3)
     opened = pictures.opened(shapes[[1, 0, 0, 2]], shapes[[0, 0, 2, 1]])
-    assert torch.allclose(opened, torch.tensor([1, 0, 1 / 3, 0]), atol=1e-3)
+    assert torch.allclose(opened, torch.tensor([1, 0, 0.625 / 1.625, 0]), atol=1e-3)
 
 
 def test_the_mouth_is_within_the_lips(yawning: tuple[Pictures, Tensor]) -> None:
