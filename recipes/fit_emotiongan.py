@@ -86,7 +86,7 @@ class Setting:
     scores: float = 1.0
     mirror: bool = True
     conditional: bool = True
-    identity: int = 0
+    identity: int = 4
     pose: bool = True
     light: bool = True
     ridge: float = 0.1

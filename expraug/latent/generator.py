@@ -249,7 +249,7 @@ def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor)
     pictures, shape, other = generator.pictures, before[:, -1], after[:, -1]
     first, last = generator.still(before), generator.still(after)
     mouth = pictures.mouth(first.shape[-1]) * pictures.opened(shape, other).view(-1, 1, 1, 1)
-    parts = torch.cat([last - first, last + 1, mouth], 1) / 2
+    parts = torch.cat([(last - first) / 2, (last + 1) / 2, mouth], 1)
     change, inside, mouth = resized(pictures.move(parts, other), side).split(1, 1)
     moved = pictures.reshape(faces, shape, other)
     inside = inside.clamp(0, 1)
@@ -257,4 +257,4 @@ def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor)
         skin = (faces * face_mask(side).to(faces)).mean((2, 3), True)
         tint = skin / luminance(skin).clamp(min=0.02)
         inside = inside * tint ** (1.4 - 2 * inside).clamp(min=0)  # teeth are white
-    return torch.lerp(moved + change, inside, 2 * mouth)
+    return torch.lerp(moved + change, inside, mouth)

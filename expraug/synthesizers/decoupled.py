@@ -9,8 +9,9 @@ leaves open, or we chose otherwise:
 * another expression is another expression code, learned for each category; intensity moves from the
   code that the face has towards it, and at 1 as far beyond it as `recipes/fit_lengths.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
-  with the other, added to the source: so colour and detail stay. Where the generator has pictures,
-  both are drawn with what these read off the face instead of what its codes remember of it.
+  with the other: so colour and detail stay. Where the generator has pictures, what they move, moves
+  in the source itself, the rest is added, and both faces are drawn with what these read off the
+  source instead of what its codes remember of it.
 """
 
 from __future__ import annotations
