@@ -74,9 +74,14 @@ def main(
         "identity": setting.identity,
         "expression": setting.expression,
         "painted": drawing.painted,
+        "shape_channels": inverting.channels,
     }
     learning = DecoupledSynthesizer(**arguments).net.to(on)
-    learning.generator.load_state_dict(drawing.state_dict())
+    drawn = drawing.state_dict()
+    del drawn["factor"]
+    learning.generator.load_state_dict(drawn)
+    if learning.shapes is not None:
+        learning.shapes.load_state_dict(inverting.state_dict())
 
     def prepare(draw: Draw) -> None:
         teaching = Teaching(setting.teaching, decoupling=setting.options.decoupling)

@@ -171,7 +171,7 @@ class CodeEncoder(nn.Module):
         channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__()
-        self.layers, self.width = layers, width
+        self.layers, self.width, self.channels = layers, width, tuple(channels)
         blocks: list[nn.Module] = [nn.Conv2d(4, channels[0], 3, padding=1), nn.LeakyReLU(0.2)]
         for fine, coarse in pairwise(channels):
             blocks += [

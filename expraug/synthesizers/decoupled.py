@@ -10,8 +10,8 @@ leaves open, or we chose otherwise:
   code that the face has towards it, and at 1 as far beyond it as `recipes/fit_lengths.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
   with the other: so colour and detail stay. Where the generator has pictures, what they move, moves
-  in the source itself, the rest is added, and both faces are drawn with what these read off the
-  source instead of what its codes remember of it.
+  in the source itself, the rest is added, and the first face is drawn from what the generator's
+  own inversion reads off the source instead of what its two codes remember of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.paste import hide_background, luminance
 from expraug.faces.warp import resized
-from expraug.latent.generator import StyleGenerator, edit
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
@@ -43,6 +43,8 @@ class DecoupledSynthesizer(Synthesizer):
         channels, width, painted: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
         identity, expression: lengths of the two codes.
+        shape_channels: of the encoder of shapes that a painted generator has, as `CodeEncoder`
+            takes them.
         plain: show the luminance of the drawn face itself, instead of adding its change to the
             source: intensity 0 is then the inversion. For evaluation.
 
@@ -69,6 +71,7 @@ class DecoupledSynthesizer(Synthesizer):
         expression: int = 16,
         plain: bool = False,
         painted: bool = False,
+        shape_channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__(
             expressions=list(expressions),
@@ -80,6 +83,7 @@ class DecoupledSynthesizer(Synthesizer):
             expression=expression,
             plain=plain,
             painted=painted,
+            shape_channels=list(shape_channels),
         )
         if image_size < 32:
             raise ValueError(f"image_size must be 32 or more, for a ResNet50, not {image_size}")
@@ -94,6 +98,7 @@ class DecoupledSynthesizer(Synthesizer):
             identity,
             expression,
             painted,
+            shape_channels,
         )
         self.register_buffer("lengths", torch.ones(len(self.expressions)))
         self.register_buffer("row", places(self.expressions), persistent=False)
@@ -144,7 +149,10 @@ class DecoupledSynthesizer(Synthesizer):
 
 
 class DecoupledNet(nn.Module):
-    """The nets; arguments as `DecoupledSynthesizer` takes them."""
+    """The nets; arguments as `DecoupledSynthesizer` takes them.
+
+    `shapes` is the encoder that a painted generator was trained with; it stays as it is.
+    """
 
     def __init__(
         self,
@@ -156,6 +164,7 @@ class DecoupledNet(nn.Module):
         identity: int,
         expression: int,
         painted: bool = False,
+        shape_channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__()
         self.lengths = [identity, expression]
@@ -164,6 +173,10 @@ class DecoupledNet(nn.Module):
         self.parts = nn.Linear(32 * resnet_width * side * side, identity + expression)
         self.norm = nn.LayerNorm(identity, elementwise_affine=False)
         self.generator = StyleGenerator(image_size, channels, width, painted)
+        del self.generator.factor  # large, and for random draws alone
+        self.shapes: CodeEncoder | None = None
+        if painted:
+            self.shapes = CodeEncoder(image_size, 1, width, shape_channels).requires_grad_(False)
         hidden = 3 * width
         self.mapping = nn.Sequential(
             nn.Linear(identity + expression, hidden),
@@ -191,14 +204,12 @@ class DecoupledNet(nn.Module):
     def read(self, grey: Tensor, codes: Tensor) -> Tensor:
         """Return (B, L, W) codes like those given, but of (B, 1, S, S) faces as they are.
 
-        The pictures of a painted generator read all but the shape off the faces; others cannot, so
-        that the codes stay.
+        Those of a painted generator are read off the faces by its encoder of shapes and its
+        pictures; others cannot be, so that the codes stay.
         """
-        pictures = self.generator.pictures
-        if pictures is None:
+        if self.shapes is None:
             return codes
-        found = pictures.read(hide_background(grey), codes[:, -1])
-        return torch.cat([found[:, :-1], codes[:, -1:]], 1)
+        return encode(self.generator, self.shapes, hide_background(grey))
 
     def codes(self, who: Tensor, shown: Tensor) -> Tensor:
         """Return (B, L, W), the generator's codes for a code of identity and one of expression."""
