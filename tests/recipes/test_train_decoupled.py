@@ -116,5 +116,7 @@ def test_training_begins_with_the_generator(
     call(main, pairs_file, faces, "--config", config, *nets, *folders)
     made = create_synthesizer(str(tmp_path / "weights"))
     assert isinstance(made, DecoupledSynthesizer)
-    for name, value in read_nets(generator)[0].state_dict().items():
+    given = read_nets(generator)[0].state_dict()
+    del given["factor"]  # of random draws
+    for name, value in given.items():
         assert torch.allclose(made.net.generator.state_dict()[name], value, atol=2e-3), name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.faces.paste import hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet, DecoupledSynthesizer
 from expraug.training.batch import Batch
 from expraug.training.decoupled import Teaching, energy, teach_codes
@@ -72,21 +73,25 @@ def test_only_a_painted_generator_can_be_imitated() -> None:
         energy(StyleGenerator(SIZE, CHANNELS, WIDTH))
 
 
-def test_changes_are_drawn_with_what_the_pictures_read_off_the_face() -> None:
+def test_changes_start_from_what_the_generators_own_inversion_reads_off_the_face() -> None:
     torch.manual_seed(0)
     model = DecoupledSynthesizer(
         ["neutral", "happy"], SIZE, CHANNELS, WIDTH, 4, 16, 4, painted=True
     ).eval()
-    pictures = model.net.generator.pictures
+    pictures, shapes = model.net.generator.pictures, model.net.shapes
     assert pictures is not None
+    assert shapes is not None
+    assert not any(w.requires_grad for w in shapes.parameters())
     pictures.get_buffer("layer6")[:8] = 0.1 * torch.randn(8, SIZE * SIZE)
     grey = torch.rand(2, 1, SIZE, SIZE)
     with torch.no_grad():
         codes = model.invert(grey)
         read = model.net.read(grey, codes)
-    assert torch.equal(read[:, -1], codes[:, -1])
-    expected = pictures.read(0.5 + 0 * grey, codes[:, -1])  # of nothing, it reads nothing
-    assert not torch.allclose(read[:, 6, :8], expected[:, 6, :8])
-    assert not torch.allclose(read[:, 6, :8], codes[:, 6, :8])
-    again = model.net.read(grey, read)
-    assert torch.equal(again, read)
+        hidden = hide_background(grey)
+        assert torch.equal(read, encode(model.net.generator, shapes, hidden))
+    assert read[:, 6, :8].any()
+    assert not torch.allclose(read, codes)
+    drawing = model.net.generator
+    changed, made = (model.change(grey, codes, codes + move) for move in (0, 0.1))
+    assert torch.equal(changed, grey)
+    assert torch.equal(made, edit(drawing, grey, read, read + (codes + 0.1 - codes)))
