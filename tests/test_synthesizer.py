@@ -44,6 +44,7 @@ def test_contract(synthesizer, times):
     assert torch.equal(synthesizer(faces, target, torch.zeros(len(faces))), faces)
     alone = synthesizer(faces[1:2], target[1:2], torch.ones(1))
     assert torch.equal(alone[0], made[1]), "a face must not depend on its batch"
+    assert torch.equal(synthesizer(faces[:0], target[:0], torch.ones(0)), faces[:0])
 
 
 def test_clip_starts_at_the_source(synthesizer):

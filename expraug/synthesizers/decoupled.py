@@ -35,7 +35,7 @@ _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
 
 @register_synthesizer("decoupled")
 class DecoupledSynthesizer(Synthesizer):
-    """Change of luminance between a face drawn with its own expression code and with another.
+    """Changes a face as the drawn one changes when another expression code takes its own's place.
 
     Args:
         expressions: that it can be asked for, in the order of its categories.
@@ -105,6 +105,8 @@ class DecoupledSynthesizer(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
+        if not len(faces):
+            return faces
         row = self.row[target]
         strength = (intensity.to(faces.dtype) * self.lengths[row]).view(-1, 1)
         parts = independently(faces, row, strength)

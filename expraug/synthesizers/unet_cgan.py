@@ -55,6 +55,8 @@ class UNetCGANSynthesizer(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
+        if not len(faces):
+            return faces
         parts = independently(luminance(faces), self.row[target])
         change = torch.cat([self.generator(*part) for part in parts])
         return (faces + intensity.to(faces.dtype).view(-1, 1, 1, 1) * change).clamp_(0, 1)

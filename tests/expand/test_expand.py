@@ -328,12 +328,7 @@ def test_image_that_a_format_cannot_hold_is_counted(
         encode(wide, "webp", "")
     # a face that wide takes long to synthesize
     monkeypatch.setattr("expraug.expand.local.encode", lambda *_: encode(wide, "webp", ""))
-    options: dict[str, Any] = {
-        "synthesizer": "pixel",
-        "gate": None,
-        "faces": "crop",
-        "image_format": "webp",
-    }
+    options: dict[str, Any] = {"gate": None, "faces": "crop", "image_format": "webp"}
     report = expand(small_set, tmp_path / "out", synthesizer=smile, **options)
     assert dict(report.skipped) == {"no_expression": 1, "not_encodable": 3}
     assert rows_of(report)[0]["file"] is None
