@@ -36,6 +36,7 @@ INNER_LIPS += [308, 324, 318, 402, 317, 14, 87, 178, 88, 95]  # … and back alo
 _UPPER_LIP, _LOWER_LIP = 13, 14
 _SHUT = 0.2  # of the gap at rest, below which lips only seem to part
 _DARK = 0.25  # share of open mouths that are darker than what a closed one is taken to hide
+_SORTED = 1 << 24  # numbers that torch.quantile takes
 _EDGE = 0.02  # of the mouth, how soft it is, in units of `pixel_grid`
 _OPEN = 0.9  # share of faces whose mouths are less open than those that it is open like at rest
 
@@ -229,7 +230,8 @@ class Pictures(nn.Module):
 def usual_inside(still: Tensor, openness: Tensor) -> Tensor:
     """Return what is in open mouths but for the teeth, (1, S, S), of (N, 1, S, S) faces at rest."""
     wide = openness >= 1
-    return (still[wide] if wide.any() else still).quantile(_DARK, 0)
+    seen = still[wide] if wide.any() else still
+    return seen[: _SORTED // seen[0].numel()].quantile(_DARK, 0)
 
 
 def at_rest(landmarks: Tensor) -> Tensor:
