@@ -43,3 +43,8 @@ def resized(images: Tensor, side: int) -> Tensor:
     if images.shape[-1] > side:
         return F.interpolate(images, (side, side), mode="area")
     return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Return (B, C, s, s) images twice as large."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

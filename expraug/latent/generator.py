@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.paste import face_mask, luminance
-from expraug.faces.warp import resized
-from expraug.latent.pictures import Pictures, enlarge
+from expraug.faces.warp import enlarge, resized
+from expraug.latent.pictures import Pictures
 
 SMALLEST = 4
 """Side of the first features, in pixels."""

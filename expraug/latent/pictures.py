@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from expraug.errors import MissingDependencyError
 from expraug.faces.landmarks import LANDMARKS
 from expraug.faces.paste import face_mask
-from expraug.faces.warp import look, pixel_grid, resized, warp
+from expraug.faces.warp import enlarge, look, pixel_grid, resized, warp
 
 FLOW = 32
 """Side of the flows."""
@@ -109,9 +109,7 @@ class Pictures(nn.Module):
 
     def shapes(self, landmarks: Tensor) -> Tensor:
         """Return the (N, W) codes of the shapes that (N, V, 2) landmarks have."""
-        place = (2 * self.rest - 1).expand(self.width, 1, -1, -1)
-        at = F.grid_sample(self.flow, place, padding_mode="border", align_corners=False)
-        ways = at[:, :, 0].transpose(1, 2).flatten(1) / 2  # (W, 2 V)
+        ways = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
         return (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(ways, rtol=_NOISE)
 
     def paint(self, codes: Tensor, number: int) -> Tensor:
@@ -167,8 +165,7 @@ class Pictures(nn.Module):
     def openness(self, shapes: Tensor) -> Tensor:
         """Return how open the mouth is in (B, W) shapes, (B,): 0 if it is closed, 1 as at rest."""
         lips = self.rest[[_UPPER_LIP, _LOWER_LIP]]
-        place = (2 * lips - 1).T[None, :, :, None]
-        height = lips[:, 1] + look(self._moves(shapes), place)[:, 1, :, 0] / 2
+        height = lips[:, 1] + moves_at(self._moves(shapes), lips)[:, :, 1]
         usual = (lips[1, 1] - lips[0, 1]).clamp(min=_EDGE)
         return ((height.diff(dim=1)[:, 0] / usual - _SHUT) / (1 - _SHUT)).clamp(min=0)
 
@@ -205,7 +202,7 @@ class Pictures(nn.Module):
         codes = list(still.new_zeros(max(map(max, self.layers)) + 1, len(still), self.width))
         for number, side in enumerate(self.sides):
             below = enlarge(image) if number else 0
-            rest = (F.interpolate(still, (side, side), mode="area") - below).flatten(1)
+            rest = (resized(still, side) - below).flatten(1)
             if fit:
                 self._fit_side(rest, number)
             rest = rest - self.get_buffer(f"middle{number}")
@@ -225,6 +222,12 @@ class Pictures(nn.Module):
         found = (values / len(rest) ** 0.5)[:, None] * axes.T
         for layer, part in zip(layers, found.split(self.width), strict=False):
             self.get_buffer(f"layer{layer}").zero_()[: len(part)] = part
+
+
+def moves_at(flows: Tensor, points: Tensor) -> Tensor:
+    """Return how (B, 2, FLOW, FLOW) flows move (V, 2) points, fractions of the frame: (B, V, 2)."""
+    place = (2 * points - 1).T[None, :, :, None]
+    return look(flows, place)[..., 0].transpose(1, 2) / 2
 
 
 def usual_inside(still: Tensor, openness: Tensor) -> Tensor:
@@ -267,8 +270,3 @@ def dense(points: Tensor, moves: Tensor) -> Tensor:
     found = plate(np.stack([x.ravel(), y.ravel()], 1))
     flow = torch.from_numpy(2 * found).float().view(FLOW, FLOW, len(moves), 2)
     return flow.permute(2, 3, 0, 1).contiguous()
-
-
-def enlarge(x: Tensor) -> Tensor:
-    """Return (B, C, s, s) images twice as large."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from expraug.batching import independently
 from expraug.expressions import Expression, places
 from expraug.faces.paste import luminance
+from expraug.faces.warp import enlarge
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
@@ -102,13 +103,9 @@ class UNet(nn.Module):
         for skip, reduce, up in zip(
             reversed(skips), reversed(self.reduce), reversed(self.up), strict=True
         ):
-            x = up(torch.cat([_enlarge(reduce(x)), skip], 1), category)
-        x = torch.cat([_enlarge(self.last(x)), grey.to(x.dtype)], 1)
+            x = up(torch.cat([enlarge(reduce(x)), skip], 1), category)
+        x = torch.cat([enlarge(self.last(x)), grey.to(x.dtype)], 1)
         return self.head(x).to(grey.dtype).tanh()
-
-
-def _enlarge(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class _Conditioned(nn.Module):

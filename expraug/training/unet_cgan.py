@@ -134,11 +134,8 @@ class Trainer(AdversarialTrainer):
         unlike = self.frozen.cross_entropy(made, batch.category) if o.expression else None
         if unlike is not None:
             losses["expression"] = o.expression * unlike
-        if (
-            self.frozen.identity is not None
-            and o.triplet
-            and self.step_count % o.identity_every == 0
-        ):
+        due = self.step_count % o.identity_every == 0
+        if self.frozen.identity is not None and o.triplet and due:
             anchor = self.frozen.identity(made.expand(-1, 3, -1, -1)).float()
             negative = batch.embedding[batch.other]
             losses["triplet"] = o.triplet * identity_triplet(
