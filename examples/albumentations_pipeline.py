@@ -14,7 +14,7 @@ CLASSES = ["happy", "neutral"]
 def main() -> None:
     pipeline = A.Compose(
         [
-            RandomExpression(CLASSES, faces="detect", p=0.5),  # first of all
+            RandomExpression(CLASSES, alignment="detect", p=0.5),  # first of all
             A.RandomResizedCrop((112, 112), scale=(0.8, 1.0)),
             A.HorizontalFlip(p=0.5),
         ],

@@ -16,7 +16,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     to_tensor = v2.Compose([v2.ToImage(), v2.Resize((224, 224), antialias=True)])
     folder = ImageFolder(str(FACES), transform=to_tensor)
-    expression = RandomExpression(folder.classes, faces="detect", device=device, p=0.5)
+    expression = RandomExpression(folder.classes, alignment="detect", device=device, p=0.5)
     for images, labels in DataLoader(folder, batch_size=10, shuffle=True):
         images, labels = images.to(device), labels.to(device)
         changed, new_labels = expression(images, labels)

@@ -13,6 +13,6 @@ if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     with TemporaryDirectory() as folder:
         # with device="cuda" each of the actors gets a GPU
-        report = expand(FACES, folder, faces="crop", gate=None, engine="ray", processes=2)
+        report = expand(FACES, folder, alignment="crop", gate=None, engine="ray", processes=2)
         print("made on Ray:", dict(report.synthetic))
     ray.shutdown()

@@ -14,7 +14,7 @@ FACES = Path(__file__).parent / "faces"
 def main() -> None:
     disable_progress_bars()
     faces = load_dataset("imagefolder", data_dir=str(FACES), split="train")
-    augmenter = ExpressionAugmenter("pixel", faces="detect")
+    augmenter = ExpressionAugmenter("pixel", alignment="detect")
     # Images are large: smaller batches than the usual 1000 keep memory low. A second run of this
     # script takes the rows from the cache of `datasets`.
     expanded = faces.map(

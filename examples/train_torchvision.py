@@ -33,7 +33,7 @@ def main(epochs: int = 2) -> None:
     folder = ImageFolder(str(FACES))
     with tempfile.TemporaryDirectory() as cache:
         # Make every synthetic face once, ahead; workers then only read.
-        augmenter = ExpressionAugmenter("pixel", faces="detect", cache=cache, on_miss="keep")
+        augmenter = ExpressionAugmenter("pixel", alignment="detect", cache=cache, on_miss="keep")
         report = augmenter.warm(folder, folder.classes)
         print(f"{report.made} synthetic faces made, skipped: {dict(report.skipped)}")
         transform = v2.Compose(

@@ -4,9 +4,9 @@ A face and its label go in; the same person with another expression, and the mat
 out, at training speed.
 """
 
-from expraug.augmenter import Draw, ExpressionAugmenter, Outcome
 from expraug.expressions import Expression, LabelScheme
 from expraug.gate import IdentityGate
+from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
 from expraug.policy import Balance, Matrix, Uniform
 from expraug.synthesizer import (
     Synthesizer,
@@ -19,13 +19,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Balance",
-    "Draw",
     "Expression",
     "ExpressionAugmenter",
     "IdentityGate",
     "LabelScheme",
     "Matrix",
     "Outcome",
+    "SynthesisRequest",
     "Synthesizer",
     "Uniform",
     "create_synthesizer",

@@ -17,6 +17,12 @@ class LabelError(ExpraugError, ValueError):
     reason = "label_outside_scheme"
 
 
+class AmbiguousLabelError(LabelError):
+    """A soft label that does not say which expression the face shows."""
+
+    reason = "ambiguous_label"
+
+
 class UnsupportedExpressionError(ExpraugError, ValueError):
     """The synthesizer cannot make this expression, or not from this source."""
 
@@ -42,7 +48,7 @@ class NoFaceError(ExpraugError, ValueError):
 
 
 class RejectedError(ExpraugError, ValueError):
-    """The gate rejects what was made; its verdict is the `reason`."""
+    """What was made may not be used; `reason` says why."""
 
     reason = "rejected"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from expraug.expressions import Expression, places
-from expraug.faces.identity import (
+from expraug.networks.identity import (
     IdentityEncoder,
     create_identity_encoder,
     identity_encoder_class,
@@ -29,7 +29,7 @@ class Gate(Protocol):
         """Return scores by name, each (B,), of aligned sources and synthetics (B, 3, S, S)."""
         ...
 
-    def verdict(self, scores: Mapping[str, float]) -> str:
+    def rejection(self, scores: Mapping[str, float]) -> str:
         """Return "" if the face may be used, else the reason why not."""
         ...
 
@@ -72,12 +72,12 @@ class IdentityGate:
             self.encoder.to(faces.device)
         return {"identity": (self.encoder(faces) * self.encoder(synthetic)).sum(dim=1)}
 
-    def verdict(self, scores: Mapping[str, float]) -> str:
+    def rejection(self, scores: Mapping[str, float]) -> str:
         return "" if scores["identity"] >= self.threshold else "identity_lost"
 
 
 class Classifier(Protocol):
-    """Says which of its expressions aligned faces show; an `evaluate.FerJudge` is one."""
+    """Says which of its expressions aligned faces show; an `evaluate.FERNet` is one."""
 
     name: str
     """Tells one set of weights from another: part of the gate's fingerprint."""
@@ -132,7 +132,7 @@ class ExpressionGate:
         scores["expression"] = torch.where(column >= 0, wanted, 1.0)
         return scores
 
-    def verdict(self, scores: Mapping[str, float]) -> str:
+    def rejection(self, scores: Mapping[str, float]) -> str:
         least = self.thresholds.get(Expression(int(scores["target"])), 0.0)
         return "" if scores["expression"] >= least else "expression_not_seen"
 
@@ -174,5 +174,5 @@ class AllGates:
             scores.update(gate.score(faces, synthetic, target))
         return scores
 
-    def verdict(self, scores: Mapping[str, float]) -> str:
-        return next((reason for gate in self.gates if (reason := gate.verdict(scores))), "")
+    def rejection(self, scores: Mapping[str, float]) -> str:
+        return next((reason for gate in self.gates if (reason := gate.rejection(scores))), "")

@@ -53,7 +53,7 @@ class Balance:
     """Fills rare classes up: moves what frequent classes have too much of to the rare ones.
 
     A source of a class above the mean count is changed with just the probability that brings its
-    class down to the mean; its target is drawn in proportion to what each class lacks. With
+    class down to the mean; its target is drawn in proportion to what each class is short of. With
     p = 1 and every move available, all classes are seen equally often.
 
     Args:

@@ -49,7 +49,7 @@ class Synthesizer(nn.Module):
     `blendshapes` (B, 52) float in [0, 1]; `pose` (B, 3) float, yaw, pitch and roll in degrees.
     Called without them it finds them itself, and leaves faces without landmarks unchanged."""
 
-    any_size: ClassVar[bool] = False
+    size_agnostic: ClassVar[bool] = False
     """Whether `forward` takes faces of any side, S. The road then gives it larger ones than
     `image_size`, twice or four times, up to 256 pixels, where the image has them: what moves at
     its own size would leave finer lines behind, as ghosts of a brow or a mouth."""
@@ -102,11 +102,11 @@ class Synthesizer(nn.Module):
         return torch.stack(made, dim=1)
 
     @classmethod
-    def lacks(cls) -> str:
+    def missing_requirements(cls) -> str:
         """Return what it needs besides its weights and cannot be had here; "" if nothing."""
         return ""
 
-    def accepts(self, source: Expression | None, target: Expression) -> bool:
+    def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether a face that shows `source` (None: unknown) can be turned into `target`."""
         return target in self.expressions and source != target
 
@@ -233,12 +233,12 @@ def resolve_name(name: str) -> str:
     """Return a synthesizer's name as it is, and for "auto" the best that can run here.
 
     That is `transfer` where its landmarks can be had (the model file is downloaded once if need
-    be), else `unet_cgan`, with a warning that says what `transfer` lacks.
+    be), else `unet_cgan`, with a warning that says what `transfer` needs.
     """
     if name != AUTO:
         return name
     best, fallback = _DEFAULTS
-    lacking = _registered(best).lacks()
+    lacking = _registered(best).missing_requirements()
     if not lacking:
         return best
     warnings.warn(

@@ -5,7 +5,7 @@
 Each change to the setting is a setting of its own in the results, "lfw: gate off": gate off,
 exemplars at random, another share, intensity, number of variants, ratio of synthetic to real faces,
 soft labels, schedule, on top of the real draws instead of in their place. `fer_table.py` shows them
-below the arms of the setting. All of them draw from the candidates that were made once, all but the
+below the conditions of the setting. All of them draw from the candidates that were made once, all but the
 exemplars. `--cost` measures wall times instead: of an epoch without and with synthetics, the first
 one and when all is warm.
 """
@@ -50,7 +50,7 @@ def main(
     train: Annotated[str, typer.Option(help="As train_fer.py takes it; so the next.")],
     val: str | None = None,
     test: list[str] | None = None,
-    arm: Annotated[str, typer.Option(help="With synthetics.")] = "strong+transfer",
+    condition: Annotated[str, typer.Option(help="With synthetics.")] = "strong+transfer",
     only: Annotated[list[str] | None, typer.Option(help="Only changes that begin so.")] = None,
     option: Annotated[list[str] | None, typer.Option("--set")] = None,
     seeds: int = 5,
@@ -63,7 +63,7 @@ def main(
     setting = Setting.read(config, option or ())
     fold = read_fold(setting, train, val, test or (), work, scheme)
     if cost:
-        measure_cost(setting, fold, arm, torch.device(device))
+        measure_cost(setting, fold, condition, torch.device(device))
         return
     reference = Runner(setting, fold, work, out, torch.device(device))
     runners = [reference]
@@ -77,19 +77,19 @@ def main(
         named = replace(changed, name=f"{setting.name}: {name}")
         runners.append(Runner(named, fold, work, out, torch.device(device)))
     for seed in range(seeds):
-        reference.run(arm.partition("+")[0], seed)
+        reference.run(condition.partition("+")[0], seed)
         for runner in runners:
-            runner.run(arm, seed)
+            runner.run(condition, seed)
 
 
-def measure_cost(setting: Setting, fold: Fold, arm: str, device: torch.device) -> None:
+def measure_cost(setting: Setting, fold: Fold, condition: str, device: torch.device) -> None:
     """Print the wall time of one epoch of training without and with synthetics, in seconds."""
     steps = -(-len(fold.train) // setting.recipe.batch)
     gate = replace(setting.gate, steps=setting.gate.steps or setting.recipe.steps)
     epoch = replace(setting, recipe=replace(setting.recipe, steps=steps), gate=gate)
     with TemporaryDirectory() as folder:
         work, out = Path(folder), Path(folder) / "cost.csv"
-        for name in (arm.partition("+")[0], arm):
+        for name in (condition.partition("+")[0], condition):
             for when in ("first", "warm"):
                 runner = Runner(epoch, fold, work, out.with_name(f"{when}.csv"), device, True)
                 start = time.perf_counter()

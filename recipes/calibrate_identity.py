@@ -20,8 +20,8 @@ from torchmetrics.functional.classification import binary_auroc
 
 from expraug.datasets import FaceItem, open_source
 from expraug.datasets.source import iterate
-from expraug.faces import DetectLocator, align_image
-from expraug.faces.identity import create_identity_encoder
+from expraug.faces import MTCNNDetector, align_image
+from expraug.networks.identity import create_identity_encoder
 
 
 def main(
@@ -36,13 +36,13 @@ def main(
             photographs[item.identity].append(item)
     pairs = [found for _, found in sorted(photographs.items()) if len(found) == 2]
     pairs = pairs[:: max(len(pairs) // people, 1)][:people]
-    network, locator = create_identity_encoder(encoder), DetectLocator()
+    network, detector = create_identity_encoder(encoder), MTCNNDetector()
     vectors, who = [], []
     with torch.inference_mode():
         for person, found in enumerate(pairs):
             for item in found:
                 image = item.read()
-                (location,) = locator([image])
+                (location,) = detector([image])
                 if location is None:
                     continue
                 face = align_image(image, location.points, size) / 255

@@ -7,7 +7,7 @@ Each synthesizer gives two ways: its own `clip`, and the first frame of that fad
 last in the same time. Sources are found, aligned and cut down once; each synthesizer gets them at
 its own size, and all frames are measured at one. With bootstrap 95 % intervals over people:
 
-* expression: the share of last frames in which the judge names the target, also as a share of
+* expression: the share of last frames in which the classifier names the target, also as a share of
   what it names among real faces of the class (as `expraug evaluate` does), and the same at the
   frame by which half of all change has happened;
 * identity: cosine of the frames to the source, its worst frame, clips that are verified in every
@@ -50,33 +50,33 @@ from expraug.evaluate.clips import (
 )
 from expraug.evaluate.face_set import FaceSet, collect
 from expraug.evaluate.identity import FALSE_ACCEPTS, MIN_DIFFERENT, different_pairs, embed
-from expraug.evaluate.judge import FerJudge, load_judge
-from expraug.faces import create_locator
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.locate import Locator
+from expraug.faces import create_detector
+from expraug.faces.detect import Detector
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizer import Synthesizer
 
 
-def sources_of(model: Synthesizer, data: FaceSet, judge: FerJudge) -> dict[Expression, Tensor]:
-    """Return, by target that the judge knows, the indices of the neutral faces to make it of."""
+def sources_of(model: Synthesizer, data: FaceSet, classifier: FERNet) -> dict[Expression, Tensor]:
+    """Return, by target that the classifier knows, the indices of the neutral faces to make it of."""
     neutral = data.of(Expression.NEUTRAL)
     return {
         target: neutral
         for target in model.expressions
-        if target in judge.expressions and model.accepts(Expression.NEUTRAL, target)
+        if target in classifier.expressions and model.supports(Expression.NEUTRAL, target)
     }
 
 
 def real_recalls(
-    judge: FerJudge, data: FaceSet, reference: FaceSet | None, bootstrap: Bootstrap
+    classifier: FERNet, data: FaceSet, reference: FaceSet | None, bootstrap: Bootstrap
 ) -> dict[Expression, np.ndarray]:
-    """Return, by target, the rounds of the judge's recall of real faces."""
+    """Return, by target, the rounds of the classifier's recall of real faces."""
     found = {}
-    for target in judge.expressions:
+    for target in classifier.expressions:
         real = real_faces(data, reference, target)
         at = real.of(target)
         if len(at):
-            seen = recognised(judge, real.faces[at], target)
+            seen = recognised(classifier, real.faces[at], target)
             found[target] = bootstrap.mean(seen, real.who(at))
     return found
 
@@ -91,7 +91,7 @@ def threshold_of(encoder: IdentityEncoder, data: FaceSet) -> float:
     return float(np.quantile(cosines, 1 - FALSE_ACCEPTS))
 
 
-def real_onset(sequences: str | None, locator: Locator, frames: int) -> tuple[np.ndarray, str]:
+def real_onset(sequences: str | None, detector: Detector, frames: int) -> tuple[np.ndarray, str]:
     """Return the progress of a real onset, and where it is from.
 
     Raises:
@@ -102,7 +102,7 @@ def real_onset(sequences: str | None, locator: Locator, frames: int) -> tuple[np
         return raised_cosine(frames), "a raised cosine, (1 - cos(pi t)) / 2: none was measured"
     name, _, root = sequences.partition(":")
     clips = open_dataset(name, root, split="test", missing="skip").clips
-    return onset_curve(clips, locator, frames), f"{len(clips)} sequences of {name}, test people"
+    return onset_curve(clips, detector, frames), f"{len(clips)} sequences of {name}, test people"
 
 
 def show(console: Console, name: str, figures: Figures) -> None:
@@ -124,7 +124,9 @@ def main(
         Path | None, typer.Option(help="Real faces for classes of which the data has under 10.")
     ] = None,
     identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
-    judge: Annotated[Path | None, typer.Option(help="Folder; the embedded one if none.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder; the embedded one if none.")
+    ] = None,
     sequences: Annotated[
         str | None, typer.Option(help="Real onsets: ck+, mug or oulu-casia, as ck+:FOLDER.")
     ] = None,
@@ -136,28 +138,28 @@ def main(
     output: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     models = {name: create_synthesizer(name).to(device).eval() for name in synthesizers}
-    encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
+    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
     console = Console(width=220)
     landmarks = any(model.needs_landmarks for model in models.values())
-    locator = create_locator("detect", device, landmarks=landmarks)
-    onset, onset_from = real_onset(sequences, locator, frames)
-    found = collect(data, locator, size, split=split, limit=limit)
+    detector = create_detector("detect", device, landmarks=landmarks)
+    onset, onset_from = real_onset(sequences, detector, frames)
+    found = collect(data, detector, size, split=split, limit=limit)
     other = None
     if reference is not None:
-        other = collect([reference], create_locator("crop"), size, split=split, limit=limit)
+        other = collect([reference], create_detector("crop"), size, split=split, limit=limit)
     bootstrap = Bootstrap(found.people + (other.people if other else []))
-    measure = ClipMeasures(the_judge, encoder, threshold_of(encoder, found), onset)
-    real = real_recalls(the_judge, found, other, bootstrap)
+    measure = ClipMeasures(fer_classifier, encoder, threshold_of(encoder, found), onset)
+    real = real_recalls(fer_classifier, found, other, bootstrap)
     neutral = found.of(Expression.NEUTRAL)
     console.print(
         f"{len(neutral)} neutral faces of {len(set(found.who(neutral)))} people of {found.name} "
-        f"({split}), {frames} frames at {size} px; judge {the_judge.name}; identity "
+        f"({split}), {frames} frames at {size} px; classifier {fer_classifier.name}; identity "
         f"{encoder.name}, verified above {measure.threshold:.3f}; onset: {onset_from}"
     )
     results: dict[str, Any] = {}
     for name, model in models.items():
         ways: dict[str, dict[Expression, tuple[Curves, list[str]]]] = {}
-        for target, at in sources_of(model, found, the_judge).items():
+        for target, at in sources_of(model, found, fer_classifier).items():
             clips = make_clips(model, found.faces[at], target, frames, device=device)
             people = found.who(at)
             ways.setdefault(f"{name}, clip", {})[target] = measure(clips, target), people
@@ -180,7 +182,7 @@ def main(
             "clips of each target": len(neutral),
             "frames": frames,
             "size": size,
-            "judge": the_judge.name,
+            "classifier": fer_classifier.name,
             "identity": encoder.name,
             "threshold": measure.threshold,
             "onset": onset.tolist(),

@@ -3,20 +3,20 @@
     python recipes/evaluate_latent.py emotiongan [decoupled …] --data LFW.parquet \\
         --data LONDON.parquet --identity dlib:FOLDER [--json OUT] [--sheet OUT.png]
 
-For synthesizers with `invert` and `draw`, on people whom neither they nor the judge have seen, as
+For synthesizers with `invert` and `draw`, on people whom neither they nor the classifier have seen, as
 `expraug evaluate` chooses them, what paste-back lets through; bootstrap 95 % intervals over people:
 
-* intensity: the share of faces in which the judge's probability of the target falls by no more
+* intensity: the share of faces in which the classifier's probability of the target falls by no more
   than `--tolerance` at any of ten steps of intensity from 0 to 1;
 * disentanglement: how far identity, pose and light move at full intensity. Degrees and luminance
   are mean absolute changes, and as a share of their standard deviation between the sources;
 * reconstruction: SSIM (Wang et al. 2004) of the inversion, and the Fréchet distance between the
-  judge's features of inversions and real faces, as the encoder leaves it and after `--steps` of
+  classifier's features of inversions and real faces, as the encoder leaves it and after `--steps` of
   optimisation, all without background, as the generator draws them;
 * what is seen in the face that the generator draws, pasted over the source, beside the source with
   the change added;
 * for synthesizers with `swap`, faces drawn with the identity code of one person and the expression
-  code of another: whom of the two the identity encoder finds nearer, and whose expression the judge
+  code of another: whom of the two the identity encoder finds nearer, and whose expression the classifier
   sees, in the drawn face and in its change added to the first one's.
 """
 
@@ -39,17 +39,17 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 
 from expraug import Expression, create_synthesizer
-from expraug.evaluate.agreement import judged
+from expraug.evaluate.agreement import classified
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
 from expraug.evaluate.face_set import FaceSet, collect
 from expraug.evaluate.fidelity import frechet_estimate
 from expraug.evaluate.identity import FALSE_ACCEPTS, different_pairs, embed
-from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.evaluate.synthesis import Maker, sources_for
-from expraug.faces import create_locator
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.paste import hide_background, luminance
+from expraug.faces import create_detector
+from expraug.faces.composite import hide_background, luminance
 from expraug.latent.inversion import Refining, refine
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizer import Synthesizer
 
 INTENSITIES = tuple(i / 10 for i in range(11))
@@ -70,21 +70,24 @@ def grey_of(faces: Tensor) -> Tensor:
 
 def measure_intensity(
     maker: Maker,
-    judge: FerJudge,
+    classifier: FERNet,
     data: FaceSet,
     bootstrap: Bootstrap,
     tolerance: float,
 ) -> Figures:
-    """Measure how evenly the judge's probability of each target rises with the intensity."""
+    """Measure how evenly the classifier's probability of each target rises with the intensity."""
     rising, strict, full = {}, {}, {}
     for target in maker.synthesizer.expressions:
         at, _ = sources_for(data, maker.synthesizer, target)
-        if target not in judge.expressions or not len(at):
+        if target not in classifier.expressions or not len(at):
             continue
-        column = judge.expressions.index(target)
+        column = classifier.expressions.index(target)
         faces, people = data.faces[at], data.who(at)
         curves = np.stack(
-            [judged(judge, maker(faces, target, i))[:, column].numpy() for i in INTENSITIES]
+            [
+                classified(classifier, maker(faces, target, i))[:, column].numpy()
+                for i in INTENSITIES
+            ]
         )
         rising[str(target)] = bootstrap.estimate(never_falls(curves, tolerance), people)
         strict[str(target)] = bootstrap.estimate(curves[-1] > curves[0], people)
@@ -151,19 +154,19 @@ def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
 
 @torch.no_grad()
 def measure_reconstruction(
-    model: Synthesizer, judge: FerJudge, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
+    model: Synthesizer, classifier: FERNet, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
 ) -> Figures:
     """Measure the inversion after so many steps of optimisation each."""
     faces = luminance(data.faces.float() / 255)
     real = hide_background(faces)
-    features = judge.features(real).double().numpy()
+    features = classifier.features(real).double().numpy()
     found: Figures = {"SSIM": {}, "Fréchet distance": {}}
     # what two sets of real faces are apart: every second person against the others
     order = {p: i for i, p in enumerate(sorted(set(data.people)))}
     side = np.array([order[p] % 2 == 0 for p in data.people])
-    halves = [[p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)]
+    splits = [[p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)]
     found["Fréchet distance"]["real, other people"] = frechet_estimate(
-        features[side], features[~side], *halves
+        features[side], features[~side], *splits
     )
     for count in steps:
         drawn = reconstruct(model, faces, count).clamp(0, 1)
@@ -171,7 +174,7 @@ def measure_reconstruction(
         name = f"{count} steps"
         found["SSIM"][name] = bootstrap.estimate(np.array(alike), data.people)
         found["Fréchet distance"][name] = frechet_estimate(
-            judge.features(drawn).double().numpy(), features, data.people, data.people
+            classifier.features(drawn).double().numpy(), features, data.people, data.people
         )
     return found
 
@@ -179,7 +182,7 @@ def measure_reconstruction(
 @torch.no_grad()
 def measure_plain(
     maker: Maker,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: IdentityEncoder,
     bar: float,
     data: FaceSet,
@@ -190,9 +193,9 @@ def measure_plain(
     model: Any = maker.synthesizer
     for target in model.expressions:
         at, _ = sources_for(data, model, target)
-        if target not in judge.expressions or not len(at):
+        if target not in classifier.expressions or not len(at):
             continue
-        column, people = judge.expressions.index(target), data.who(at)
+        column, people = classifier.expressions.index(target), data.who(at)
         faces = data.faces[at].float() / 255
         asked, ones = torch.full((len(at),), int(target)), torch.ones(len(at))
         parts = zip(faces.split(32), asked.split(32), ones.split(32), strict=True)
@@ -202,7 +205,7 @@ def measure_plain(
         plain = drawn.mul(255).round().to(torch.uint8)
         source = embed(encoder, data.faces[at])
         for name, made in (("added", maker(data.faces[at], target)), ("drawn", plain)):
-            seen = judged(judge, made).argmax(1).numpy() == column
+            seen = classified(classifier, made).argmax(1).numpy() == column
             same = ((embed(encoder, made) * source).sum(1) > bar).numpy()
             for what, values in (("recognised", seen), ("verified", same)):
                 row = found.setdefault(f"{what}, {name}", {})
@@ -212,7 +215,7 @@ def measure_plain(
 
 @torch.no_grad()
 def measure_swap(
-    model: Any, judge: FerJudge, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
+    model: Any, classifier: FERNet, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
 ) -> Figures:
     """Measure faces with the identity code of each face and the expression code of another's."""
     people, shown = np.array(data.people), data.labels
@@ -228,7 +231,7 @@ def measure_swap(
     hidden = hide_background(grey)
     changes = zip(*(x.split(32) for x in (hidden[at], codes, swapped)), strict=True)
     real = embed(encoder, _bytes(hidden))
-    column = {int(e): i for i, e in enumerate(judge.expressions)}
+    column = {int(e): i for i, e in enumerate(classifier.expressions)}
     asked = np.array([column.get(int(e), -1) for e in shown])
     found: Figures = {}
     made = {
@@ -238,7 +241,7 @@ def measure_swap(
     }
     for name, faces in made.items():
         pixels = _bytes(faces.clamp(0, 1))
-        who, seen = embed(encoder, pixels), judged(judge, pixels).argmax(1).numpy()
+        who, seen = embed(encoder, pixels), classified(classifier, pixels).argmax(1).numpy()
         nearer = ((who * real[at]).sum(1) > (who * real[other]).sum(1)).numpy()
         for what, values in (
             ("nearer to the first person", nearer),
@@ -302,7 +305,9 @@ def main(
     synthesizers: Annotated[list[str], typer.Argument(help="Names or folders.")],
     data: Annotated[list[Path], typer.Option(help="Labelled photographs; several.")],
     identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
-    judge: Annotated[Path | None, typer.Option(help="Folder; the embedded one if none.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder; the embedded one if none.")
+    ] = None,
     split: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
     limit: Annotated[int, typer.Option(help="Faces of each expression at most.")] = 100,
     steps: Annotated[int, typer.Option(help="Of optimisation, for the reconstruction.")] = 100,
@@ -315,7 +320,7 @@ def main(
         Path | None, typer.Option(help="PNG; the synthesizer's name is added.")
     ] = None,
 ) -> None:
-    encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
+    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
     console = Console(width=200)
     results: dict[str, Any] = {}
     for name in synthesizers:
@@ -323,26 +328,30 @@ def main(
         if not (hasattr(model, "invert") and hasattr(model, "draw")):
             raise SystemExit(f"{name}: no synthesizer with codes: it has no `invert` and `draw`")
         maker = Maker(model)
-        found = collect(data, create_locator("detect"), model.image_size, split=split, limit=limit)
+        found = collect(data, create_detector("detect"), model.image_size, split=split, limit=limit)
         bootstrap = Bootstrap(found.people)
         parts: dict[str, Figures] = {}
         spread: dict[str, float] = {}
         if not only_reconstruction:
-            parts["intensity"] = measure_intensity(maker, the_judge, found, bootstrap, tolerance)
+            parts["intensity"] = measure_intensity(
+                maker, fer_classifier, found, bootstrap, tolerance
+            )
             moved, spread = measure_disentanglement(maker, encoder, found, bootstrap)
             parts["disentanglement"] = moved
         parts["reconstruction"] = measure_reconstruction(
-            model, the_judge, found, bootstrap, [0, steps] if steps else [0]
+            model, fer_classifier, found, bootstrap, [0, steps] if steps else [0]
         )
         if not only_reconstruction:
             parts["change added, and drawn"] = measure_plain(
-                maker, the_judge, encoder, spread["cosine, threshold"], found, bootstrap
+                maker, fer_classifier, encoder, spread["cosine, threshold"], found, bootstrap
             )
         if hasattr(model, "swap") and not only_reconstruction:
-            parts["codes of two people"] = measure_swap(model, the_judge, encoder, found, bootstrap)
+            parts["codes of two people"] = measure_swap(
+                model, fer_classifier, encoder, found, bootstrap
+            )
         console.print(
             f"{model.fingerprint} on {found.name} ({split}): {len(found)} faces of "
-            f"{len(set(found.people))} people; judge {the_judge.name}, features of the same; "
+            f"{len(set(found.people))} people; classifier {fer_classifier.name}, features of the same; "
             f"identity {encoder.name}"
         )
         for title, figures in parts.items():

@@ -30,7 +30,7 @@ from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
 from expraug.errors import ExpraugError
 from expraug.faces import face_mask
-from expraug.faces.identity import create_identity_encoder
+from expraug.networks.identity import create_identity_encoder
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from expraug.faces.locate import Location
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
+from expraug.faces.detect import DetectedFace
 
 LIGHT = ("light, left", "light, right")
 POSE = ("yaw", "pitch", "roll")
@@ -22,11 +22,11 @@ def light_of(grey: Tensor) -> Tensor:
     """
     mask = face_mask(grey.shape[-1])
     middle = grey.shape[-1] // 2
-    halves = torch.stack([mask, mask])
-    halves[0, ..., middle:] = 0
-    halves[1, ..., :middle] = 0
-    halves = halves.flatten(1) / halves.flatten(1).sum(1, keepdim=True)
-    return torch.cat([part.flatten(1).float() / 255 @ halves.T for part in grey.split(1024)])
+    splits = torch.stack([mask, mask])
+    splits[0, ..., middle:] = 0
+    splits[1, ..., :middle] = 0
+    splits = splits.flatten(1) / splits.flatten(1).sum(1, keepdim=True)
+    return torch.cat([part.flatten(1).float() / 255 @ splits.T for part in grey.split(1024)])
 
 
 def mesh_of(grey: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def mesh_of(grey: Tensor) -> Tensor:
         grey: (N, 1, S, S) uint8, aligned.
 
     Raises:
-        MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
+        MissingDependencyError, MissingWeightsError: as `LandmarkDetector` does.
     """
     from expraug.faces.landmarks import LANDMARKS
 
@@ -53,7 +53,7 @@ def pose_of(grey: Tensor) -> Tensor:
         grey: (N, 1, S, S) uint8, aligned.
 
     Raises:
-        MissingDependencyError, MissingWeightsError: as `LandmarkLocator` does.
+        MissingDependencyError, MissingWeightsError: as `LandmarkDetector` does.
     """
     angles = torch.full((len(grey), 3), torch.nan)
     for i, location in _located(grey):
@@ -61,11 +61,11 @@ def pose_of(grey: Tensor) -> Tensor:
     return angles
 
 
-def _located(grey: Tensor) -> Iterator[tuple[int, Location]]:
-    from expraug.faces.landmarks import LandmarkLocator
+def _located(grey: Tensor) -> Iterator[tuple[int, DetectedFace]]:
+    from expraug.faces.landmarks import LandmarkDetector
 
-    locator = LandmarkLocator("crop")
+    detector = LandmarkDetector("crop")
     for i, face in enumerate(grey):
-        (location,) = locator([face[0].numpy()])
+        (location,) = detector([face[0].numpy()])
         if location is not None:
             yield i, location

@@ -2,7 +2,7 @@
 
     python recipes/fer_table.py recipes/results/fer.csv
 
-An arm with synthetics is compared with the arm without them that is best on the *validation*
+An condition with synthetics is compared with the condition without them that is best on the *validation*
 faces, seed by seed; nothing is chosen on the test set.
 """
 
@@ -19,34 +19,37 @@ from fer.results import read_results
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 Runs = dict[str, dict[int, dict[str, str]]]
-"""Rows by arm and seed, of one setting and test set."""
+"""Rows by condition and seed, of one setting and test set."""
 
 
 def collect(rows: list[dict[str, str]]) -> dict[tuple[str, str], Runs]:
-    """Return the rows by (setting, test set), arm and seed; a later row replaces an earlier one.
+    """Return the rows by (setting, test set), condition and seed; a later row replaces an earlier one.
 
-    The arms of an ablation, setting "lfw: gate off", become arms of "lfw": "strong, gate off".
+    The conditions of an ablation, setting "lfw: gate off", become conditions of "lfw": "strong, gate off".
     """
     found: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         setting, _, change = row["setting"].partition(": ")
-        arm = f"{row['arm']}, {change}" if change else row["arm"]
-        found[setting, row["test_set"]][arm][int(row["seed"])] = row
+        condition = f"{row['condition']}, {change}" if change else row["condition"]
+        found[setting, row["test_set"]][condition][int(row["seed"])] = row
     return found
 
 
 def values(runs: dict[int, dict[str, str]], metric: str, seeds: list[int]) -> list[float]:
-    # a set has no recall of a class that it lacks
+    # a set has no recall of a class that it does not have
     return [float(runs[seed][metric] or "nan") for seed in seeds]
 
 
 def best_without(runs: Runs, metric: str) -> str | None:
-    """Return the arm without synthesizer that has the highest mean, with the most seeds run."""
-    plain = [arm for arm in runs if "+" not in arm]
-    most = max((len(runs[arm]) for arm in plain), default=0)
-    full = [arm for arm in plain if len(runs[arm]) == most]
-    means = {arm: interval(values(runs[arm], metric, sorted(runs[arm])))[0] for arm in full}
-    return max(means, key=lambda arm: means[arm]) if means else None
+    """Return the condition without synthesizer that has the highest mean, with the most seeds run."""
+    plain = [condition for condition in runs if "+" not in condition]
+    most = max((len(runs[condition]) for condition in plain), default=0)
+    full = [condition for condition in plain if len(runs[condition]) == most]
+    means = {
+        condition: interval(values(runs[condition], metric, sorted(runs[condition])))[0]
+        for condition in full
+    }
+    return max(means, key=lambda condition: means[condition]) if means else None
 
 
 def percent(mean: float, half: float, sign: str = "") -> str:
@@ -59,29 +62,31 @@ def percent(mean: float, half: float, sign: str = "") -> str:
 
 
 def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
-    """Return one Markdown table: a row an arm, with its difference to the control."""
+    """Return one Markdown table: a row an condition, with its difference to the control."""
     recalls = sorted({k for a in runs.values() for r in a.values() for k in r if "recall" in k})
     there = [k for k in recalls if any(r[k] for a in runs.values() for r in a.values())]
     shown = metrics + there
     names = [m.replace("recall_", "").replace("_", " ") for m in shown]
     lines = [
-        "| arm | seeds | " + " | ".join(names) + f" | {metrics[0].replace('_', ' ')} gained | p |",
+        "| condition | seeds | "
+        + " | ".join(names)
+        + f" | {metrics[0].replace('_', ' ')} gained | p |",
         "|---" * (len(shown) + 4) + "|",
     ]
-    for arm, by_seed in runs.items():
+    for condition, by_seed in runs.items():
         seeds = sorted(by_seed)
         cells = []
         for metric in shown:
             mean, half = interval(values(by_seed, metric, seeds))
             cells.append(percent(mean, half) if metric in metrics else f"{100 * mean:.0f}")
         gained = p_value = ""
-        if control and arm != control:
+        if control and condition != control:
             shared = sorted(set(seeds) & set(runs[control]))
-            pair = [values(runs[a], metrics[0], shared) for a in (arm, control)]
+            pair = [values(runs[a], metrics[0], shared) for a in (condition, control)]
             if shared:
                 mean, half, p = paired(*pair)
                 gained, p_value = percent(mean, half, "+"), ("" if math.isnan(p) else f"{p:.4f}")
-        name = f"**{arm}**" if arm == control else arm
+        name = f"**{condition}**" if condition == control else condition
         lines.append(f"| {name} | {len(seeds)} | " + " | ".join([*cells, gained, p_value]) + " |")
     return "\n".join(lines)
 
@@ -92,7 +97,7 @@ def main(
         str, typer.Option(help="That is compared, and chosen by.")
     ] = "balanced_accuracy",
     setting: Annotated[str, typer.Option(help="Only this one.")] = "",
-    control: Annotated[str, typer.Option(help="Arm to compare with.")] = "",
+    control: Annotated[str, typer.Option(help="Condition to compare with.")] = "",
 ) -> None:
     found = collect(read_results(results))
     for (name, test), runs in found.items():

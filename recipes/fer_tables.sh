@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every setting, arm and seed, and the tables.
+# Every setting, condition and seed, and the tables.
 #
 #   recipes/fer_tables.sh DATA [recipes/configs | recipes/configs/gpu]
 #
@@ -15,14 +15,14 @@ fer="$data/fer2013/train.parquet" lfw="$data/lfw_expressions/train.parquet@detec
 test_fer="fer=$data/fer2013/validation.parquet" test_lfw="lfw=$lfw"
 test_london="london=$data/london_faces/train.parquet@detect"
 
-# $1: setting; $2: arms; the rest: sets
+# $1: setting; $2: conditions; the rest: sets
 run() {
-  local setting=$1 arms=() arm
-  for arm in $2; do arms+=(--arm "$arm"); done
+  local setting=$1 conditions=() condition
+  for condition in $2; do conditions+=(--condition "$condition"); done
   shift 2
   [ -f "$configs/$setting.yaml" ] || return 0
   local command=("$python" recipes/train_fer.py --config "$configs/$setting.yaml"
-    "$@" "${arms[@]}" --work "$work" --out "$out" --workers "$(nproc)")
+    "$@" "${conditions[@]}" --work "$work" --out "$out" --workers "$(nproc)")
   "${command[@]}" --seeds 1
   seq 1 $((seeds - 1)) | xargs -P "$parallel" -I SEED "${command[@]}" --seeds 1 --first-seed SEED
 }

@@ -1,13 +1,13 @@
 """Fit `emotiongan` on a trained generator: directions of expression, and how far to go along them.
 
-    python recipes/train_judge.py FER2013.parquet LFW.parquet@detect --half 0 --out JUDGE
+    python recipes/train_fer_classifier.py FER2013.parquet LFW.parquet@detect --half 0 --out JUDGE
     python recipes/fit_emotiongan.py GENERATOR FER2013.parquet LFW.parquet@detect --half 0 \\
-        --pairs PAIRS.parquet --identity dlib:FOLDER --judge JUDGE --out expraug/weights/emotiongan
+        --pairs PAIRS.parquet --identity dlib:FOLDER --classifier JUDGE --out expraug/weights/emotiongan
 
 GENERATOR is what `train_generator.py` wrote, or "package.module:function" of another generator,
 with a background, whose faces are inverted by optimisation alone. The sets are real faces as
-`train_judge.py` takes them: of the half that JUDGE learned from, the directions; of the training
-people and images of the other half, whom neither has seen, how far to go. The judge of the
+`train_fer_classifier.py` takes them: of the half that JUDGE learned from, the directions; of the training
+people and images of the other half, whom neither has seen, how far to go. The classifier of the
 evaluation knows that other half, and lends nothing to this one.
 
 PAIRS is what `make_pairs.py` wrote with the same JUDGE: how the faces of one person differ says
@@ -36,12 +36,10 @@ from options import fill, read_yaml
 from paired.moves import likely, moves_of_pairs
 from safetensors.torch import load_file
 from torch import Tensor
-from train_judge import EXPRESSIONS
+from train_fer_classifier import EXPRESSIONS
 
 from expraug.evaluate.fidelity import shrunk_covariance
-from expraug.evaluate.judge import FerJudge, load_judge
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
 from expraug.latent.directions import (
     Readout,
     expression_directions,
@@ -52,6 +50,8 @@ from expraug.latent.directions import (
     own_directions,
 )
 from expraug.latent.generator import edit
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 
 CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
@@ -67,7 +67,7 @@ class Setting:
             regression; "pairs", of which of a person's two faces shows it, by a regression of
             matched pairs.
         strength: of the penalty of the linear model, in faces.
-        scores: weigh each face by the judge's probability of its label, to this power; 0: alike.
+        scores: weigh each face by the classifier's probability of its label, to this power; 0: alike.
         mirror: learn from the mirrored faces, too.
         conditional: leave the other expressions as they are, against one another.
         identity: how many read-outs of identity stay.
@@ -141,10 +141,10 @@ def load_generator(
 
 
 @torch.inference_mode()
-def scores_of(data: LabelledFaces, judge: FerJudge, device: torch.device) -> Tensor:
-    """Return (N, E) probabilities of the judge's expressions, on the CPU."""
+def scores_of(data: LabelledFaces, classifier: FERNet, device: torch.device) -> Tensor:
+    """Return (N, E) probabilities of the classifier's expressions, on the CPU."""
     parts = torch.arange(len(data.labels)).split(256)
-    return torch.cat([judge.probabilities(data.grey(at).to(device)).cpu() for at in parts])
+    return torch.cat([classifier.probabilities(data.grey(at).to(device)).cpu() for at in parts])
 
 
 def kept_readouts(
@@ -212,7 +212,7 @@ def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callabl
 def fit(
     model: EmotionGANSynthesizer,
     data: LabelledFaces,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: IdentityEncoder | None,
     setting: Setting,
     work: Path,
@@ -247,7 +247,7 @@ def fit(
         each = zip(readout.weight.split(1), moves, strict=True)
         found = torch.cat([own_directions(weight, usual, kept) for weight, usual in each])
     else:
-        readout = fit_labels(model, data, codes, judge, setting, work, key)
+        readout = fit_labels(model, data, codes, classifier, setting, work, key)
         found = torch.stack(
             [
                 expression_directions(readout.weight, usual, kept, setting.conditional)[row]
@@ -268,7 +268,7 @@ def fit_labels(
     model: EmotionGANSynthesizer,
     data: LabelledFaces,
     codes: Tensor,
-    judge: FerJudge,
+    classifier: FERNet,
     setting: Setting,
     work: Path,
     key: str,
@@ -277,9 +277,9 @@ def fit_labels(
     row = model.row.cpu()[data.labels]
     weights = torch.ones(len(row), dtype=torch.float64)
     if setting.scores:
-        columns = [judge.expressions.index(e) for e in model.expressions]
-        file = work / f"scores-{digest(key + judge.name)}.safetensors"
-        scores = cached(file, lambda: scores_of(data, judge, model.mean.device))[:, columns]
+        columns = [classifier.expressions.index(e) for e in model.expressions]
+        file = work / f"scores-{digest(key + classifier.name)}.safetensors"
+        scores = cached(file, lambda: scores_of(data, classifier, model.mean.device))[:, columns]
         weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
     both = len(codes) // len(row)
     row, weights = row.repeat(both), weights.repeat(both)
@@ -300,7 +300,7 @@ def balanced_recall(readout: Readout, codes: Tensor, row: Tensor) -> float:
 def set_lengths(
     model: EmotionGANSynthesizer,
     held: LabelledFaces,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: IdentityEncoder | None,
     setting: Setting,
 ) -> list[dict[str, str]]:
@@ -311,7 +311,7 @@ def set_lengths(
         source = held.grey(at).to(model.mean.device)
         make = make_with(model, source, row)
         limits = Limits(*(getattr(setting, f.name) for f in fields(Limits)))
-        length, line = choose(make, source, target, held, judge, encoder, limits)
+        length, line = choose(make, source, target, held, classifier, encoder, limits)
         make(length)
         lines.append(line)
     return lines
@@ -320,8 +320,10 @@ def set_lengths(
 def main(
     generator: Annotated[str, typer.Argument(help="Folder, or 'package.module:function'.")],
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
-    half: Annotated[int, typer.Option(min=0, max=1, help="What the judge learned from.")],
-    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    half: Annotated[int, typer.Option(min=0, max=1, help="What the classifier learned from.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
     pairs: Annotated[Path | None, typer.Option(help="What make_pairs.py wrote.")] = None,
     identity: Annotated[
@@ -337,18 +339,27 @@ def main(
     setting = fill(Setting, read_yaml(config, option or []), str(config))
     work.mkdir(parents=True, exist_ok=True)
     on = torch.device(device)
-    the_judge = load_judge(judge).to(on)
+    fer_classifier = load_fer_classifier(classifier).to(on)
     encoder = None if identity == "none" else create_identity_encoder(identity).to(on)
     model = load_generator(generator, [str(e) for e in EXPRESSIONS], setting, on)
     data = gather(work, sets, half, model.image_size)
-    fit(model, data, the_judge, encoder, setting, work, f"{sets} {half} {model.image_size}", pairs)
+    fit(
+        model,
+        data,
+        fer_classifier,
+        encoder,
+        setting,
+        work,
+        f"{sets} {half} {model.image_size}",
+        pairs,
+    )
     held = gather(work, sets, 1 - half, model.image_size)
     if not model.binomial:
         readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())
         codes, row = codes_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
         recall = balanced_recall(readout, codes, row)
         print(f"its recall, balanced, of {len(row)} faces that it does not know: {recall:.3f}")
-    print_table(set_lengths(model, held, the_judge, encoder, setting))
+    print_table(set_lengths(model, held, fer_classifier, encoder, setting))
     model.save_pretrained(out)
     print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {model.fingerprint}")
 

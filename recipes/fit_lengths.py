@@ -1,12 +1,12 @@
 """Choose how far `decoupled` goes at intensity 1, for each expression.
 
     python recipes/fit_lengths.py WEIGHTS FER2013.parquet LFW.parquet@detect --half 0 \\
-        --judge JUDGE --identity dlib:FOLDER
+        --classifier JUDGE --identity dlib:FOLDER
 
 WEIGHTS, the folder that `train_decoupled.py` wrote, is changed. The sets, `--half` and JUDGE are
 those of its training: the lengths are chosen on the training people and images of the other half,
-whom neither the synthesizer nor JUDGE has met. The judge of the evaluation knows that other half,
-and lends nothing to this. Contempt, which no judge here knows, goes as far as the others in the
+whom neither the synthesizer nor JUDGE has met. The classifier of the evaluation knows that other half,
+and lends nothing to this. Contempt, which no classifier here knows, goes as far as the others in the
 mean.
 """
 
@@ -21,24 +21,26 @@ from labelled_faces import gather, sources_of
 from lengths import Limits, choose, print_table
 from torch import Tensor
 
-from expraug.evaluate.judge import load_judge
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
+from expraug.networks.fer_classifier import load_fer_classifier
+from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
 
 
 def main(
     weights: Annotated[Path, typer.Argument(help="Folder of train_decoupled.py.")],
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
-    half: Annotated[int, typer.Option(min=0, max=1, help="What the judge learned from.")],
-    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    half: Annotated[int, typer.Option(min=0, max=1, help="What the classifier learned from.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
     identity: Annotated[
         str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
     ] = "facenet",
     sources: Annotated[int, typer.Option(help="Faces for each target, at most.")] = 96,
     reach: Annotated[
-        float, typer.Option(help="Times the judge's probability of the target in real faces.")
+        float, typer.Option(help="Times the classifier's probability of the target in real faces.")
     ] = 1.0,
     longest: Annotated[float, typer.Option(help="1 is the category's own code.")] = 3.0,
     grid: Annotated[int, typer.Option(help="Lengths to try.")] = 24,
@@ -52,7 +54,7 @@ def main(
     assert isinstance(model, DecoupledSynthesizer)
     model.to(on)
     model.lengths.fill_(1)
-    net, encoder = load_judge(judge).to(on), None
+    net, encoder = load_fer_classifier(classifier).to(on), None
     if identity != "none":
         encoder = create_identity_encoder(identity).to(on)
     work.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from pairs import aligned_pairs, grouped
 from expraug.datasets import person_split
 from expraug.expressions import Expression
 from expraug.faces import face_mask
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.synthesizers.pixel import PixelFit, PixelSynthesizer
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY

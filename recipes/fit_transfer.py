@@ -9,18 +9,18 @@ Stages, each kept in `--work` and not done again:
 2. judges: three small expression networks, two to tune with, one kept for the report.
 3. exemplars: how shape and light follow the scores, and clusters of typical faces for each
    expression, with the insides of their mouths.
-4. first: polishing against one tuning judge.
+4. first: polishing against one tuning classifier.
 5. second: the London smile becomes the first happy row; polishing goes on, with its photographs.
 6. third: fear starts anew; polishing against two judges, also on small and blurred faces.
 7. rows: mouths are chosen again, fear's by the judges; each expression keeps its five best rows.
 8. save: the operating point, borrowed mouths, the first happy row fitted to the London smiles, the
-   weights, and a report by the third judge.
+   weights, and a report by the third classifier.
 
 Of LFW and London only train people (`expraug.datasets.person_split`) lend anything. FER2013 names
-nobody: a fixed permutation halves it, half 0 lends and tunes, half 1 trains the judge of the
+nobody: a fixed permutation splits it, half 0 lends and tunes, half 1 trains the classifier of the
 report. LFW's train people are halved alike for the judges and the mouths, but, as for the embedded
-weights, regressions, clusters and polishing use photographs of both halves; with `--apart` they
-leave out the final judge's.
+weights, regressions, clusters and polishing use photographs of both splits; with `--apart` they
+leave out the final classifier's.
 
 The embedded weights came about less straightly, so a new fit gives others, alike in kind:
 
@@ -28,8 +28,8 @@ The embedded weights came about less straightly, so a new fit gives others, alik
   components are of descriptors that were not scaled to unit length (basis: 1 % apart);
 * their first pass had looser `bank.LIMITS` and an earlier London row, which was taken out again;
 * of their eight fearful rows, two were tried again with the widest changes in `mouths.JAWS`;
-* the tuning judge that weighed their exemplars had five of its ten epochs behind it;
-* their third judge stopped after nine of its eleven epochs.
+* the tuning classifier that weighed their exemplars had five of its ten epochs behind it;
+* their third classifier stopped after nine of its eleven epochs.
 
 Needs `expraug[landmarks]`, scipy and scikit-learn. On two cores all of it takes about two hours,
 most of it the judges. `--tiny` runs every stage on some 2,000 images in a few minutes: the result
@@ -47,15 +47,15 @@ import torch
 import typer
 from fit_transfer import bank as banks
 from fit_transfer import exemplars, mouths, polish, smile
+from fit_transfer.classifier import PLANS, load_fer_classifier, probabilities, save_judge, train
 from fit_transfer.extract import FER2013, LFW, LONDON, Faces, concatenate, extract
 from fit_transfer.geometry import identity_components
-from fit_transfer.judge import PLANS, load_judge, probabilities, save_judge, train
 from fit_transfer.report import report
 from torch import nn
 
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder
-from expraug.faces.landmarks import LandmarkLocator
+from expraug.faces.landmarks import LandmarkDetector
+from expraug.networks.identity import create_identity_encoder
 
 STAGES = ("extract", "judges", "exemplars", "first", "second", "third", "rows", "save")
 TINY = {LONDON: None, LFW: 600, FER2013: 1500}
@@ -85,15 +85,15 @@ class Fit:
     def sets(self) -> list[Faces]:
         """The faces of London, LFW and FER2013, in this order."""
         if not self._sets:
-            locator = LandmarkLocator("detect", self.landmarker)  # small images are seen as crops
+            detector = LandmarkDetector("detect", self.landmarker)  # small images are seen as crops
             for origin, path in self.paths.items():
                 limit = TINY[origin] if self.tiny else None
-                self._sets.append(extract(origin, path, locator, self.work, limit))
+                self._sets.append(extract(origin, path, detector, self.work, limit))
         return self._sets
 
     @property
     def lenders(self) -> list[Faces]:
-        """The sets; with `--apart`, LFW without the train people that the final judge learns of."""
+        """The sets; with `--apart`, LFW without the train people that the final classifier learns of."""
         if not self.apart:
             return self.sets
         lfw = self.sets[LFW]
@@ -120,13 +120,13 @@ class Fit:
             np.save(file, np.concatenate(found))
         return identity_components(np.load(file))
 
-    def judge(self, name: str) -> nn.Module:
-        file = self.work / f"judge-{name}.safetensors"
+    def classifier(self, name: str) -> nn.Module:
+        file = self.work / f"classifier-{name}.safetensors"
         if not file.is_file():
-            print(f"judge {name}", flush=True)
+            print(f"classifier {name}", flush=True)
             limits = {"epochs": 1, "per_epoch": 960} if self.tiny else {}
             save_judge(train(PLANS[name], self.sets, **limits), file)
-        return load_judge(name, file)
+        return load_fer_classifier(name, file)
 
     def steps(self, number: int) -> int:
         return 4 if self.tiny else PASSES[number]
@@ -153,11 +153,11 @@ class Fit:
 
     def run_judges(self) -> None:
         for name in PLANS:
-            self.judge(name)
+            self.classifier(name)
 
     def run_exemplars(self) -> None:
         faces = self.lending()
-        believed = probabilities(self.judge("tuning"), faces.grey()).numpy()
+        believed = probabilities(self.classifier("tuning"), faces.grey()).numpy()
         bank, shape = exemplars.build(faces, self.components(faces), believed)
         np.savez(self.work / "shape.npz", **shape)
         self.keep("exemplars", mouths.choose(bank, self.mouths(), shape))
@@ -169,21 +169,21 @@ class Fit:
 
     def run_first(self) -> None:
         sources = polish.sources(self.lenders[:2], (400, 400), seed=5)
-        judges = [self.judge("tuning")]
+        judges = [self.classifier("tuning")]
         bank = polish.polish(self.symmetric(), judges, self.encoder, sources, self.steps(0))
         self.keep("first", mouths.choose(bank, self.mouths(), self.shape()))
 
     def run_second(self) -> None:
         bank = exemplars.add_london(self.load("first"), self.shape(), self.sets[LONDON])
         sources = polish.sources(self.lenders[:2], (400, 400), seed=5)
-        judges, london = [self.judge("tuning")], self.sets[LONDON]
+        judges, london = [self.classifier("tuning")], self.sets[LONDON]
         bank = polish.polish(bank, judges, self.encoder, sources, self.steps(1), london)
         self.keep("second", bank)
 
     def run_third(self) -> None:
         bank = polish.before_last_pass(self.load("second"), self.symmetric())
         sources = polish.sources(self.lenders, (400, 400, 300), seed=5)
-        judges, london = [self.judge("tuning"), self.judge("broad")], self.sets[LONDON]
+        judges, london = [self.classifier("tuning"), self.classifier("broad")], self.sets[LONDON]
         bank = polish.polish(bank, judges, self.encoder, sources, self.steps(2), london, True)
         self.keep("third", mouths.choose(bank, self.mouths(), self.shape()))
 
@@ -191,7 +191,7 @@ class Fit:
         bank = self.load("third")
         bank["gain"] = torch.tensor(polish.MOUTH_GAIN)
         bank["detail"] = torch.tensor(polish.MOUTH_DETAIL)
-        judges = [self.judge("tuning"), self.judge("broad")]
+        judges = [self.classifier("tuning"), self.classifier("broad")]
         count = (1, 1, 1) if self.tiny else (8, 8, 8)
         sources = polish.sources(self.lenders, count, seed=9)
         known = self.mouths(), self.shape()
@@ -209,7 +209,7 @@ class Fit:
         model.save_pretrained(out)
         print(f"{out}: {model.from_pretrained(out).fingerprint}")
         threshold = self.encoder.threshold
-        report(model, self.judge("final"), self.encoder, threshold, self.sets)
+        report(model, self.classifier("final"), self.encoder, threshold, self.sets)
 
 
 def main(
@@ -222,7 +222,9 @@ def main(
     landmarker: Annotated[Path | None, typer.Option(help="Face Landmarker's model file.")] = None,
     stages: Annotated[str, typer.Option(help="Some of them, with commas; default all.")] = "",
     redo: Annotated[bool, typer.Option(help="Do again what comes after the judges.")] = False,
-    apart: Annotated[bool, typer.Option(help="Keep the final judge's LFW people apart.")] = False,
+    apart: Annotated[
+        bool, typer.Option(help="Keep the final classifier's LFW people apart.")
+    ] = False,
     tiny: bool = False,
 ) -> None:
     chosen = stages.split(",") if stages else list(STAGES)

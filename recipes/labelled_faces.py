@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from train_judge import prepared
+from train_fer_classifier import prepared
 
 from expraug.datasets import open_source
 from expraug.expressions import Expression
@@ -34,7 +34,7 @@ class LabelledFaces:
 
 
 def gather(work: Path, sets: list[str], half: int, size: int) -> LabelledFaces:
-    """Return the training faces of one half, as `train_judge.py` aligned them, at a size."""
+    """Return the training faces of one half, as `train_fer_classifier.py` aligned them, at a size."""
     parts = [prepared(work, name, half, "train", size) for name in sets]
     names = [open_source(name.partition("@")[0])[0].identity is not None for name in sets]
     faces = torch.cat([p["faces"] for p in parts])

@@ -1,6 +1,6 @@
 """How far a synthesizer goes at intensity 1: chosen on training people that it was not fitted on.
 
-It goes until a judge sees the target as clearly, in the mean, as in real faces that show it, and no
+It goes until a classifier sees the target as clearly, in the mean, as in real faces that show it, and no
 further than where the person is still verified.
 """
 
@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from expraug.evaluate.judge import FerJudge
 from expraug.expressions import Expression
-from expraug.faces.identity import IdentityEncoder
+from expraug.networks.fer_classifier import FERNet
+from expraug.networks.identity import IdentityEncoder
 
 REAL = 400
 """Real faces of a target that synthetics are compared with, about."""
@@ -32,7 +32,7 @@ class Limits:
     """Where to stop.
 
     Args:
-        reach: the judge's mean probability of the target is so many times that of real faces that
+        reach: the classifier's mean probability of the target is so many times that of real faces that
             show it…
         longest: … but no further than this,
         grid: tried at so many places,
@@ -53,7 +53,7 @@ def choose(
     source: Tensor,
     target: Expression,
     held: LabelledFaces,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: IdentityEncoder | None,
     limits: Limits,
 ) -> tuple[float, dict[str, str]]:
@@ -64,22 +64,22 @@ def choose(
         source: (N, 1, S, S), as they were.
         target: what they are changed to.
         held: real faces of nobody that anything was fitted on.
-        judge: who knows none of them.
+        classifier: who knows none of them.
         encoder: of identity; None tries without.
         limits: see there.
 
     Returns:
         The length, and the figures behind it.
     """
-    column = judge.expressions.index(target)
+    column = classifier.expressions.index(target)
     real = (held.labels == int(target)).nonzero().flatten()
     real = real[:: max(1, len(real) // REAL)]
-    seen = [judge.probabilities(held.grey(at).to(source)) for at in real.split(256)]
+    seen = [classifier.probabilities(held.grey(at).to(source)) for at in real.split(256)]
     wanted = float(torch.cat(seen)[:, column].mean())
     lengths = np.linspace(0, limits.longest, limits.grid + 1)[1:].tolist()
     probable: list[float] = []
     for length in lengths:
-        probable.append(float(judge.probabilities(make(length))[:, column].mean()))
+        probable.append(float(classifier.probabilities(make(length))[:, column].mean()))
         if probable[-1] >= limits.reach * wanted:
             break
     limit = "reached" if probable[-1] >= limits.reach * wanted else "no more to gain"
@@ -99,7 +99,7 @@ def choose(
             if place == 0:
                 break
             place -= 1
-    hit = judge.probabilities(make(lengths[place])).argmax(1) == column
+    hit = classifier.probabilities(make(lengths[place])).argmax(1) == column
     return lengths[place], {
         "": str(target),
         "sources": str(len(source)),

@@ -76,13 +76,13 @@ def run(
 
 
 def append_line(file: Path, line: dict[str, Any]) -> None:
-    """Append a line to a CSV, which gets the columns that it lacks."""
+    """Append a line to a CSV, which gets the columns that it does not have."""
     columns, lines = [], []
     if file.is_file():
         with file.open(newline="") as known:
             reader = csv.DictReader(known)
             columns, lines = list(reader.fieldnames or []), list(reader)
-    # a run that goes on tells its losses in another order, lacks one that is taken seldom, and has
+    # a run that goes on tells its losses in another order, leaves out one that is taken seldom, and has
     # others only from some step on
     columns += [name for name in line if name not in columns]
     part = file.with_suffix(".part")

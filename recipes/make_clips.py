@@ -1,6 +1,6 @@
 """Make clips from neutral faces to each expression, for `train_fevgan.py`.
 
-    python recipes/make_clips.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --judge JUDGE \\
+    python recipes/make_clips.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
         --limit 1500 --out CLIPS.parquet
     python recipes/make_clips.py --sequences ck+:FOLDER --sequences mug:FOLDER --out REAL.parquet
 
@@ -32,11 +32,11 @@ from expraug import Expression, create_synthesizer
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import Clip
 from expraug.errors import ExpraugError
-from expraug.evaluate.judge import FerJudge, load_judge
-from expraug.faces import LandmarkLocator, align_image
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
+from expraug.faces import LandmarkDetector, align_image
+from expraug.faces.composite import luminance
 from expraug.faces.image import read_image
-from expraug.faces.paste import luminance
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizer import Synthesizer
 
 LEVELS = 8
@@ -57,7 +57,7 @@ def strip(frames: Tensor, size: int) -> Tensor:
 def clips_of(
     model: Synthesizer,
     encoder: IdentityEncoder,
-    judge: FerJudge,
+    classifier: FERNet,
     face: Tensor,
     known: dict[str, Tensor],
     least: float,
@@ -65,7 +65,7 @@ def clips_of(
     """Yield target, the (9, 3, S, S) frames of its clip, scores, and "" or why there is none."""
     rising = torch.arange(1, LEVELS) / LEVELS
     for expression, variant, apex, cosine, score, reason in targets_of(
-        model, encoder, judge, face, known, 1, least
+        model, encoder, classifier, face, known, 1, least
     ):
         scores = {"variant": variant, "score_identity": cosine, "score_expression": score}
         if reason:
@@ -76,7 +76,7 @@ def clips_of(
         yield expression, torch.cat([face, between, apex[None]]), scores, ""
 
 
-def sequence(clip: Clip, locator: LandmarkLocator, size: int) -> tuple[Tensor | None, str]:
+def sequence(clip: Clip, detector: LandmarkDetector, size: int) -> tuple[Tensor | None, str]:
     """Return (9, 3, S, S) aligned frames of a real sequence, spread evenly from the first to the
     apex, or why there are none."""
     if not clip.starts_neutral or clip.apex < 2:
@@ -90,7 +90,7 @@ def sequence(clip: Clip, locator: LandmarkLocator, size: int) -> tuple[Tensor | 
             image = read_image(clip.frames[place])
         except ExpraugError as error:
             return None, error.reason
-        (location,) = locator([image])
+        (location,) = detector([image])
         if location is None:
             return None, "no_face"
         frames[place] = align_image(image, location.points, size) / 255
@@ -105,11 +105,11 @@ def real_clips(
     data = open_dataset(kind, folder, split=split)
     if not data.clips:
         raise SystemExit(f"{name}: a data set without sequences; ck+, mug and oulu-casia have them")
-    locator = LandmarkLocator("detect")
+    detector = LandmarkDetector("detect")
     for clip in data.clips:
         expression = data.scheme.expression(clip.class_name)
         if expression is not None and expression != Expression.NEUTRAL:
-            yield f"{data.name} {clip.identity}", expression, *sequence(clip, locator, size)
+            yield f"{data.name} {clip.identity}", expression, *sequence(clip, detector, size)
 
 
 def main(
@@ -119,7 +119,7 @@ def main(
         list[str] | None, typer.Option(help="Real ones, as ck+:FOLDER; several.")
     ] = None,
     identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
-    judge: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
     synthesizer: str = "transfer",
     split: str = "train",
     limit: Annotated[int, typer.Option(help="Neutral faces of each set at most.")] = 1500,
@@ -141,14 +141,17 @@ def main(
 
         if sets:
             model = create_synthesizer(synthesizer)
-            encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
+            encoder, fer_classifier = (
+                create_identity_encoder(identity),
+                load_fer_classifier(classifier),
+            )
             for path in sets:
                 for person, face, known in neutral_faces(
                     path, limit, split, made_at or model.image_size
                 ):
                     rows = []
                     for expression, frames, scores, reason in clips_of(
-                        model, encoder, the_judge, face, known, least
+                        model, encoder, fer_classifier, face, known, least
                     ):
                         counts[str(expression), reason or "kept"] += 1
                         if frames is not None:

@@ -1,14 +1,14 @@
 """Make pairs for all expressions from neutral faces, for synthesizers that learn from pairs.
 
-    python recipes/make_pairs.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --judge JUDGE \\
+    python recipes/make_pairs.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
         --out PAIRS.parquet
 
 Every neutral face of a training person is given each expression by `transfer`, as an aligned face,
-and a gate keeps what can be trained on: the person is still the same (`--identity`), and a judge
+and a gate keeps what can be trained on: the person is still the same (`--identity`), and a classifier
 gives the target at least `--least` probability, or finds it at least that much likelier than in the
-source, which is fair to expressions that it seldom sees. Contempt, which no judge here knows, only
-has to keep the person. The judge should be another one than that of the evaluation; train it with
-`recipes/train_judge.py --half 0`.
+source, which is fair to expressions that it seldom sees. Contempt, which no classifier here knows, only
+has to keep the person. The classifier should be another one than that of the evaluation; train it with
+`recipes/train_fer_classifier.py --half 0`.
 
 PAIRS has the columns image (PNG, aligned), expression, identity, source (number of the neutral face
 that it was made of; a neutral face has its own), variant, score_identity and score_expression: it
@@ -35,11 +35,11 @@ from expraug import Expression, create_synthesizer
 from expraug.datasets import open_source, person_split
 from expraug.datasets.source import iterate
 from expraug.errors import ExpraugError
-from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.faces import align_image, face_mask
 from expraug.faces.frame import frame, stack_landmarks
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.landmarks import LandmarkLocator
+from expraug.faces.landmarks import LandmarkDetector
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizer import Synthesizer
 
 NEUTRAL = Expression.NEUTRAL
@@ -63,7 +63,7 @@ def neutral_faces(
 
     One face of each person first, then their second ones, and so on, up to the limit.
     """
-    locator = LandmarkLocator("detect")
+    detector = LandmarkDetector("detect")
     seen: Counter[str] = Counter()
     wanted = []
     for item in iterate(open_source(path)):
@@ -79,7 +79,7 @@ def neutral_faces(
         except ExpraugError as error:
             print(f"{item.origin} left out: {error}")
             continue
-        (location,) = locator([image])
+        (location,) = detector([image])
         if location is not None:
             known = stack_landmarks([frame(image, location, size)])
             face = align_image(image, location.points, size)[None] / 255
@@ -110,7 +110,7 @@ def expressed(
 def targets_of(
     model: Synthesizer,
     encoder: IdentityEncoder,
-    judge: FerJudge,
+    classifier: FERNet,
     face: Tensor,
     known: dict[str, Tensor],
     variants: int,
@@ -128,9 +128,9 @@ def targets_of(
         torch.tensor([v for _, v in asked]),
     )
     kept = encoder(made) @ encoder(face)[0]
-    before, after = judge.probabilities(face)[0], judge.probabilities(made)
+    before, after = classifier.probabilities(face)[0], classifier.probabilities(made)
     for (e, v), image, cosine, found in zip(asked, made, kept.tolist(), after, strict=True):
-        column = judge.expressions.index(e) if e in judge.expressions else None
+        column = classifier.expressions.index(e) if e in classifier.expressions else None
         score = None if column is None else float(found[column])
         reason = ""
         if cosine < encoder.threshold:
@@ -154,7 +154,7 @@ def main(
     sets: Annotated[list[Path], typer.Argument(help="With expression and identity.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
-    judge: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
     synthesizer: str = "transfer",
     split: str = "train",
     limit: Annotated[int, typer.Option(help="Neutral faces of each set at most.")] = 300,
@@ -163,7 +163,7 @@ def main(
     size: Annotated[int | None, typer.Option(help="Side; else the synthesizer's own.")] = None,
 ) -> None:
     model = create_synthesizer(synthesizer)
-    encoder, the_judge = create_identity_encoder(identity), load_judge(judge)
+    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
     counts: Counter[tuple[str, str]] = Counter()
     part = out.with_suffix(".part")
     number = 0
@@ -172,7 +172,7 @@ def main(
             for person, face, known in neutral_faces(path, limit, split, size or model.image_size):
                 rows = [row(face[0], expression=str(NEUTRAL), identity=person, source=number)]
                 for e, v, image, cosine, score, reason in targets_of(
-                    model, encoder, the_judge, face, known, variants, least
+                    model, encoder, fer_classifier, face, known, variants, least
                 ):
                     counts[str(e), reason or "kept"] += 1
                     if not reason:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from expraug.datasets import FaceItem, open_source, person_split
 from expraug.datasets.source import iterate
-from expraug.faces import DetectLocator
+from expraug.faces import MTCNNDetector
 
 SIZE = 256
 
@@ -43,11 +43,11 @@ def main(
             photographs[item.identity].append(item)
     paired = sorted(who for who, items in photographs.items() if len(items) == 2)
     chosen = paired[:: max(len(paired) // people, 1)][:people]
-    locator = DetectLocator()
+    detector = MTCNNDetector()
     for who in chosen:
         for item in photographs[who]:
             image = item.read()
-            (location,) = locator([image])
+            (location,) = detector([image])
             if location is None:
                 raise SystemExit(f"{item.origin}: no face found")
             file = out / item.class_name / f"{who}.jpg"

@@ -1,4 +1,4 @@
-"""Where eyes, nose and mouth are in a set of face crops: the default points of `faces="crop"`.
+"""Where eyes, nose and mouth are in a set of face crops: the default points of `alignment="crop"`.
 
     python recipes/measure_crop_points.py --faces FER2013.parquet [--count 600]
 
@@ -14,16 +14,16 @@ import numpy as np
 import typer
 
 from expraug.datasets import open_source
-from expraug.faces import DetectLocator
+from expraug.faces import MTCNNDetector
 
 
 def main(faces: Annotated[Path, typer.Option(help="Set of face crops.")], count: int = 600) -> None:
-    source, locator = open_source(faces), DetectLocator()
+    source, detector = open_source(faces), MTCNNDetector()
     points = []
     chosen = range(0, len(source), max(len(source) // count, 1))
     for index in chosen:
         image = source[index].read()
-        (location,) = locator([image])
+        (location,) = detector([image])
         if location is not None:
             points.append((location.points + 0.5) / (image.shape[1], image.shape[0]))
     print(f"faces found in {len(points)} of {len(chosen)} crops")

@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from expraug.datasets import open_source
 from expraug.datasets.source import iterate
 from expraug.expressions import Expression
-from expraug.faces import DetectLocator, align_image
+from expraug.faces import MTCNNDetector, align_image
 
 
 def aligned_pairs(
@@ -30,13 +30,13 @@ def aligned_pairs(
     People who lack one of the expressions, or whose face is not found, are left out.
     """
     faces: dict[str, dict[Expression, Tensor]] = defaultdict(dict)
-    locator = DetectLocator("cuda" if torch.cuda.is_available() else "cpu")
+    detector = MTCNNDetector("cuda" if torch.cuda.is_available() else "cpu")
     for item in iterate(open_source(path)):
         expression = Expression.parse(item.class_name)
         if expression not in expressions or item.identity is None:
             continue
         image = item.read()
-        (location,) = locator([image])
+        (location,) = detector([image])
         if location is None:
             print(f"{path}, {item.origin}: no face found, left out")
             continue

@@ -1,7 +1,7 @@
 """Train `decoupled` from pairs and from single real faces.
 
     python recipes/train_decoupled.py PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
-        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER --judge JUDGE \\
+        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER --classifier JUDGE \\
         --half 0 --config recipes/configs/decoupled/cpu.yaml --out expraug/weights/decoupled
 
 GENERATOR is what `train_generator.py` wrote; all else is as `train_unet_cgan.py` has it, the log
@@ -20,9 +20,9 @@ from options import read_setting
 from paired.data import Draw
 from paired.training import CATEGORIES, Sources, Steps, train_on_pairs
 from train_generator import read_nets
+from training.decoupled import Options, Teaching, Trainer, teach_codes
 
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
-from expraug.training.decoupled import Options, Teaching, Trainer, teach_codes
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def main(
     config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/decoupled.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
     generator: Annotated[Path, typer.Option(help="Folder of train_generator.py.")],
-    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
     real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
     identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
@@ -88,7 +90,7 @@ def main(
         teach_codes(learning, inverting.to(on), draw, teaching, on, print_line)
 
     train_on_pairs(
-        Sources(pairs, sets, half, real_pairs, judge, identity, work),
+        Sources(pairs, sets, half, real_pairs, classifier, identity, work),
         setting,
         DecoupledSynthesizer(**arguments),
         lambda frozen: Trainer(

@@ -3,7 +3,7 @@
     python recipes/train_embedder.py FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
         --identity dlib:FOLDER --half 0 --verify LFW.parquet@detect --out EMBEDDER
 
-Sets and `--half` are as `train_judge.py` takes them: only training people are seen. The large
+Sets and `--half` are as `train_fer_classifier.py` takes them: only training people are seen. The large
 encoder sees each face once; its vectors are kept in `--work`. `--verify` names a set that says who
 is who: how well both encoders tell its validation people apart is reported, as the area under the
 ROC curve.
@@ -26,11 +26,11 @@ from paired.data import describe, vary_alike
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
-from train_judge import SIZE, aligned, prepared
+from train_fer_classifier import SIZE, aligned, prepared
+from training.embedder import Trainer
 
-from expraug.faces.embedder import FaceEmbedder
-from expraug.faces.identity import create_identity_encoder
-from expraug.training.embedder import Trainer
+from expraug.networks.embedder import FaceEmbedder
+from expraug.networks.identity import create_identity_encoder
 
 HELD_OUT = 256
 """Faces, at most and no more than a tenth of all, that are not trained on."""

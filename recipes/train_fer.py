@@ -1,12 +1,12 @@
-"""Train a FER net, arm by arm and seed by seed, and append its metrics to a CSV.
+"""Train a FER net, condition by condition and seed by seed, and append its metrics to a CSV.
 
     python recipes/train_fer.py --config recipes/configs/fer2013_10pct.yaml \\
         --train FER2013/train.parquet --test FER2013/validation.parquet \\
-        --arm strong --arm strong+transfer --seeds 5
+        --condition strong --condition strong+transfer --seeds 5
 
-An arm is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
+An condition is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
 `strong+pixel`, `strong+FOLDER` for one that was fitted and saved, or `strong+transfer:own`, whose
-exemplars are faces of the training fold alone. Every arm takes the same
+exemplars are faces of the training fold alone. Every condition takes the same
 number of optimiser steps on the same real faces; with a synthesizer, some draws are synthetics
 that the gate passed. Nothing is chosen on the test set: the last moving average is what is tested,
 and options are chosen with `--only-validation`.
@@ -25,7 +25,7 @@ from typing import Annotated
 
 import torch
 import typer
-from fer.arms import ARMS
+from fer.conditions import CONDITIONS
 from fer.runs import Runner, read_fold
 from fer.setting import Setting
 
@@ -35,7 +35,7 @@ def main(
     train: Annotated[str | None, typer.Option(help="Training set.")] = None,
     val: Annotated[str | None, typer.Option(help="Validation set; else cut from training.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="SET or NAME=SET; several.")] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Several; see --list.")] = None,
+    condition: Annotated[list[str] | None, typer.Option(help="Several; see --list.")] = None,
     seeds: int = 5,
     first_seed: int = 0,
     option: Annotated[
@@ -48,10 +48,10 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     workers: Annotated[int, typer.Option(help="Processes that look for landmarks.")] = 1,
     only_validation: bool = False,
-    list_arms: Annotated[bool, typer.Option("--list", help="Print the arms.")] = False,
+    list_arms: Annotated[bool, typer.Option("--list", help="Print the conditions.")] = False,
 ) -> None:
     if list_arms:
-        for known in ARMS.values():
+        for known in CONDITIONS.values():
             print(known)
         return
     if config is None or train is None:
@@ -64,7 +64,7 @@ def main(
         print(f"{name} {table.counts()}", flush=True)
     runner = Runner(setting, fold, work, out, torch.device(device), only_validation)
     for seed in range(first_seed, first_seed + seeds):
-        for name in arm or ["strong", "strong+transfer"]:
+        for name in condition or ["strong", "strong+transfer"]:
             runner.run(name, seed)
 
 

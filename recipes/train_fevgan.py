@@ -2,10 +2,10 @@
 
     python recipes/train_embedder.py FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
         --identity dlib:FOLDER --half 0 --out EMBEDDER
-    python recipes/make_clips.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --judge JUDGE \\
+    python recipes/make_clips.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
         --out CLIPS.parquet
     python recipes/train_fevgan.py CLIPS.parquet --embedder EMBEDDER --identity dlib:FOLDER \\
-        --judge JUDGE --config recipes/configs/fevgan/cpu.yaml --out expraug/weights/fevgan
+        --classifier JUDGE --config recipes/configs/fevgan/cpu.yaml --out expraug/weights/fevgan
 
 `--set encoders=spatial` or `identity` leaves out the other encoder, to compare with.
 
@@ -32,14 +32,14 @@ from paired.watching import expression_net
 from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.utils import save_image
+from training.fevgan import Options, Trainer
+from training.frozen import LossNetworks
 
-from expraug.evaluate.judge import FerJudge, load_judge
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
+from expraug.networks.fer_classifier import FERNet, load_fer_classifier
+from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
-from expraug.training.fevgan import Options, Trainer
-from expraug.training.frozen import FrozenNets
 
 CATEGORIES = tuple(e for e in Expression if e != Expression.NEUTRAL)
 SHEET = (4, 8)
@@ -75,7 +75,7 @@ class Setting:
 def watch(
     model: FEVGANSynthesizer,
     held: Clips,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: Callable[[Tensor], Tensor] | None,
     sheet: Path,
 ) -> dict[str, float]:
@@ -98,10 +98,10 @@ def watch(
     }
     if encoder is not None:
         figures["cosine"] = float((encoder(made[:, -1]) * encoder(faces)).sum(1).mean())
-    known = [e for e in model.expressions if e in judge.expressions]
-    right = judge.probabilities(made[:, -1]).argmax(1)
+    known = [e for e in model.expressions if e in classifier.expressions]
+    right = classifier.probabilities(made[:, -1]).argmax(1)
     hits = [
-        (right[target == int(e)] == judge.expressions.index(e)).float().mean()
+        (right[target == int(e)] == classifier.expressions.index(e)).float().mean()
         for e in known
         if (target == int(e)).any()
     ]
@@ -120,7 +120,9 @@ def main(
     config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/fevgan.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
     embedder: Annotated[Path, typer.Option(help="Folder of train_embedder.py.")],
-    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
     identity: Annotated[
         str | None, typer.Option(help="'facenet' or 'dlib:PATH'; else no triplet.")
     ] = None,
@@ -145,7 +147,7 @@ def main(
     draw = DrawClips(data.take(strangers).to(on), setting.frames, setting.noise, setting.batch)
     held = data.take(watched).to(on)
     encoder = create_identity_encoder(identity).to(on) if identity else None
-    the_judge = load_judge(judge).to(on)
+    fer_classifier = load_fer_classifier(classifier).to(on)
     torch.manual_seed(setting.seed)
     arguments: dict[str, Any] = {
         "expressions": [str(c) for c in CATEGORIES],
@@ -162,7 +164,7 @@ def main(
         len(CATEGORIES),
         setting.options,
         setting.steps,
-        FrozenNets(encoder, expression_net(the_judge, CATEGORIES)),
+        LossNetworks(encoder, expression_net(fer_classifier, CATEGORIES)),
         on,
     )
     model.to(on).eval()
@@ -170,7 +172,7 @@ def main(
     def report(done: int) -> dict[str, float]:
         model.net.load_state_dict(trainer.average.state_dict())
         model.save_pretrained(out)
-        return watch(model, held, the_judge, encoder, work / f"step-{done:06d}.png")
+        return watch(model, held, fer_classifier, encoder, work / f"step-{done:06d}.png")
 
     print(f"{int(strangers.sum())} clips, {len(held)} held out", flush=True)
     run(

@@ -1,9 +1,9 @@
 """Train the generator of faces, and the encoder that inverts it, from real faces.
 
     python recipes/train_generator.py FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
-        --judge JUDGE --half 0 --config recipes/configs/generator/cpu.yaml --out GENERATOR
+        --classifier JUDGE --half 0 --config recipes/configs/generator/cpu.yaml --out GENERATOR
 
-Sets and `--half` are as `train_judge.py` takes them, and JUDGE is one of that half: what is judged
+Sets and `--half` are as `train_fer_classifier.py` takes them, and JUDGE is one of that half: what is classified
 by the other half's net has then met none of its faces. `fit_emotiongan.py` and
 `train_decoupled.py` begin with GENERATOR.
 
@@ -31,12 +31,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
-from train_judge import SIZE, prepared
+from train_fer_classifier import SIZE, prepared
+from training.generator import Options, Trainer, teach_shapes
 
-from expraug.evaluate.judge import load_judge, see
-from expraug.faces.paste import hide_background
+from expraug.faces.composite import hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
-from expraug.training.generator import Options, Trainer, teach_shapes
+from expraug.networks.fer_classifier import load_fer_classifier, see
 
 HELD_OUT = 32
 """Faces that are not trained on, to watch the training by: two rows of a sheet."""
@@ -181,7 +181,9 @@ def main(
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
     config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/generator.")],
     out: Annotated[Path, typer.Option(help="Folder of the generator.")],
-    judge: Annotated[Path | None, typer.Option(help="Folder of train_judge.py.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of train_fer_classifier.py.")
+    ] = None,
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As options.l1=5; several.")
@@ -207,7 +209,7 @@ def main(
         points = landmarks_of(work, sets, half, setting.size)[HELD_OUT:]
         off = begin_with_pictures(generator, encoder, faces, points, setting.shape_steps)
         print(f"shapes are off by {off:.2f} pixels", flush=True)
-    net = load_judge(judge).to(on) if judge is not None else None
+    net = load_fer_classifier(classifier).to(on) if classifier is not None else None
     trainer = Trainer(
         generator,
         encoder,

@@ -1,13 +1,13 @@
 """Train `unet_cgan` from pairs and from single real faces.
 
-    python recipes/make_pairs.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --judge JUDGE \\
+    python recipes/make_pairs.py LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
         --limit 2200 --variants 1 --size 128 --out PAIRS.parquet
     python recipes/train_unet_cgan.py PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
-        --photographs LONDON.parquet --identity dlib:FOLDER --judge JUDGE --half 0 \\
+        --photographs LONDON.parquet --identity dlib:FOLDER --classifier JUDGE --half 0 \\
         --config recipes/configs/unet_cgan/cpu.yaml --out expraug/weights/unet_cgan
 
-PAIRS is what `make_pairs.py` wrote; the sets behind it are single real faces, as `train_judge.py`
-takes them, of the half whose faces JUDGE knows (`--half`): the judge of the evaluation knows the
+PAIRS is what `make_pairs.py` wrote; the sets behind it are single real faces, as `train_fer_classifier.py`
+takes them, of the half whose faces JUDGE knows (`--half`): the classifier of the evaluation knows the
 other. `--photographs` holds people photographed neutral and happy; training people are used.
 
 `--minutes 10` stops after so long, and the same command goes on. Losses, and on faces held out of
@@ -25,9 +25,9 @@ import torch
 import typer
 from options import read_setting
 from paired.training import CATEGORIES, Sources, Steps, train_on_pairs
+from training.unet_cgan import Options, Trainer
 
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
-from expraug.training.unet_cgan import Options, Trainer
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def main(
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
     config: Annotated[Path, typer.Option(help="YAML: see recipes/configs/unet_cgan.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    judge: Annotated[Path, typer.Option(help="Folder of train_judge.py, not the embedded one.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
     real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
     identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
@@ -64,7 +66,7 @@ def main(
     names = [str(c) for c in CATEGORIES]
     learning = UNetCGANSynthesizer(names, setting.size, setting.width).generator
     train_on_pairs(
-        Sources(pairs, sets, half, real_pairs, judge, identity, work),
+        Sources(pairs, sets, half, real_pairs, classifier, identity, work),
         setting,
         UNetCGANSynthesizer(names, setting.size, setting.width),
         lambda frozen: Trainer(

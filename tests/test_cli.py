@@ -213,7 +213,7 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
     webm = ("preview", faces, tmp_path / "clip.webm", "--clip", "all", "--synthesizer", "pixel")
     assert ".webm" in error(*webm)
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
-    assert "faces='crop'" in error("preview", tmp_path / "black.png", out, "--clip", "happy",
+    assert "alignment='crop'" in error("preview", tmp_path / "black.png", out, "--clip", "happy",
                                    *arguments)  # fmt: skip
     assert not out.exists()
 

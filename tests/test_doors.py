@@ -86,7 +86,7 @@ def test_hugging_face(synthesizer, photographs):
     made = rows.map(ExpressionMap(augmenter), batched=True)
     model, names = create_synthesizer(synthesizer), rows.features["label"].names
     shown = [Expression.parse(names[label]) for label in rows["label"]]
-    changed = [s for s in shown if any(model.accepts(s, target) for target in model.expressions)]
+    changed = [s for s in shown if any(model.supports(s, target) for target in model.expressions)]
     assert changed
     assert made.num_rows == rows.num_rows + len(changed)
 

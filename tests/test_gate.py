@@ -6,15 +6,15 @@ import torch
 
 from expraug import Expression, IdentityGate
 from expraug.errors import MissingWeightsError
-from expraug.faces import DetectLocator, align, similarity
-from expraug.faces.identity import (
+from expraug.faces import MTCNNDetector, align, similarity
+from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
+from expraug.networks.identity import (
     DLIB_VARIABLE,
     DlibDescriptor,
     FacenetEncoder,
     create_identity_encoder,
     identity_encoder_class,
 )
-from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
 
 
 class MeanColour:
@@ -34,8 +34,8 @@ def test_scores_and_verdict():
     sources, made = torch.cat([red, red]), torch.cat([red, blue])
     scores = gate.score(sources, made, torch.zeros(2, dtype=torch.long))["identity"].tolist()
     assert scores == [1, 0]
-    assert [gate.verdict({"identity": s}) for s in scores] == ["", "identity_lost"]
-    assert IdentityGate(MeanColour(), threshold=-1).verdict({"identity": 0}) == ""
+    assert [gate.rejection({"identity": s}) for s in scores] == ["", "identity_lost"]
+    assert IdentityGate(MeanColour(), threshold=-1).rejection({"identity": 0}) == ""
     assert gate.fingerprint == "identity-mean-colour"
 
 
@@ -66,10 +66,10 @@ def test_facenet_without_network_says_what_to_do(monkeypatch, tmp_path):
 
 def test_dlib_tells_people_apart(shared, neutral_images, happy_images):
     encoder = create_identity_encoder(f"dlib:{shared / 'models'}")
-    locator = DetectLocator()
+    detector = MTCNNDetector()
 
     def embed(images):
-        locations = locator(images)
+        locations = detector(images)
         matrices = similarity(np.stack([x.points for x in locations]).astype(np.float64))
         faces = [
             align(torch.from_numpy(i).permute(2, 0, 1)[None].float() / 255, m[None], 128)
@@ -110,7 +110,7 @@ def _of_brightness(*levels):
 def _verdicts(gate, faces, made, target):
     scores = gate.score(faces, made, torch.tensor([int(t) for t in target]))
     rows = [{name: float(s[i]) for name, s in scores.items()} for i in range(len(made))]
-    return [gate.verdict(row) for row in rows]
+    return [gate.rejection(row) for row in rows]
 
 
 def test_expression_gate_passes_what_its_classifier_sees():

@@ -34,7 +34,7 @@ def test_imports_and_synthesizes_with_torch_torchvision_numpy_and_safetensors_al
         + "augmenter = expraug.ExpressionAugmenter()\n"
         + "from expraug.transforms.torchvision import RandomExpression\n"
         + "image = np.full((48, 48), 128, np.uint8)\n"
-        + "outcome, = augmenter([image], [expraug.Draw(expraug.Expression.HAPPY)])\n"
+        + "outcome, = augmenter([image], [expraug.SynthesisRequest(expraug.Expression.HAPPY)])\n"
         + "assert outcome.target is expraug.Expression.HAPPY\n"
         + "assert augmenter.synthesizer.name == 'unet_cgan'\n"
     )

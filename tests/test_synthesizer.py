@@ -33,7 +33,7 @@ def batch(synthesizer, n=3, times=1):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_contract(synthesizer, times):
-    if times > 1 and not synthesizer.any_size:
+    if times > 1 and not synthesizer.size_agnostic:
         pytest.skip("works at its own size only")
     faces, target = batch(synthesizer, times=times)
     made = synthesizer(faces, target, torch.ones(len(faces)))
@@ -145,5 +145,5 @@ def test_embedded_weights_have_model_cards():
         card = (folder / "README.md").read_text()
         digest = json.loads((folder / CONFIG_FILE).read_text())["weights_sha256"]
         for word in ("Data", "People left out", "Command", "Licence", digest[:12]):
-            assert word in card, f"{name}'s model card lacks {word!r}"
+            assert word in card, f"{name}'s model card has no {word!r}"
         assert (folder / WEIGHTS_FILE).stat().st_size <= 16 * 2**20

@@ -309,15 +309,16 @@ def evaluate_command(
         str, typer.Option(help="test, validation or train people, where named; or all.")
     ] = "test",
     identity: Annotated[str | None, typer.Option(help="facenet, or dlib:PATH.")] = None,
-    judge: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of a judge; else the embedded one.")
+    classifier: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a classifier; else the embedded one."),
     ] = None,
     faces: FacesOption = Faces.detect,
     reference_faces: FacesOption = Faces.crop,
     scheme: SchemeOption = None,
-    strata: Annotated[
+    subgroups: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", help="Columns image, stratum: kinds to report by themselves."),
+        typer.Option(metavar="CSV", help="Columns image, subgroup: kinds to report by themselves."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Faces of each expression at most.")] = 300,
     device: DeviceOption = "cpu",
@@ -342,9 +343,9 @@ def evaluate_command(
                 faces=faces.value,
                 reference_faces=reference_faces.value,
                 scheme=scheme,
-                judge=judge,
+                classifier=classifier,
                 identity=identity,
-                strata=strata,
+                subgroups=subgroups,
                 limit=limit,
                 batch_size=batch_size,
                 device=device,

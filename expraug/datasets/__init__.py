@@ -5,10 +5,10 @@ Adapters to other libraries are imported by name: `expraug.datasets.timm`, `expr
 
 from expraug.datasets.augmented import ExpressionAugmentedDataset, is_synthetic
 from expraug.datasets.readers import FaceDataset, list_datasets, open_dataset
-from expraug.datasets.sample import labels_of
 from expraug.datasets.sampler import BalancedExpressionSampler
 from expraug.datasets.source import FaceItem, FolderSource, ParquetSource, open_source
 from expraug.datasets.split import person_split
+from expraug.labels import labels_of
 
 __all__ = [
     "BalancedExpressionSampler",

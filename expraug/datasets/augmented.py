@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from expraug.augmenter import Draw, ExpressionAugmenter
-from expraug.datasets.sample import image_and_label, label_like, labels_of, replaced, scheme_of
 from expraug.errors import UnreadableImageError
 from expraug.expressions import LabelScheme
 from expraug.faces.image import as_array, as_given
+from expraug.labels import image_and_label, label_like, labels_of, replaced, scheme_of
+from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 if TYPE_CHECKING:
-    from expraug.warm import WarmReport
+    from expraug.pipeline.warm import WarmReport
 
 Mode = Literal["add", "replace"]
 """Whether synthetic faces come beside the real ones, or in their place."""
@@ -100,7 +100,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         self.mode = mode
         self.seed = seed
         self._labels = None if labels is None else list(labels)
-        self._added: list[tuple[int, Draw]] = []
+        self._added: list[tuple[int, SynthesisRequest]] = []
         # shared memory, so that workers that live through several epochs see it change
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if mode == "add":
@@ -155,9 +155,9 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         Raises:
             ValueError: the augmenter has no cache.
         """
-        from expraug.warm import warm
+        from expraug.pipeline.warm import warm
 
-        planned: dict[int, list[Draw]] = {}
+        planned: dict[int, list[SynthesisRequest]] = {}
         for source, draw in self._added:
             planned.setdefault(source, []).append(draw)
         only = sorted(planned) if self.mode == "add" else range(len(self.base))
@@ -184,7 +184,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             raise ValueError(f"{len(self._labels)} labels for {len(self.base)} samples")
         return self._labels
 
-    def _draw(self, source: Any, index: int, number: int) -> Draw | None:
+    def _draw(self, source: Any, index: int, number: int) -> SynthesisRequest | None:
         if self.seed is None and self.mode == "replace":
             uniforms = torch.rand(1, 3).numpy()
         else:
@@ -192,7 +192,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             uniforms = np.random.default_rng(seeds).random((1, 3))
         return self.augmenter.draw([source], uniforms, self.p, self.scheme)[0]
 
-    def _changed(self, sample: Any, draw: Draw, planned_label: Any) -> Any:
+    def _changed(self, sample: Any, draw: SynthesisRequest, planned_label: Any) -> Any:
         """Return a sample with image and label changed together, or as it is."""
         image, label = image_and_label(sample)
         source = self.scheme.expression(label)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from expraug.augmenter import Draw, ExpressionAugmenter, Outcome
 from expraug.cache import image_digest
 from expraug.datasets.augmented import Mode, default_p
-from expraug.datasets.sample import LABEL_KEYS, label_like
 from expraug.errors import ExpraugError, LabelError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.image import as_array, as_given, read_image
+from expraug.faces.image_file import ImageFormat, encode, provenance
+from expraug.labels import LABEL_KEYS, label_like
+from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
 from expraug.transforms import uniforms_from_pixels
-from expraug.writing import ImageFormat, encode, provenance
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -206,7 +206,7 @@ class ExpressionMap:
 
     def _draw(
         self, pixels: np.ndarray, source: Expression | None, scheme: LabelScheme, number: int
-    ) -> Draw | None:
+    ) -> SynthesisRequest | None:
         if self.seed is None:
             uniforms = torch.rand(1, 3).numpy()
         else:
@@ -241,14 +241,14 @@ class ExpressionMap:
             "reason": row.reason,
         }
 
-    def _synthetic(self, row: _Row, outcome: Outcome, draw: Draw) -> dict[str, Any]:
+    def _synthetic(self, row: _Row, outcome: Outcome, draw: SynthesisRequest) -> dict[str, Any]:
         """Return the image and the provenance of a synthetic row, as far as they differ."""
         assert row.pixels is not None
         if isinstance(row.image, Mapping):
             mark = provenance(
                 self.augmenter.fingerprint.partition("|")[0],
                 str(draw.target),
-                draw.level / 100,
+                draw.intensity,
                 image_digest(row.pixels).hex(),
             )
             image = {"bytes": encode(outcome.image, self.image_format, mark), "path": None}
@@ -259,7 +259,7 @@ class ExpressionMap:
             "synthetic": True,
             "synthesizer": self.augmenter.synthesizer.name,
             "fingerprint": self.augmenter.fingerprint,
-            "intensity": draw.level / 100,
+            "intensity": draw.intensity,
             "variant": draw.variant,
             "score_identity": outcome.scores.get("identity", float("nan")),
             "reason": "",
@@ -282,8 +282,8 @@ class _Row:
     image: Any
     label: Any
     pixels: np.ndarray | None = None
-    draws: list[Draw] = field(default_factory=list)
-    made: list[tuple[Outcome, Draw]] = field(default_factory=list)
+    draws: list[SynthesisRequest] = field(default_factory=list)
+    made: list[tuple[Outcome, SynthesisRequest]] = field(default_factory=list)
     reason: str = ""
 
 
@@ -339,9 +339,9 @@ def _pixels(image: Any) -> np.ndarray:
 def _on_device(augmenter: ExpressionAugmenter, device: torch.device) -> ExpressionAugmenter:
     moved = copy.copy(augmenter)  # by its pickled state: a synthesizer known by name is loaded anew
     moved.device = device
-    if hasattr(moved.locator, "device"):
-        moved.locator = copy.copy(moved.locator)
-        moved.locator.device = device
+    if hasattr(moved.detector, "device"):
+        moved.detector = copy.copy(moved.detector)
+        moved.detector.device = device
     return moved
 
 

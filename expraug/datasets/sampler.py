@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from expraug.datasets.augmented import ExpressionAugmentedDataset, is_synthetic
-from expraug.datasets.sample import labels_of
+from expraug.labels import labels_of
 
 
 class BalancedExpressionSampler(Sampler[int]):

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from expraug.augmenter import Draw, ExpressionAugmenter
 from expraug.datasets.augmented import ExpressionAugmentedDataset, Mode
-from expraug.datasets.sample import label_like
 from expraug.expressions import LabelScheme
+from expraug.labels import label_like
+from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 
 class ExpressionMixDataset(ExpressionAugmentedDataset):
@@ -95,13 +95,13 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
             target = self._dense({target: 1.0})
         return image if self._transform is None else self._transform(image), target
 
-    def _changed(self, sample: Any, draw: Draw, planned_label: Any) -> Any:
+    def _changed(self, sample: Any, draw: SynthesisRequest, planned_label: Any) -> Any:
         image, target = super()._changed(sample, draw, planned_label)[:2]
         own = sample[1]
         if not self.soft_labels or target == own:
             return image, target
         made = label_like(own, self.scheme, draw.target)
-        return image, self._dense({own: 1 - draw.level / 100, made: draw.level / 100})
+        return image, self._dense({own: 1 - draw.intensity, made: draw.intensity})
 
     def _dense(self, shares: Mapping[Any, float]) -> np.ndarray:
         """Return (classes,) float32 from shares by class index."""

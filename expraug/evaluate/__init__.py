@@ -2,15 +2,15 @@
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
 from expraug.evaluate.evaluation import evaluate
-from expraug.evaluate.judge import FerJudge, Judge, load_judge
 from expraug.evaluate.report import Evaluation
+from expraug.networks.fer_classifier import FERClassifier, FERNet, load_fer_classifier
 
 __all__ = [
     "Bootstrap",
     "Estimate",
     "Evaluation",
-    "FerJudge",
-    "Judge",
+    "FERClassifier",
+    "FERNet",
     "evaluate",
-    "load_judge",
+    "load_fer_classifier",
 ]

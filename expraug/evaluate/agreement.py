@@ -1,4 +1,4 @@
-"""Expression agreement: does a judge see in the synthetics what it sees in real faces?"""
+"""Expression agreement: does a classifier see in the synthetics what it sees in real faces?"""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
-from expraug.evaluate.judge import Judge
 from expraug.evaluate.synthesis import Maker, other_sources
 from expraug.expressions import Expression
+from expraug.networks.fer_classifier import FERClassifier
 
 INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 MIN_REAL = 10
-"""Fewer real faces of a class say too little about the judge: the reference set speaks instead."""
+"""Fewer real faces of a class say too little about the classifier: the reference set speaks instead."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the judge recognises one target expression.
+    """How well the classifier recognises one target expression.
 
     Args:
         sources: what the source faces show.
-        recall: share of synthetics in which the judge sees the target.
+        recall: share of synthetics in which the classifier sees the target.
         real: the same of real faces of that class.
         real_from: the set of those real faces.
-        ratio: recall / real; nan where the judge recognises no real face.
+        ratio: recall / real; nan where the classifier recognises no real face.
         curve: mean probability of the target at each of `INTENSITIES`.
         rises: whether the curve rises at every step.
         probability: of the target in each synthetic at full intensity, in the order of the sources.
-        seen: whether the judge sees the target in it, likewise.
+        seen: whether the classifier sees the target in it, likewise.
         other_sources, other_recall: recall on faces that show another accepted expression.
         reference_recall: of real faces of the class in the reference set, where the ratio is not
             to them already: judges do worse, or better, on other sets.
@@ -53,16 +53,16 @@ class Agreement:
     reference_recall: Estimate | None = None
 
 
-def judged(judge: Judge, faces: Tensor, batch_size: int = 256) -> Tensor:
+def classified(classifier: FERClassifier, faces: Tensor, batch_size: int = 256) -> Tensor:
     """Return (N, E) probabilities of (N, 3, S, S) uint8 faces."""
-    parts = [judge.probabilities(part.float() / 255) for part in faces.split(batch_size)]
-    return torch.cat(parts) if parts else torch.empty(0, len(judge.expressions))
+    parts = [classifier.probabilities(part.float() / 255) for part in faces.split(batch_size)]
+    return torch.cat(parts) if parts else torch.empty(0, len(classifier.expressions))
 
 
-def recognised(judge: Judge, faces: Tensor, expression: Expression) -> np.ndarray:
-    """Return, for each face, whether the judge sees the expression: (N,) bool."""
-    column = judge.expressions.index(expression)
-    return (judged(judge, faces).argmax(1) == column).numpy()
+def recognised(classifier: FERClassifier, faces: Tensor, expression: Expression) -> np.ndarray:
+    """Return, for each face, whether the classifier sees the expression: (N,) bool."""
+    column = classifier.expressions.index(expression)
+    return (classified(classifier, faces).argmax(1) == column).numpy()
 
 
 def real_faces(data: FaceSet, reference: FaceSet | None, target: Expression) -> FaceSet:
@@ -73,7 +73,7 @@ def real_faces(data: FaceSet, reference: FaceSet | None, target: Expression) -> 
 
 
 def measure_agreement(
-    judge: Judge,
+    classifier: FERClassifier,
     maker: Maker,
     data: FaceSet,
     reference: FaceSet | None,
@@ -93,31 +93,33 @@ def measure_agreement(
         The agreement, and the rounds of its ratio for the mean over targets.
 
     Raises:
-        TooFewFacesError: the judge does not know the target, or no real face shows it.
+        TooFewFacesError: the classifier does not know the target, or no real face shows it.
     """
-    if target not in judge.expressions:
-        raise TooFewFacesError(f"{judge.name} does not know it")
+    if target not in classifier.expressions:
+        raise TooFewFacesError(f"{classifier.name} does not know it")
     if not len(real_faces(data, reference, target).of(target)):
         raise TooFewFacesError("no real face shows it; give a reference set")
-    column = judge.expressions.index(target)
+    column = classifier.expressions.index(target)
     people = data.who(indices)
-    at_full = judged(judge, full)
-    steps = [judged(judge, maker(data.faces[indices], target, i)) for i in INTENSITIES[:-1]]
+    at_full = classified(classifier, full)
+    steps = [
+        classified(classifier, maker(data.faces[indices], target, i)) for i in INTENSITIES[:-1]
+    ]
     curve = [float(p[:, column].mean()) for p in [*steps, at_full]]
     hits = (at_full.argmax(1) == column).numpy()
     recall = bootstrap.mean(hits, people)
 
     real_set = real_faces(data, reference, target)
-    real, count = _real_recall(judge, real_set, target, bootstrap)
+    real, count = _real_recall(classifier, real_set, target, bootstrap)
     quotient = ratio(recall, real)
     elsewhere = None
     if reference is not None and reference is not real_set and len(reference.of(target)):
-        elsewhere = Estimate.of(*_real_recall(judge, reference, target, bootstrap))
+        elsewhere = Estimate.of(*_real_recall(classifier, reference, target, bootstrap))
 
     others, shown = other_sources(data, maker.synthesizer, target)
     other = None
     if len(others):
-        seen = recognised(judge, maker(data.faces[others], target), target)
+        seen = recognised(classifier, maker(data.faces[others], target), target)
         other = bootstrap.estimate(seen, data.who(others))
     agreement = Agreement(
         sources=sources,
@@ -137,8 +139,8 @@ def measure_agreement(
 
 
 def _real_recall(
-    judge: Judge, real: FaceSet, target: Expression, bootstrap: Bootstrap
+    classifier: FERClassifier, real: FaceSet, target: Expression, bootstrap: Bootstrap
 ) -> tuple[np.ndarray, int]:
     """Return the rounds of the recall of real faces of a class, and their number."""
     at = real.of(target)
-    return bootstrap.mean(recognised(judge, real.faces[at], target), real.who(at)), len(at)
+    return bootstrap.mean(recognised(classifier, real.faces[at], target), real.who(at)), len(at)

@@ -1,7 +1,7 @@
 """How good clips are: recognised, the same person in every frame, smooth, and rising all along.
 
 Everything is measured on frames as paste-back leaves them, at one size whatever the synthesizer's
-own. Judge and identity encoder see them in 8 bits, as files hold them; change over time is that of
+own. FERClassifier and identity encoder see them in 8 bits, as files hold them; change over time is that of
 the luminance under the face mask before rounding, which would add a step of its own to each frame.
 """
 
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from expraug.datasets.readers.clip import Clip
 from expraug.errors import ExpraugError
-from expraug.evaluate.agreement import judged
+from expraug.evaluate.agreement import classified
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
 from expraug.evaluate.face_set import TooFewFacesError, aligned
 from expraug.evaluate.identity import embed
-from expraug.evaluate.judge import Judge
 from expraug.expressions import Expression
 from expraug.faces import face_mask
-from expraug.faces.identity import IdentityEncoder
-from expraug.faces.locate import Locator
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
+from expraug.faces.detect import Detector
+from expraug.networks.fer_classifier import FERClassifier
+from expraug.networks.identity import IdentityEncoder
 from expraug.synthesizer import Synthesizer
 
 TOLERANCE = 0.02
@@ -145,7 +145,7 @@ def raised_cosine(frames: int) -> np.ndarray:
 
 
 def onset_curve(
-    clips: Sequence[Clip], locator: Locator, frames: int, size: int = 128
+    clips: Sequence[Clip], detector: Detector, frames: int, size: int = 128
 ) -> np.ndarray:
     """Measure the onset of real sequences: the mean progress of their change, up to the apex.
 
@@ -155,7 +155,7 @@ def onset_curve(
     Args:
         clips: of which those are measured that start with a neutral face and have at least four
             frames up to the apex.
-        locator: finds the faces.
+        detector: finds the faces.
         frames: T points, evenly from the first frame to the apex.
         size: side of the aligned faces, in pixels.
 
@@ -167,7 +167,7 @@ def onset_curve(
     """
     found = []
     for clip in clips:
-        curve = _progress_of(clip, locator, size) if clip.starts_neutral else None
+        curve = _progress_of(clip, detector, size) if clip.starts_neutral else None
         if curve is not None:
             at = np.linspace(0, 1, frames)
             found.append(np.interp(at, np.linspace(0, 1, len(curve)), curve))
@@ -179,10 +179,10 @@ def onset_curve(
     return np.mean(found, axis=0)
 
 
-def _progress_of(clip: Clip, locator: Locator, size: int) -> np.ndarray | None:
+def _progress_of(clip: Clip, detector: Detector, size: int) -> np.ndarray | None:
     try:
         images = list(clip.read()[: clip.apex + 1])
-        (location,) = locator(images[:1])
+        (location,) = detector(images[:1])
     except ExpraugError:
         return None
     if location is None or len(images) < 4:
@@ -258,15 +258,17 @@ def identity_over_time(
     return {name: values.numpy() for name, values in figures.items()}
 
 
-def expression_over_time(judge: Judge, clips: Tensor, target: Expression, half: Tensor) -> Curves:
-    """Measure where the judge sees the target.
+def expression_over_time(
+    classifier: FERClassifier, clips: Tensor, target: Expression, half: Tensor
+) -> Curves:
+    """Measure where the classifier sees the target.
 
     Args:
         clips: (N, T, 3, S, S) float in [0, 1].
         half: (N,) long, the frames of middle intensity.
     """
-    column = judge.expressions.index(target)
-    seen = judged(judge, _bytes(clips).flatten(0, 1)).unflatten(0, clips.shape[:2])
+    column = classifier.expressions.index(target)
+    seen = classified(classifier, _bytes(clips).flatten(0, 1)).unflatten(0, clips.shape[:2])
     probability = seen[:, :, column]
     named = seen.argmax(2) == column
     at = torch.arange(len(clips))
@@ -297,12 +299,12 @@ class ClipMeasures:
     """What clips of one kind are measured with.
 
     Args:
-        judge, encoder: look at the frames.
+        classifier, encoder: look at the frames.
         threshold: cosine above which two faces are one person's.
         onset: (T,) progress of a real onset.
     """
 
-    judge: Judge
+    classifier: FERClassifier
     encoder: IdentityEncoder
     threshold: float
     onset: np.ndarray
@@ -310,7 +312,7 @@ class ClipMeasures:
     def __call__(self, clips: Tensor, target: Expression) -> Curves:
         """Return all figures of the (N, T, 3, S, S) float clips of one target."""
         smooth, half = change_over_time(clips, self.onset)
-        found = expression_over_time(self.judge, clips, target, half)
+        found = expression_over_time(self.classifier, clips, target, half)
         return found | identity_over_time(self.encoder, clips, self.threshold) | smooth
 
 
@@ -323,7 +325,7 @@ def estimates(
 
     Args:
         measured: by target, what `ClipMeasures` returned, and the N people shown.
-        real: by target, the rounds of the judge's recall of real faces; a target without has no
+        real: by target, the rounds of the classifier's recall of real faces; a target without has no
             ratio to it.
         bootstrap: on the people of the clips and of the real faces.
     """

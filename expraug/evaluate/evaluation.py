@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expraug import __version__
 from expraug.errors import ExpraugError
-from expraug.evaluate.agreement import Agreement, judged, measure_agreement, real_faces
+from expraug.evaluate.agreement import Agreement, classified, measure_agreement, real_faces
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
 from expraug.evaluate.examples import Example, choose_examples
 from expraug.evaluate.face_set import FaceSet, collect
@@ -24,18 +24,18 @@ from expraug.evaluate.fidelity import (
     measure_frechet,
     measure_pairs,
 )
+from expraug.evaluate.gan_train import measure_gan_train
 from expraug.evaluate.identity import Identity, measure_identity
-from expraug.evaluate.judge import Judge, load_judge
 from expraug.evaluate.report import Evaluation
 from expraug.evaluate.road import measure_speed, measure_untouched
-from expraug.evaluate.strata import Stratum, measure_strata, read_strata
+from expraug.evaluate.subgroups import Subgroup, measure_subgroups, read_subgroups
 from expraug.evaluate.synthesis import Maker, sources_for
-from expraug.evaluate.use import measure_use
 from expraug.expand.checks import check_device
 from expraug.expand.plan import SchemeLike
 from expraug.expressions import Expression
-from expraug.faces.identity import IdentityEncoder, create_identity_encoder
-from expraug.faces.locate import Locator, create_locator
+from expraug.faces.detect import Detector, create_detector
+from expraug.networks.fer_classifier import FERClassifier, load_fer_classifier
+from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizer import Synthesizer, create_synthesizer
 
 BASIC = tuple(Expression)[1:7]
@@ -53,13 +53,13 @@ def evaluate(
     *,
     reference: str | Path | None = None,
     split: str = "test",
-    faces: str | Locator = "detect",
-    reference_faces: str | Locator = "crop",
+    alignment: str | Detector = "crop",
+    reference_faces: str | Detector = "crop",
     scheme: SchemeLike | None = None,
-    judge: Judge | str | Path | None = None,
+    classifier: FERClassifier | str | Path | None = None,
     identity: IdentityEncoder | str | None = None,
     targets: Sequence[Expression] | None = None,
-    strata: str | Path | None = None,
+    subgroups: str | Path | None = None,
     limit: int = 300,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
@@ -80,13 +80,13 @@ def evaluate(
             class, FER2013's validation images, say.
         split: whose faces are used: "test", "validation" or "train" by
             `expraug.datasets.person_split`, where the set says who is who; or "all".
-        faces, reference_faces: "detect" (photographs), "crop" (face crops), or a `Locator`.
+        faces, reference_faces: "detect" (photographs), "crop" (face crops), or a `Detector`.
         scheme: what the data's classes mean, as `expand` takes it.
-        judge: a `Judge`, the folder of one, or None for the embedded one.
+        classifier: a `FERClassifier`, the folder of one, or None for the embedded one.
         identity: an `IdentityEncoder`, or what `create_identity_encoder` takes.
         targets: expressions to measure; None: all that the synthesizer makes.
-        strata: a CSV file that says which images show glasses, beards or whatever else is to be
-            reported by itself, as `expraug.evaluate.strata.read_strata` reads it.
+        subgroups: a CSV file that says which images show glasses, beards or whatever else is to be
+            reported by itself, as `expraug.evaluate.subgroups.read_subgroups` reads it.
         limit: faces of each expression at most, of the data and of the reference.
         batch_size: faces a pass.
         device: where the synthesizer runs.
@@ -95,7 +95,7 @@ def evaluate(
 
     Raises:
         NoFaceError, SourceError, LabelError, MissingWeightsError: no faces, no such set, classes
-            that mean nothing, no such synthesizer or judge.
+            that mean nothing, no such synthesizer or classifier.
         UnsupportedExpressionError: a target that the synthesizer does not make.
         ValueError: an argument out of range.
     """
@@ -103,24 +103,28 @@ def evaluate(
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
     check_device(device)
     model = create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
-    named = read_strata(strata) if strata is not None else {}
-    the_judge = load_judge(judge) if judge is None or isinstance(judge, (str, Path)) else judge
+    named = read_subgroups(subgroups) if subgroups is not None else {}
+    fer_classifier = (
+        load_fer_classifier(classifier)
+        if classifier is None or isinstance(classifier, (str, Path))
+        else classifier
+    )
     wanted = list(model.expressions if targets is None else targets)
     model.check_targets(torch.tensor([int(t) for t in wanted]))
     maker = Maker(model, device, batch_size)
     paths = [data] if isinstance(data, (str, Path)) else list(data)
-    locator = (
-        create_locator(faces, device, landmarks=model.needs_landmarks)
+    detector = (
+        create_detector(faces, device, landmarks=model.needs_landmarks)
         if isinstance(faces, str)
         else faces
     )
     progress("finding faces")
-    found = collect(paths, locator, model.image_size, split=split, limit=limit, scheme=scheme)
+    found = collect(paths, detector, model.image_size, split=split, limit=limit, scheme=scheme)
     other = None
     if reference is not None:
         progress("finding reference faces")
         crops = (
-            create_locator(reference_faces, device)
+            create_detector(reference_faces, device)
             if isinstance(reference_faces, str)
             else reference_faces
         )
@@ -141,12 +145,12 @@ def evaluate(
     ratios: list[np.ndarray] = []
     paired: dict[str, Paired] = {}
     frechet: dict[str, Frechet] = {}
-    features = _features(the_judge)
+    features = _features(fer_classifier)
     for target, (indices, faces_made) in made.items():
         known = steps.attempt(
             f"agreement, {target}",
             measure_agreement,
-            *(the_judge, maker, found, other, target, indices, shown[target], faces_made),
+            *(fer_classifier, maker, found, other, target, indices, shown[target], faces_made),
             bootstrap,
         )
         if known:
@@ -166,18 +170,18 @@ def evaluate(
         if distance:
             frechet[str(target)] = distance
     kept = use = untouched = speed = None
-    kinds: dict[str, Stratum] = {}
+    kinds: dict[str, Subgroup] = {}
     if made:
         kept = steps.attempt("identity", _identity, identity, found, made, bootstrap)
         sources_of = {target: indices for target, (indices, _) in made.items()}
-        kinds = measure_strata(found, sources_of, agreement, kept, named, bootstrap)
-        use = steps.attempt("use", measure_use, found, other, made, bootstrap)
+        kinds = measure_subgroups(found, sources_of, agreement, kept, named, bootstrap)
+        use = steps.attempt("use", measure_gan_train, found, other, made, bootstrap)
         jobs = [
             (found.items[i], target)
             for target, (indices, _) in made.items()
             for i in indices[: max(1, _UNTOUCHED_IMAGES // len(made))].tolist()
         ]
-        untouched = steps.attempt("untouched", measure_untouched, model, locator, jobs, device)
+        untouched = steps.attempt("untouched", measure_untouched, model, detector, jobs, device)
         last, (indices, _) = next(reversed(made.items()))
         speed = steps.attempt("speed", measure_speed, maker, found.faces[indices], last)
     return Evaluation(
@@ -188,19 +192,19 @@ def evaluate(
         people=len(set(found.people)),
         faces={str(e): len(found.of(e)) for e in Expression if len(found.of(e))},
         lost=dict(found.lost),
-        judge=the_judge.name,
+        classifier=fer_classifier.name,
         version=__version__,
         agreement=agreement,
         agreement_mean=Estimate.of(np.mean(ratios, axis=0), len(ratios)) if ratios else None,
         identity=kept,
-        strata=kinds,
+        subgroups=kinds,
         paired=paired,
         frechet=frechet,
         use=use,
         untouched=untouched,
         speed=speed,
         skipped=steps.skipped,
-        examples=_examples(found, made, the_judge),
+        examples=_examples(found, made, fer_classifier),
     )
 
 
@@ -229,22 +233,22 @@ def _identity(
     return measure_identity(encoder, data, made, bootstrap)
 
 
-def _features(judge: Judge) -> tuple[str, Features]:
+def _features(classifier: FERClassifier) -> tuple[str, Features]:
     """Return the features of the Fréchet distance, and their name: Inception's if they load."""
     inception = inception_features()
     if inception is not None:
         return "Inception (FID), 2048", inception
 
     def of_judge(faces: Tensor) -> Tensor:
-        return torch.cat([judge.features(p.float() / 255) for p in faces.split(256)])
+        return torch.cat([classifier.features(p.float() / 255) for p in faces.split(256)])
 
-    return f"last hidden layer of {judge.name}", of_judge
+    return f"last hidden layer of {classifier.name}", of_judge
 
 
-def _examples(data: FaceSet, made: Made, judge: Judge) -> list[Example]:
+def _examples(data: FaceSet, made: Made, classifier: FERClassifier) -> list[Example]:
     probabilities = {
-        target: judged(judge, faces)[:, judge.expressions.index(target)].tolist()
-        if target in judge.expressions
+        target: classified(classifier, faces)[:, classifier.expressions.index(target)].tolist()
+        if target in classifier.expressions
         else None
         for target, (_, faces) in made.items()
     }

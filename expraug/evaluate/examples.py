@@ -53,7 +53,7 @@ def choose_examples(
 
     Args:
         made: by target, the indices of the sources and the synthetics, (N, 3, S, S) uint8.
-        probabilities: by target, what the judge gives each; None if it does not know the target.
+        probabilities: by target, what the classifier gives each; None if it does not know the target.
     """
     at = {t: {i: k for k, i in enumerate(ix.tolist())} for t, (ix, _) in made.items()}
     indices = sorted({i for places in at.values() for i in places}, key=lambda i: _worth(i, at))

@@ -19,7 +19,7 @@ from expraug.expand.checks import open_face_set
 from expraug.expand.plan import SchemeLike, class_expressions
 from expraug.expressions import Expression
 from expraug.faces import align_image
-from expraug.faces.locate import Locator
+from expraug.faces.detect import Detector
 
 SPLITS = ("train", "validation", "test", "all")
 
@@ -42,7 +42,7 @@ class FaceSet:
         items: the N images they came from.
         lost: images left out, by reason.
         named: whether the set says who is who.
-        yaw: of the N heads, in degrees; nan where the locator does not say.
+        yaw: of the N heads, in degrees; nan where the detector does not say.
         side: shorter side of the N images, in pixels.
     """
 
@@ -70,7 +70,7 @@ class FaceSet:
 
 def collect(
     paths: Sequence[str | Path],
-    locator: Locator,
+    detector: Detector,
     size: int,
     *,
     split: str = "test",
@@ -84,7 +84,7 @@ def collect(
 
     Args:
         paths: folders with one sub-folder a class, or parquet files.
-        locator: finds the faces.
+        detector: finds the faces.
         size: side S of the aligned faces, in pixels.
         split: "train", "validation", "test" or "all": whose faces are kept, by
             `expraug.datasets.person_split`. A set that does not say who is who is kept whole.
@@ -111,7 +111,7 @@ def collect(
         item = source[index]
         try:
             image = item.read()
-            (location,) = locator([image])
+            (location,) = detector([image])
             if location is None:
                 raise NoFaceError(item.origin)
         except ExpraugError as error:

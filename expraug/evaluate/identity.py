@@ -14,7 +14,7 @@ from torch import Tensor
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
 from expraug.evaluate.face_set import FaceSet
 from expraug.expressions import Expression
-from expraug.faces.identity import IdentityEncoder
+from expraug.networks.identity import IdentityEncoder
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FALSE_ACCEPTS = 0.01

@@ -59,10 +59,10 @@ def _sheets(examples: Sequence[Example]) -> Iterable[str]:
     for name, group in groupby(examples, key=lambda example: example.sheet):
         rows = list(group)
         if name == "people":
-            yield "<h2>People</h2><p>Under each face: the judge's probability of the target.</p>"
+            yield "<h2>People</h2><p>Under each face: the classifier's probability of the target.</p>"
             yield _grid(rows)
             continue
-        yield f"<h2>{escape(name)}, by the judge's probability</h2>"
+        yield f"<h2>{escape(name)}, by the classifier's probability</h2>"
         pairs = ("".join(map(_figure, row.cells.values())) for row in rows)
         yield "<div class=pairs>" + "".join(f"<div class=pair>{p}</div>" for p in pairs) + "</div>"
 

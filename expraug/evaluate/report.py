@@ -15,10 +15,10 @@ from expraug.evaluate.agreement import INTENSITIES, Agreement
 from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.examples import Example
 from expraug.evaluate.fidelity import Frechet, Paired
+from expraug.evaluate.gan_train import Use
 from expraug.evaluate.identity import Identity
 from expraug.evaluate.road import Speed, Untouched
-from expraug.evaluate.strata import Stratum
-from expraug.evaluate.use import Use
+from expraug.evaluate.subgroups import Subgroup
 
 COLUMNS = ("measure", "expression", "value [95 %]", "beside", "n")
 
@@ -42,12 +42,12 @@ class Evaluation:
         data, reference: names of the sets; the latter "" if there was none.
         split: whose faces were used.
         people, faces, lost: number of people, of faces by expression, of lost images by reason.
-        judge: its name, with the first digits of its weights' sha256.
+        classifier: its name, with the first digits of its weights' sha256.
         version: of expraug.
         agreement: by target.
         agreement_mean: mean ratio over the basic expressions there are; n counts those.
         paired, frechet: by target, where they could be measured.
-        strata: figures of single kinds of sources, turned heads, say.
+        subgroups: figures of single kinds of sources, turned heads, say.
         identity, use, untouched, speed: None where they could not be.
         skipped: what was not measured, and why.
         examples: rows of the contact sheets; not in the JSON.
@@ -60,12 +60,12 @@ class Evaluation:
     people: int
     faces: dict[str, int]
     lost: dict[str, int]
-    judge: str
+    classifier: str
     version: str
     agreement: dict[str, Agreement]
     agreement_mean: Estimate | None
     identity: Identity | None
-    strata: dict[str, Stratum]
+    subgroups: dict[str, Subgroup]
     paired: dict[str, Paired]
     frechet: dict[str, Frechet]
     use: Use | None
@@ -115,7 +115,7 @@ class Evaluation:
 
     def caption(self) -> str:
         """Return what the figures were measured with."""
-        parts = [f"judge {self.judge}"]
+        parts = [f"classifier {self.classifier}"]
         if self.identity:
             parts.append(f"identity {self.identity.encoder}")
         if self.frechet:
@@ -191,7 +191,7 @@ class Evaluation:
         asked = made + sum(self.lost.values())
         reasons = ", ".join(f"{n} {why}" for why, n in self.lost.items()) or "none lost"
         lines = [Line("processed", "", f"{made / asked:.3f}", reasons, str(asked))]
-        for name, s in self.strata.items():
+        for name, s in self.subgroups.items():
             beside = f"verified {s.verified}" if s.verified else ""
             lines.append(Line("seen as the target", name, str(s.recall), beside, str(s.sources)))
         return lines

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.augmenter import Draw, ExpressionAugmenter
 from expraug.datasets import FaceItem
 from expraug.evaluate.synthesis import Maker
 from expraug.expressions import Expression
 from expraug.faces import paste_back, similarity
-from expraug.faces.locate import Locator
+from expraug.faces.detect import Detector
+from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 from expraug.synthesizer import Synthesizer
 
 
@@ -60,7 +60,7 @@ class Speed:
 
 def measure_untouched(
     synthesizer: Synthesizer,
-    locator: Locator,
+    detector: Detector,
     items: Sequence[tuple[FaceItem, Expression]],
     device: str | torch.device = "cpu",
 ) -> Untouched:
@@ -69,12 +69,12 @@ def measure_untouched(
     Args:
         items: images, and the target for each.
     """
-    augmenter = ExpressionAugmenter(synthesizer, intensity=(1, 1), faces=locator, device=device)
+    augmenter = ExpressionAugmenter(synthesizer, intensity=(1, 1), faces=detector, device=device)
     same = pixels = images = 0
     for item, target in items:
         image = item.read()
-        (location,) = locator([image])
-        (outcome,) = augmenter([image], [Draw(target)])
+        (location,) = detector([image])
+        (outcome,) = augmenter([image], [SynthesisRequest(target)])
         if outcome.target is None or location is None:
             continue
         outside = ~reach(image.shape[:2], location.points, synthesizer.image_size)

@@ -44,10 +44,10 @@ class Maker:
 def sources_for(data: FaceSet, synthesizer: Synthesizer, target: Expression) -> tuple[Tensor, str]:
     """Return the indices of the faces to make a target of, and what they show.
 
-    Neutral faces where the synthesizer accepts them, as an expression that the source still shows
-    could pass for the target; else those of every expression that it accepts.
+    Neutral faces where they can be turned into it, as an expression that the source still shows
+    could pass for the target; else those of every expression that can be turned into it.
     """
-    accepted = [e for e in Expression if synthesizer.accepts(e, target)]
+    accepted = [e for e in Expression if synthesizer.supports(e, target)]
     if Expression.NEUTRAL in accepted and len(data.of(Expression.NEUTRAL)):
         return data.of(Expression.NEUTRAL), str(Expression.NEUTRAL)
     return _of_any(data, accepted)
@@ -58,7 +58,7 @@ def other_sources(
 ) -> tuple[Tensor, str]:
     """Return the accepted faces that `sources_for` leaves out, in the same form."""
     first = sources_for(data, synthesizer, target)[1].split(", ")
-    accepted = [e for e in Expression if synthesizer.accepts(e, target) and str(e) not in first]
+    accepted = [e for e in Expression if synthesizer.supports(e, target) and str(e) not in first]
     return _of_any(data, accepted)
 
 

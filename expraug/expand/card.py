@@ -6,12 +6,12 @@ from io import BytesIO
 
 from huggingface_hub import DatasetCardData
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.expand.contact_sheet import contact_sheet
 from expraug.expand.manifest import MANIFEST
 from expraug.expand.report import Report
 from expraug.expand.work import Work
-from expraug.writing import DIGITAL_SOURCE_TYPE, replacing
+from expraug.faces.image_file import DIGITAL_SOURCE_TYPE, replacing
+from expraug.pipeline import ExpressionAugmenter
 
 CARD, SHEET = "README.md", "contact_sheet.jpg"
 FACES_SHOWN, FACES_TRIED = 6, 60

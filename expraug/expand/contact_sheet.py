@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.datasets.source import FaceSource
 from expraug.expand.decoding import decode
 from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
-from expraug.faces.alignment import align_image
-from expraug.faces.locate import Location
+from expraug.faces.align import align_image
+from expraug.faces.detect import DetectedFace
+from expraug.pipeline import ExpressionAugmenter
 
 CELL, GAP, CAPTION = 160, 10, 26
 _INK, _LINE, _PAPER = (40, 40, 40), (205, 205, 205), (255, 255, 255)
@@ -43,7 +43,7 @@ def contact_sheet(
     max_pixels: int,
     tries: int | None = None,
 ) -> tuple[Image.Image | None, int]:
-    """Draw faces that are spread evenly over a set, and what is made of them.
+    """SynthesisRequest faces that are spread evenly over a set, and what is made of them.
 
     Args:
         source: the set.
@@ -66,7 +66,7 @@ def contact_sheet(
     return (draw_sheet(rows) if rows else None), len(rows)
 
 
-Show = Callable[[ExpressionAugmenter, np.ndarray, Location, Job], list[Crops]]
+Show = Callable[[ExpressionAugmenter, np.ndarray, DetectedFace, Job], list[Crops]]
 """Makes of an image, where its face is, and its job, what each frame shows."""
 
 
@@ -112,7 +112,7 @@ def spread(count: int) -> Iterator[int]:
 
 
 def _crops(
-    augmenter: ExpressionAugmenter, image: np.ndarray, location: Location, job: Job
+    augmenter: ExpressionAugmenter, image: np.ndarray, location: DetectedFace, job: Job
 ) -> list[Crops]:
     crops: Crops = {None: crop(image, location.points)}
     draws = tuple({draw.target: draw for draw in job.draws}.values())

@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.cache import SynthesisCache
 from expraug.datasets.source import Listed, source_path
 from expraug.expand.card import write_card
@@ -35,11 +34,12 @@ from expraug.expand.report import Report
 from expraug.expand.work import CHUNK_SIZES, Work
 from expraug.expand.writers import KINDS, WriteKind
 from expraug.expressions import Expression
+from expraug.faces.detect import Detector
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS
-from expraug.faces.locate import Locator
-from expraug.faces.recall import RecallingLocator
+from expraug.faces.image_file import FORMATS, ImageFormat
+from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer
-from expraug.writing import FORMATS, ImageFormat
 
 EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = ("local", "ray")
@@ -67,7 +67,7 @@ def expand(
     max_per_source: int | None = None,
     seed: int = 0,
     scheme: SchemeLike | None = None,
-    faces: str | Locator = "detect",
+    alignment: str | Detector = "crop",
     gate: GateLike = "auto",
     cache: SynthesisCache | str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
@@ -124,8 +124,8 @@ def expand(
         scheme: what the classes mean: None reads the expressions off their names; a published
             scheme ("fer2013"), whose class names or numbers they are; a `LabelScheme`; a mapping
             from class name to expression or None; or that as text, "0=angry,1=happy,2=none".
-        faces: "detect" for photographs, "crop" for images that are face crops already, or a
-            `Locator`.
+        alignment: "detect" for photographs, "crop" for images that are face crops already, or a
+            `Detector`.
         gate: "auto": the identity gate if its encoder's weights are there or can be downloaded,
             else none, which the report tells; "identity": the identity gate; a `Gate`; or None.
         cache: folder of a `SynthesisCache`, or one; None keeps nothing.
@@ -158,7 +158,7 @@ def expand(
         SourceError: no such source, or it is no set of labelled images.
         DestinationError: `dest` lies in the source or holds an expansion with other settings.
         LabelError: no class means an expression; the message says how to tell.
-        UnsupportedExpressionError: a target or number of variants that the synthesizer lacks.
+        UnsupportedExpressionError: a target or number of variants it does not have.
         MissingWeightsError, MissingDependencyError: of synthesizer, detector, gate or Ray.
         DeviceError: no such device.
         WorkerDiedError: a worker process was killed; `resume` goes on.
@@ -192,13 +192,13 @@ def expand(
     create = partial(
         ExpressionAugmenter,
         synthesizer,
-        faces=faces,
+        alignment=alignment,
         gate=chosen,
         cache=cache,
         batch_size=batch_size,
     )
     augmenter = create(device="cuda" if on_ray_gpu else device)
-    augmenter.locator = RecallingLocator(augmenter.locator)
+    augmenter.detector = MemoizedDetector(augmenter.detector)
     listing = face_set.listing()
     plan = Plan.create(
         augmenter,

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 import torch
 from PIL import Image
 
-from expraug.augmenter import Draw, Outcome
 from expraug.datasets.source import FaceItem
 from expraug.errors import ExpraugError
 from expraug.expand.decoding import Decoded, decode
@@ -23,9 +22,10 @@ from expraug.expand.naming import safe_name, synthetic_name
 from expraug.expand.plan import NOT_CHOSEN
 from expraug.expand.work import Work
 from expraug.expand.writers import Face, Writer, create_writer
-from expraug.faces.locate import Location
-from expraug.faces.recall import RecallingLocator
-from expraug.writing import ImageFormat, encode, provenance
+from expraug.faces.detect import DetectedFace
+from expraug.faces.image_file import ImageFormat, encode, provenance
+from expraug.pipeline import Outcome, SynthesisRequest
+from expraug.pipeline.memo import MemoizedDetector
 
 BATCH_BYTES = 128 << 20
 """Pixels, sources and synthetics, that a batch holds at most, unless one source alone has more."""
@@ -38,7 +38,7 @@ _MESSAGES = {"identity_lost": "the gate found that it no longer shows the same p
 class _Result:
     """Where a source's face is and an outcome for each of its draws, or why there are none."""
 
-    location: Location | None = None
+    location: DetectedFace | None = None
     outcomes: Sequence[Outcome] = ()
     reason: str = ""
     message: str = ""
@@ -194,7 +194,7 @@ class LocalEngine:
             row = replace(
                 self._row(decoded),
                 target=str(draw.target),
-                intensity=draw.level / 100,
+                intensity=draw.intensity,
                 variant=draw.variant,
                 reason=outcome.reason,
                 message=_MESSAGES.get(outcome.reason, ""),
@@ -206,9 +206,9 @@ class LocalEngine:
                 continue
             row = replace(row, status="cached" if outcome.cached else "made")
             folder, kind = self.plan.folders[draw.target], self.work.image_format
-            name = synthetic_name(item.stem, self._name, draw.level, draw.variant, kind)
+            name = synthetic_name(item.stem, self._name, draw.percent, draw.variant, kind)
             face = Face(f"{folder}/{name}", self._label[folder], b"", item, row)
-            xmp = provenance(self._fingerprint, str(draw.target), draw.level / 100, item.stem)
+            xmp = provenance(self._fingerprint, str(draw.target), draw.intensity, item.stem)
             saved = writers.submit(_save, chunk.writer, face, outcome, kind, xmp)
             self._pending.append(_Pending(chunk, row, saved))
 
@@ -248,11 +248,11 @@ class LocalEngine:
             return results
 
     def _synthesize_all(self, batch: Sequence[Decoded]) -> list[_Result]:
-        if isinstance(self.augmenter.locator, RecallingLocator):
-            self.augmenter.locator.forget()
+        if isinstance(self.augmenter.detector, MemoizedDetector):
+            self.augmenter.detector.forget()
         sources = [d.image for d in batch if d.image is not None]
         locations = self.augmenter.locate(sources)
-        images, draws = [], list[Draw]()
+        images, draws = [], list[SynthesisRequest]()
         for image, location, decoded in zip(sources, locations, batch, strict=True):
             if location is not None:
                 images += [image] * len(decoded.job.draws)
@@ -314,7 +314,7 @@ def _spare_cores(busy: int) -> Iterator[None]:
 
 
 def _original(path: str, item: FaceItem) -> str:
-    """Return the path of a copy, with the suffix that an image without a file name lacks."""
+    """Return the path of a copy, with the suffix that an image without a file name needs."""
     suffix = PurePosixPath(path).suffix
     known = suffix.lower() in Image.registered_extensions()
     if known and item.box is None:

@@ -46,7 +46,7 @@ def synthetic_name(stem: str, synthesizer: str, level: int, variant: int, image_
 def original_path(class_name: str, origin: str, stem: str) -> str:
     """Return where a source is copied to: its own path in a set of files, else `<class>/<stem>`.
 
-    What `<class>/<stem>` lacks, a suffix, the image itself tells.
+    What `<class>/<stem>` does not have, a suffix, the image itself tells.
     """
     path = PurePosixPath(origin)
     *folders, name = path.parts

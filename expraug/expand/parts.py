@@ -22,7 +22,7 @@ from expraug.expand.manifest import (
     read_tally,
     table_of,
 )
-from expraug.writing import replacing, write_file
+from expraug.faces.image_file import replacing, write_file
 
 WORK = ".expraug"
 """Folder in the expanded set that is there while the set is not complete."""

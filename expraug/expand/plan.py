@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from expraug.augmenter import Draw, ExpressionAugmenter
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
 from expraug.expand.naming import clashing, digest_of, original_path, safe_name
 from expraug.expand.quota import Quota, choose
 from expraug.expressions import Expression, LabelScheme
+from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 SchemeLike = LabelScheme | str | Mapping[str, str | None]
 
@@ -32,7 +32,7 @@ class Job:
     """
 
     item: FaceItem
-    draws: tuple[Draw, ...] = ()
+    draws: tuple[SynthesisRequest, ...] = ()
     reason: str = ""
     message: str = ""
 
@@ -47,7 +47,7 @@ class Plan:
         folders: folder name by target, of all targets that are asked for.
         levels: intensities in whole percent.
         variants: how many variants are made for each target and intensity.
-        variants_there: how many the synthesizer has.
+        available_variants: how many the synthesizer has.
         seed: decides which variants are taken where the synthesizer has more.
         classes: folder name of each class of the expanded set, those of the source set first: the
             position is the label.
@@ -63,7 +63,7 @@ class Plan:
     folders: Mapping[Expression, str]
     levels: tuple[int, ...] = (100,)
     variants: int = 1
-    variants_there: int = 1
+    available_variants: int = 1
     seed: int = 0
     classes: Sequence[str] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Plan:
             folders=folders,
             levels=tuple(sorted({round(float(i) * 100) for i in intensities})),
             variants=variants,
-            variants_there=synthesizer.variants,
+            available_variants=synthesizer.variants,
             seed=seed,
         )
         renamed = plan._distinct_stems(listing)
@@ -172,7 +172,7 @@ class Plan:
             message = f"none of what is asked for ({asked}) can be made of {source}"
             return Job(item, reason=UnsupportedExpressionError.reason, message=message)
         draws = [
-            Draw(target, level, variant)
+            SynthesisRequest(target, level, variant)
             for target in self.makes[source]
             for level in self.levels
             for variant in self._variants(item)
@@ -194,10 +194,10 @@ class Plan:
         return self.renamed_originals.get(item.origin, path)
 
     def _variants(self, item: FaceItem) -> list[int]:
-        if self.variants == self.variants_there:
+        if self.variants == self.available_variants:
             return list(range(self.variants))
         name = int(digest_of(item.origin), 16)
-        chosen = np.random.default_rng([abs(self.seed), name]).permutation(self.variants_there)
+        chosen = np.random.default_rng([abs(self.seed), name]).permutation(self.available_variants)
         return sorted(chosen[: self.variants].tolist())
 
     def _targets(self, listed: Listed) -> tuple[Expression, ...]:

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.errors import NoFaceError
 from expraug.expand.checks import check_device, open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
 from expraug.expand.plan import Job, Plan, SchemeLike
 from expraug.expressions import Expression
+from expraug.faces.clip_file import check_suffix, write_clip
+from expraug.faces.detect import DetectedFace, Detector
 from expraug.faces.image import MAX_PIXELS, read_image
-from expraug.faces.locate import Location, Locator
-from expraug.faces.recall import RecallingLocator
+from expraug.faces.image_file import write_file
+from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer
-from expraug.video import check_suffix, write_clip
-from expraug.writing import write_file
 
 
 def preview(
@@ -33,7 +33,7 @@ def preview(
     faces_shown: int = 8,
     intensity: float = 1.0,
     scheme: SchemeLike | None = None,
-    faces: str | Locator = "detect",
+    alignment: str | Detector = "crop",
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> int:
@@ -64,7 +64,7 @@ def preview(
         raise ValueError(f"{path}: no picture format is called {path.suffix!r}; use .png")
     face_set = open_face_set(source)
     check_device(device)
-    augmenter = ExpressionAugmenter(synthesizer, faces=faces, device=device)
+    augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
     plan = Plan.create(augmenter, face_set.classes, scheme=scheme, intensity=intensity)
     sheet, count = contact_sheet(face_set, plan, augmenter, faces_shown, max_pixels=max_pixels)
     if sheet is None:
@@ -86,7 +86,7 @@ def preview_clip(
     synthesizer: str | Synthesizer = "auto",
     faces_shown: int = 8,
     scheme: SchemeLike | None = None,
-    faces: str | Locator = "detect",
+    alignment: str | Detector = "crop",
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> int:
@@ -96,7 +96,7 @@ def preview_clip(
 
     Args:
         source: an image file, or a set as `preview` takes it.
-        out: the file; `expraug.video.write_clip` says what its suffix may be.
+        out: the file; `expraug.faces.clip_file.write_clip` says what its suffix may be.
         targets: expressions to make, one for an image; None: all that can be made.
         frames: of the clip, at least 2.
         fps: frames a second.
@@ -128,20 +128,20 @@ def preview_clip(
     if image is None and shows is not None:
         raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
     face_set = None if image is not None else open_face_set(source)
-    augmenter = ExpressionAugmenter(synthesizer, faces=faces, device=device)
+    augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
     if targets is not None:
         augmenter.require([Expression.parse(target) for target in targets])
     if image is not None and targets is not None:
         clip, count = augmenter.clip(image, shows, targets[0], frames), 1
     else:
         assert face_set is not None
-        augmenter.locator = RecallingLocator(augmenter.locator)
+        augmenter.detector = MemoizedDetector(augmenter.detector)
         plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=targets)
 
         def show(
             augmenter: ExpressionAugmenter,
             image: np.ndarray,
-            location: Location,
+            location: DetectedFace,
             job: Job,
         ) -> list[Crops]:
             shown = plan.expression_of[job.item.class_name]
@@ -176,7 +176,7 @@ def _image_at(path: Path, max_pixels: int) -> np.ndarray | None:
 def _crops_in_time(
     augmenter: ExpressionAugmenter,
     image: np.ndarray,
-    location: Location,
+    location: DetectedFace,
     source: Expression | None,
     job: Job,
     frames: int,
@@ -193,5 +193,5 @@ def _crops_in_time(
 def _nothing_to_show(source: str | os.PathLike[str], augmenter: ExpressionAugmenter) -> NoFaceError:
     return NoFaceError(
         f"no image of {source} shows a face that {augmenter.synthesizer.name!r} can make "
-        f"anything of; for images that are face crops already, use faces='crop' (--faces crop)"
+        f"anything of; for images that are face crops already, use alignment='crop' (--faces crop)"
     )

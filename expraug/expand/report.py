@@ -26,7 +26,7 @@ class Report:
         sources: sources by class folder.
         originals: sources that were copied along, by class folder.
         synthetic: synthetic faces by class folder.
-        gate: what judged the synthetic faces, or why nothing did.
+        gate: what scored the synthetic faces, or why nothing did.
     """
 
     folder: Path

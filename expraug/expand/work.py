@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.datasets.source import FaceSource
 from expraug.expand.parts import Parts
 from expraug.expand.plan import Plan
 from expraug.expand.writers import WriteKind
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS
-from expraug.writing import ImageFormat
+from expraug.faces.image_file import ImageFormat
+from expraug.pipeline import ExpressionAugmenter
 
 CHUNK_SIZES: dict[WriteKind, int] = {"folder": 64, "webdataset": 512, "parquet": 512}
 """Sources of a chunk, unless the user says otherwise: a tar or parquet file holds one chunk."""
@@ -23,7 +23,7 @@ class Work:
     Args:
         source: the set.
         plan: what is made of it.
-        augmenter: makes it; on a `RecallingLocator`.
+        augmenter: makes it; on a `MemoizedDetector`.
         parts: says which chunks are done, and where the expanded set lies.
         chunk_size: sources of a chunk. Batches do not reach over its end, so that a chunk gives
             the same bytes whatever is done before it, and where.

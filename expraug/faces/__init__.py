@@ -1,20 +1,20 @@
 """Faces in images: reading, finding, aligning, and pasting a change back."""
 
-from expraug.faces.alignment import TEMPLATE, align, align_image, similarity
+from expraug.faces.align import TEMPLATE, align, align_image, similarity
+from expraug.faces.composite import face_mask, paste_back
+from expraug.faces.detect import CropDetector, DetectedFace, MTCNNDetector, create_detector
 from expraug.faces.image import read_image, to_array
-from expraug.faces.landmarks import LandmarkLocator
-from expraug.faces.locate import CropLocator, DetectLocator, Location, create_locator
-from expraug.faces.paste import face_mask, paste_back
+from expraug.faces.landmarks import LandmarkDetector
 
 __all__ = [
     "TEMPLATE",
-    "CropLocator",
-    "DetectLocator",
-    "LandmarkLocator",
-    "Location",
+    "CropDetector",
+    "DetectedFace",
+    "LandmarkDetector",
+    "MTCNNDetector",
     "align",
     "align_image",
-    "create_locator",
+    "create_detector",
     "face_mask",
     "paste_back",
     "read_image",

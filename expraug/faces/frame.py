@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from expraug.faces.alignment import invert, scale, similarity, supersampling
-from expraug.faces.locate import Location
-from expraug.faces.paste import mask_box
+from expraug.faces.align import invert, scale, similarity, supersampling
+from expraug.faces.composite import mask_box
+from expraug.faces.detect import DetectedFace
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class FramedFace:
         box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
         size: side of the aligned face, in pixels.
         group: decides which others it can be batched with.
-        location: in the image.
+        face: in the image.
     """
 
     pixels: np.ndarray
@@ -33,10 +33,10 @@ class FramedFace:
     box: tuple[int, int, int, int]
     size: int
     group: tuple[Any, ...]
-    location: Location
+    face: DetectedFace
 
     @property
-    def place(self) -> tuple[int, int]:
+    def patch_origin(self) -> tuple[int, int]:
         """(top, left) of the box in the image."""
         return self.origin[0] + self.box[0], self.origin[1] + self.box[1]
 
@@ -47,16 +47,18 @@ LARGEST = 256
 """Side from which no larger face is aligned, in pixels."""
 
 
-def frame(image: np.ndarray, location: Location, size: int, any_size: bool = False) -> FramedFace:
+def frame(
+    image: np.ndarray, face: DetectedFace, size: int, size_agnostic: bool = False
+) -> FramedFace:
     """Cut a face out of its image.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        location: of the face.
+        face: in it.
         size: side of the synthesizer's aligned faces, in pixels.
-        any_size: it takes faces of any side: detailed images are given larger ones.
+        size_agnostic: it takes faces of any side: detailed images are given larger ones.
     """
-    matrix = similarity(location.points[None].astype(np.float64))[0]
+    matrix = similarity(face.points[None].astype(np.float64))[0]
     # only the canonical frame's surroundings are worked on, however large the photograph
     corners = np.array([[x, y, 1.0] for x in (0, 1) for y in (0, 1)]) @ matrix.T
     left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 2, 0)
@@ -64,11 +66,11 @@ def frame(image: np.ndarray, location: Location, size: int, any_size: bool = Fal
     pixels = image[top:bottom, left:right]
     matrix[:, 2] -= (left, top)
     box = mask_box(matrix, *pixels.shape[:2])
-    while any_size and size < LARGEST and scale(matrix, size) > DETAILED:
+    while size_agnostic and size < LARGEST and scale(matrix, size) > DETAILED:
         size *= 2
     ratio = scale(matrix, size)
     group = (size, pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))
-    return FramedFace(pixels, matrix, (int(top), int(left)), box, size, group, location)
+    return FramedFace(pixels, matrix, (int(top), int(left)), box, size, group, face)
 
 
 def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:
@@ -79,9 +81,9 @@ def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:
     """
     landmarks, blendshapes, poses = [], [], []
     for face in framed:
-        found = face.location
+        found = face.face
         if found.mesh is None or found.blendshapes is None or found.pose is None:
-            raise ValueError("the locator found a face but no landmarks, which are needed here")
+            raise ValueError("the detector found a face but no landmarks, which are needed here")
         inverse = invert(face.matrix[None])[0]
         inside = found.mesh.astype(np.float64) + 0.5 - face.origin[::-1]
         landmarks.append(inside @ inverse[:, :2].T + inverse[:, 2])

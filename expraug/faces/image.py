@@ -22,6 +22,9 @@ MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
 """Default limit on the size of an image file; a larger one is refused before it is read."""
 
+_OVERSHOOT = 1e-3
+"""Floats may leave [0, 1] by this much: resizing overshoots a little."""
+
 MIN_SIDE = 16
 """Images with a shorter side hold no face that could be worked on."""
 
@@ -143,16 +146,20 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
             in [0, 1].
 
     Raises:
-        ValueError: an array or tensor of another shape or type.
+        ValueError: an array or tensor of another shape or type, or floats that are not finite or
+            outside [0, 1].
         UnreadableImageError: as `to_array`.
     """
     if isinstance(image, Image.Image):
         return to_array(image, writable=False)  # the road copies what it changes
     if isinstance(image, Tensor):
-        array = (image.permute(1, 2, 0) if image.ndim == 3 else image).cpu().numpy()
+        values = image.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # bfloat16 too
+        array = (values.permute(1, 2, 0) if image.ndim == 3 else values).numpy()
     else:
         array = np.asarray(image)
     if array.dtype.kind == "f":
+        _check_range(array)
         array = np.clip(np.rint(array * 255), 0, 255).astype(np.uint8)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -162,6 +169,16 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
             f"of {image.dtype}, shape {tuple(image.shape)}"
         )
     return _large_enough(array)
+
+
+def _check_range(values: np.ndarray) -> None:
+    """Raise ValueError unless floats are in [0, 1], but for what resizing overshoots."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also where one is NaN
+        raise ValueError(
+            f"a float image must be finite and in [0, 1], not [{low:.3g}, {high:.3g}]: change the "
+            f"expression before Normalize, and divide values up to 255 by 255"
+        )
 
 
 def _large_enough(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Dense landmarks, expression scores and head pose: the MediaPipe Face Landmarker as a locator."""
+"""Dense landmarks, expression scores and head pose: the MediaPipe Face Landmarker as a detector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from expraug.errors import MissingDependencyError, MissingWeightsError
-from expraug.faces.locate import Location
+from expraug.faces.detect import DetectedFace
 
 MODEL_VARIABLE = "EXPRAUG_LANDMARKER"
 """Environment variable: path of the Face Landmarker's model file."""
@@ -38,7 +38,7 @@ enlarged, and below the third a photograph is looked at as a face crop."""
 _MAX_FACES = 4
 
 
-class LandmarkLocator:
+class LandmarkDetector:
     """Finds faces, their 478 landmarks, 52 blendshape scores and pose with MediaPipe, on the CPU.
 
     An image is tried in up to three framings: as it is, and with its border repeated around it by
@@ -70,10 +70,10 @@ class LandmarkLocator:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Location | None]:
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
         return [self._locate(image) for image in images]
 
-    def _locate(self, image: np.ndarray) -> Location | None:
+    def _locate(self, image: np.ndarray) -> DetectedFace | None:
         if self._file is None:
             _require_mediapipe()
             self._file = find_model(self.model)
@@ -90,7 +90,7 @@ class LandmarkLocator:
             best = int(np.argmax(extents))
             mesh = ((meshes[best] * (width, height) - pad) / ratio - 0.5).astype(np.float32)
             scores = [category.score for category in found.face_blendshapes[best]]
-            return Location(
+            return DetectedFace(
                 five_points(mesh),
                 len(meshes),
                 mesh,

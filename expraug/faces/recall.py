@@ -6,32 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from expraug.faces.locate import Location, Locator
+from expraug.faces.detect import DetectedFace, Detector
 
 
-class RecallingLocator:
+class MemoizedDetector:
     """Remembers where the faces of the images at hand are, so that each is looked for once.
 
     It knows images by the array objects: an equal copy is looked at anew.
 
     Args:
-        locator: looks for the faces.
+        detector: looks for the faces.
     """
 
-    def __init__(self, locator: Locator) -> None:
-        self.locator = locator
-        self.fingerprint, self.constant = locator.fingerprint, locator.constant
-        self.landmarks = getattr(locator, "landmarks", False)
-        self._known: dict[int, tuple[np.ndarray, Location | None]] = {}
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.fingerprint, self.constant = detector.fingerprint, detector.constant
+        self.landmarks = getattr(detector, "landmarks", False)
+        self._known: dict[int, tuple[np.ndarray, DetectedFace | None]] = {}
 
     def forget(self) -> None:
         """Let go of the images at hand."""
         self._known.clear()
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Location | None]:
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
         new = [
             image for image in {id(i): i for i in images}.values() if id(image) not in self._known
         ]
-        for image, location in zip(new, self.locator(new) if new else [], strict=True):
+        for image, location in zip(new, self.detector(new) if new else [], strict=True):
             self._known[id(image)] = (image, location)  # held, so that its id stays its own
         return [self._known[id(image)][1] for image in images]

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.paste import face_mask, luminance
+from expraug.faces.composite import face_mask, luminance
 from expraug.faces.warp import enlarge, resized
 from expraug.latent.pictures import Pictures
 

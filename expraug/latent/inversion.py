@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expraug.batching import independently
+from expraug.networks.batching import independently
 
-Draw = Callable[[Tensor], Tensor]
+DrawFaces = Callable[[Tensor], Tensor]
 """Maps (B, L, W) codes to (B, 1, S, S) grey faces, each by itself; differentiable."""
 
 _SCALES = 3
@@ -44,7 +44,7 @@ class Refining:
 
 def invert(
     faces: Tensor,
-    draw: Draw,
+    draw: DrawFaces,
     mean: Tensor,
     encoder: Callable[[Tensor], Tensor] | None = None,
     refining: Refining | None = None,
@@ -73,7 +73,9 @@ def invert(
     return torch.cat(found)
 
 
-def refine(draw: Draw, faces: Tensor, codes: Tensor, mean: Tensor, refining: Refining) -> Tensor:
+def refine(
+    draw: DrawFaces, faces: Tensor, codes: Tensor, mean: Tensor, refining: Refining
+) -> Tensor:
     """Return codes that draw the faces better than those given.
 
     Faces do not influence each other; also under `torch.no_grad` and `torch.inference_mode`.

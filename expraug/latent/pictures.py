@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
+from expraug.faces.composite import face_mask
 from expraug.faces.landmarks import LANDMARKS
-from expraug.faces.paste import face_mask
 from expraug.faces.warp import enlarge, look, pixel_grid, resized, warp
 
 FLOW = 32

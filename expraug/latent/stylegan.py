@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 
 STILL: Mapping[str, Any] = {"noise_mode": "const", "force_fp32": True}
 """What their `synthesis` is told, so that a code is one face: no fresh noise, and no fp16."""

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
-from expraug.batching import independently
 from expraug.expressions import Expression, places
-from expraug.faces.paste import hide_background, luminance
+from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.networks.batching import independently
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
@@ -53,7 +53,7 @@ class DecoupledSynthesizer(Synthesizer):
     """
 
     version = "2"
-    any_size = True
+    size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset({"lengths"})
 
     lengths: Tensor

@@ -25,14 +25,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from expraug.batching import independently
 from expraug.expressions import Expression, places
-from expraug.faces.paste import hide_background, luminance
+from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.directions import log_odds
 from expraug.latent.generator import CodeEncoder, edit, encode
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
+from expraug.networks.batching import independently
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 Manipulation = Literal["by", "to"]
@@ -66,7 +66,7 @@ class EmotionGANSynthesizer(Synthesizer):
     """
 
     version = "2"
-    any_size = True
+    size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset(
         {"directions", "steps", "levels", "logits", "constants", "mean"}
     )

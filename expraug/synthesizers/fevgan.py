@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.batching import independently
 from expraug.expressions import Expression, places
-from expraug.faces.embedder import LENGTH, FaceEmbedder
-from expraug.faces.paste import hide_background, luminance
+from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized, warp
+from expraug.networks.batching import independently
+from expraug.networks.embedder import LENGTH, FaceEmbedder
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 ENCODERS = ("both", "identity", "spatial")
@@ -80,7 +80,7 @@ class FEVGANSynthesizer(Synthesizer):
     """
 
     version = "2"
-    any_size = True
+    size_agnostic = True
     row: Tensor
 
     def __init__(
@@ -107,7 +107,7 @@ class FEVGANSynthesizer(Synthesizer):
         self.net = FEVGANNet(len(self.expressions), image_size, frames, channels, noise, encoders)
         self.register_buffer("row", places(self.expressions), persistent=False)
 
-    def accepts(self, source: Expression | None, target: Expression) -> bool:
+    def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether `target` can be made; the source must be neutral, or unknown."""
         return source in (None, Expression.NEUTRAL) and target in self.expressions
 
@@ -210,14 +210,14 @@ class FEVGANNet(nn.Module):
         self.knows_who, self.sees = encoders != "spatial", encoders != "identity"
         self.identity = FaceEmbedder().requires_grad_(False)
         self.label = nn.Embedding(categories, _LABEL)
-        halves = [c // 2 for c in channels[:-1]] if self.sees else [0] * stages
-        self.spatial = SpatialEncoder(halves[::-1]) if self.sees else None
-        inputs = LENGTH * self.knows_who + halves[0] + _LABEL + noise
+        splits = [c // 2 for c in channels[:-1]] if self.sees else [0] * stages
+        self.spatial = SpatialEncoder(splits[::-1]) if self.sees else None
+        inputs = LENGTH * self.knows_who + splits[0] + _LABEL + noise
         self.start = nn.Linear(inputs, channels[0] * _FEWEST * _SMALLEST**2)
         self.stages = nn.ModuleList(
             _Enlarging(coarse, fine, half, number < doublings)
             for number, ((coarse, fine), half) in enumerate(
-                zip(pairwise(channels), halves, strict=True)
+                zip(pairwise(channels), splits, strict=True)
             )
         )
         self.detail = nn.Conv2d(1, channels[-1], 3, padding=1) if self.sees else None

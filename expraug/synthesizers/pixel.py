@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from expraug.expressions import Expression, places
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
@@ -54,7 +54,7 @@ class PixelSynthesizer(Synthesizer):
         self.register_buffer("bias", torch.zeros(shape))
         self.register_buffer("row", places(self.expressions), persistent=False)
 
-    def accepts(self, source: Expression | None, target: Expression) -> bool:
+    def supports(self, source: Expression | None, target: Expression) -> bool:
         return source in self.sources.get(target, ())
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.batching import independently
 from expraug.expressions import Expression, places
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.faces.warp import enlarge
+from expraug.networks.batching import independently
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 

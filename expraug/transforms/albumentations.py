@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from expraug.augmenter import Draw, ExpressionAugmenter, OnMiss
 from expraug.errors import LabelError, MissingDependencyError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.image import as_array
+from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.policy import Policy
 from expraug.transforms import policy_for
 
@@ -100,7 +100,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         policy: instead of targets: what `create_policy` takes, such as
             `{"balance": {"happy": 7215, "disgust": 436}}`.
         intensity: (low, high) in (0, 1].
-        faces: "crop" (images are face crops) or "detect" (photographs).
+        alignment: "crop" (images are face crops) or "detect" (photographs).
         gate: None or "identity".
         cache: folder of synthetic faces made before; None keeps nothing. Fill it with
             `transform.augmenter.warm(dataset, scheme)`.
@@ -146,7 +146,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         targets: Sequence[str] | None = None,
         policy: Mapping[str, Any] | Policy | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
-        faces: str = "crop",
+        alignment: str = "crop",
         gate: Literal["identity"] | None = None,
         cache: str | Path | None = None,
         on_miss: OnMiss = "synthesize",
@@ -178,7 +178,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
                 synthesizer,
                 policy=chosen,
                 intensity=(intensity[0], intensity[1]),
-                faces=faces,
+                alignment=alignment,
                 gate=gate,
                 cache=cache,
                 on_miss=on_miss,
@@ -282,7 +282,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         draw = None if source is None else self.augmenter.draw([source], uniforms)[0]
         if draw is None or draw.target not in self.scheme:
             return {"target": None, "level": 0, "variant": 0}
-        return {"target": str(draw.target), "level": draw.level, "variant": draw.variant}
+        return {"target": str(draw.target), "level": draw.percent, "variant": draw.variant}
 
     def _source(self, data: Mapping[str, Any]) -> Expression | None:
         for key in ("image", self.label_key):
@@ -304,7 +304,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         drawn = params if isinstance(params, Mapping) else params.params
         if drawn["target"] is None:
             return data
-        draw = Draw(Expression.parse(drawn["target"]), drawn["level"], drawn["variant"])
+        draw = SynthesisRequest(Expression.parse(drawn["target"]), drawn["level"], drawn["variant"])
         source = self._source(data)
         if source is None or draw.target not in self.augmenter.available(source):
             return data  # a replay on a face that cannot be turned into this target

@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from expraug.augmenter import Draw, ExpressionAugmenter, OnMiss
 from expraug.cache import SynthesisCache
 from expraug.errors import UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
+from expraug.faces.detect import Detector
 from expraug.faces.image import as_array, as_given
-from expraug.faces.locate import Locator
 from expraug.gate import Gate
+from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.policy import Policy
 from expraug.synthesizer import Synthesizer
 from expraug.transforms import policy_for, uniforms_from_pixels
@@ -46,7 +46,7 @@ class RandomExpression(v2.Transform):
         targets: the expressions to ask for; None for all that the synthesizer and the scheme have.
         policy: instead of `targets`: a `Policy`, or its JSON form (`create_policy`).
         intensity: (low, high) in (0, 1].
-        faces: "crop" for face crops, "detect" for photographs, or a `Locator`.
+        alignment: "crop" for face crops, "detect" for photographs, or a `Detector`.
         gate: None, "identity", or a `Gate`.
         cache: folder or `SynthesisCache`.
         on_miss: "synthesize", "keep" or "error".
@@ -81,7 +81,7 @@ class RandomExpression(v2.Transform):
         targets: Sequence[Expression | str] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
-        faces: str | Locator = "crop",
+        alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
@@ -102,7 +102,7 @@ class RandomExpression(v2.Transform):
                 synthesizer,
                 policy=chosen,
                 intensity=intensity,
-                faces=faces,
+                alignment=alignment,
                 gate=gate,
                 cache=cache,
                 on_miss=on_miss,
@@ -190,7 +190,7 @@ class RandomExpression(v2.Transform):
 
     def _draws(
         self, sources: Sequence[Expression | None], uniforms: np.ndarray
-    ) -> list[Draw | None]:
+    ) -> list[SynthesisRequest | None]:
         draws = self.augmenter.draw(sources, uniforms, self.p)
         # an expression that the data set has no class for could not be labelled
         return [d if d is not None and d.target in self.scheme else None for d in draws]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.cache import SynthesisCache
 from expraug.errors import NoFaceError, RejectedError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
+from expraug.faces.detect import Detector
 from expraug.faces.image import as_array, as_given
-from expraug.faces.locate import Locator
 from expraug.gate import Gate
+from expraug.pipeline import ExpressionAugmenter
 from expraug.policy import Policy
 from expraug.synthesizer import Synthesizer
 from expraug.transforms.torchvision import RandomExpression, _check_batch
@@ -67,7 +67,7 @@ class RandomExpressionClip(RandomExpression):
         p: float = 0.5,
         targets: Sequence[Expression | str] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
-        faces: str | Locator = "crop",
+        alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
         cache: SynthesisCache | str | Path | None = None,
         device: str | torch.device = "cpu",
@@ -84,7 +84,7 @@ class RandomExpressionClip(RandomExpression):
             targets=targets,
             policy=policy,
             intensity=(1.0, 1.0),
-            faces=faces,
+            alignment=alignment,
             gate=gate,
             cache=cache,
             device=device,

@@ -29,7 +29,7 @@ from expraug.datasets import open_source
 from expraug.expand import expand
 from expraug.expressions import Expression
 from expraug.faces.image import read_image
-from expraug.writing import encode, provenance
+from expraug.faces.image_file import encode, provenance
 
 
 def write_set(source: Path, folder: Path, count: int, side: int) -> Path:

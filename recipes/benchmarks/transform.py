@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import v2
 
-from expraug import Draw, Expression, ExpressionAugmenter
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest
 from expraug.datasets import open_source
 from expraug.datasets.source import iterate
 from expraug.transforms.torchvision import RandomExpression
@@ -96,7 +96,7 @@ def cold_runs(data: list[Sample]) -> dict[str, Callable[[], int]]:
     augmenter = ExpressionAugmenter("pixel")
     images = [np.array(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg, _ in data]
     targets = [Expression.NEUTRAL, Expression.HAPPY]
-    draws = [Draw(targets[label]) for _, label in data]
+    draws = [SynthesisRequest(targets[label]) for _, label in data]
     batch = [images[i % len(images)] for i in range(64)], [draws[i % len(draws)] for i in range(64)]
     elastic = A.Compose([A.ElasticTransform(p=1.0)])
 

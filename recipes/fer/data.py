@@ -23,9 +23,9 @@ from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsE
 from expraug.expand.plan import class_expressions
 from expraug.expressions import Expression, places
 from expraug.faces import align, similarity
-from expraug.faces.alignment import invert
-from expraug.faces.locate import CropLocator, Location, Locator, create_locator
-from expraug.faces.paste import luminance
+from expraug.faces.align import invert
+from expraug.faces.composite import luminance
+from expraug.faces.detect import CropDetector, DetectedFace, Detector, create_detector
 
 SIDE = 64
 """Side of the aligned faces, in pixels; FER2013 has not more detail."""
@@ -221,13 +221,13 @@ def _align_all(
 
 
 def _align_part(rows: list[_Row], faces: str, landmarks: bool) -> FaceTable:
-    locator: Locator = create_locator(faces, landmarks=landmarks)
-    fallback = CropLocator()
-    return concatenate([_align(row, locator, fallback) for row in rows])
+    detector: Detector = create_detector(faces, landmarks=landmarks)
+    fallback = CropDetector()
+    return concatenate([_align(row, detector, fallback) for row in rows])
 
 
-def _align(row: _Row, locator: Locator, fallback: CropLocator) -> FaceTable:
-    (location,) = locator([row.image])
+def _align(row: _Row, detector: Detector, fallback: CropDetector) -> FaceTable:
+    (location,) = detector([row.image])
     # a test image counts, whether its face was found or not
     place = location if location is not None else fallback([row.image])[0]
     assert place is not None
@@ -254,7 +254,7 @@ def _align(row: _Row, locator: Locator, fallback: CropLocator) -> FaceTable:
     )
 
 
-_NOTHING = Location(
+_NOTHING = DetectedFace(
     np.zeros((5, 2), np.float32),
     0,
     np.zeros((478, 2), np.float32),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fer.arms import Arm
+from fer.conditions import Condition
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Draw:
     Args:
         real, extra: samples, on one device.
         extra_class: (M,) class that each extra sample stands for.
-        arm: says how evenly classes are drawn.
+        condition: says how evenly classes are drawn.
         mix: says how many of the draws are extra samples.
     """
 
@@ -71,14 +71,14 @@ class Draw:
         real: Samples,
         extra: Samples | None,
         extra_class: Tensor | None,
-        arm: Arm,
+        condition: Condition,
         mix: Mixing,
     ) -> None:
         device = real.labels.device
         classes = real.labels.argmax(1)
         counts = torch.bincount(classes, minlength=real.labels.shape[1]).float()
         even = (counts > 0).float() / (counts > 0).sum()
-        self.prior = (1 - arm.balance) * counts / counts.sum() + arm.balance * even
+        self.prior = (1 - condition.balance) * counts / counts.sum() + condition.balance * even
         self.on_top = mix.on_top
         self.real = ByClass(classes, real.labels.shape[1])
         self.extra: ByClass | None = None

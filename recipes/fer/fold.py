@@ -182,7 +182,7 @@ def _cut_tail(train: FaceTable, classes: Sequence[Expression], how: Cut) -> Face
     return train.take(keep)
 
 
-def halves(table: FaceTable, count: int) -> Tensor:
+def splits(table: FaceTable, count: int) -> Tensor:
     """Return the cross-fitting fold of each face, (N,) long: all faces of a person in one."""
     names = [
         person.encode() if person else key

@@ -13,26 +13,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder, identity_encoder_class
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, thresholds_of_real
-from fer.arms import Arm
+from expraug.networks.identity import create_identity_encoder, identity_encoder_class
+from fer.conditions import Condition
 from fer.drawing import Mixing, Samples
-from fer.fold import Fold, halves
+from fer.fold import Fold, splits
 from fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
 from fer.training import Recipe, build, predict, train
 
 
 @dataclass(frozen=True)
 class GateOptions:
-    """How synthetics are judged.
+    """How synthetics are classified.
 
     Args:
         expression: share of the real faces of a class that would not pass: synthetics must be seen
             as surely as the rest of them; negative for no such gate.
         identity: encoder of the identity gate, as `create_identity_encoder` takes it; "" for none.
         folds: that the training people are cut into for cross-fitting.
-        arm: how the nets of the gate are trained.
+        condition: how the nets of the gate are trained.
         seeds: nets a fold, whose probabilities are averaged.
         steps: of training them; 0 for as many as the recipe takes.
     """
@@ -40,7 +40,7 @@ class GateOptions:
     expression: float = 0.3
     identity: str = ""
     folds: int = 2
-    arm: str = "strong_balanced"
+    condition: str = "strong_balanced"
     seeds: int = 1
     steps: int = 0
 
@@ -105,25 +105,25 @@ def judged_synthetics(
     plan: Plan,
     options: GateOptions,
     recipe: Recipe,
-    arm: Arm,
+    condition: Condition,
     work: Path,
     device: torch.device,
 ) -> Judged:
-    """Make the synthetics of a fold, train the gate nets, and let them judge.
+    """Make the synthetics of a fold, train the gate nets, and let them classifier.
 
     With exemplars from the training faces ("transfer:own"), those of each cross-fitting fold lend
     to its own faces alone, so that the net of the other folds has seen neither.
 
     Args:
         fold: whose training faces are sources.
-        plan, options: what is made, how it is judged.
-        recipe, arm: of the gate nets.
+        plan, options: what is made, how it is classified.
+        recipe, condition: of the gate nets.
         work: folder in which all of it is kept.
         device: where all of it runs.
     """
     made = _make(fold, plan, options, work, device)
     recipe = replace(recipe, steps=options.steps or recipe.steps)
-    found = _judge(fold, made, options, recipe, arm, work, device)
+    found = _judge(fold, made, options, recipe, condition, work, device)
     real = found.pop("real")
     columns = [found[f"p_{c}"] for c in fold.classes]
     return Judged(made, torch.stack(columns, 1), found, real)
@@ -134,7 +134,7 @@ def _make(
 ) -> SyntheticTable:
     if not plan.synthesizer.endswith(":own"):
         return synthetics(plan, fold.train, fold.classes, work, device)
-    parts, part_of = [], halves(fold.train, options.folds)
+    parts, part_of = [], splits(fold.train, options.folds)
     for number in range(options.folds):
         rows = (part_of == number).nonzero().flatten()
         made = synthetics(plan, fold.train.take(rows), fold.classes, work, device)
@@ -148,16 +148,16 @@ def _judge(
     made: SyntheticTable,
     options: GateOptions,
     recipe: Recipe,
-    arm: Arm,
+    condition: Condition,
     work: Path,
     device: torch.device,
 ) -> dict[str, Tensor]:
     real, labels = fold.labels(fold.train)
-    part_of = halves(real, options.folds)
+    part_of = splits(real, options.folds)
     scores: dict[str, Tensor] = {}
     known = torch.zeros(len(real), len(fold.classes))
     for number in range(options.folds):
-        net = _gate_net(fold, part_of != number, options, recipe, arm, work, device)
+        net = _gate_net(fold, part_of != number, options, recipe, condition, work, device)
         own = (part_of == number).nonzero().flatten()
         known[own] = torch.stack(
             [predict(m.model, real.pixels[own], recipe, device) for m in net.members]  # type: ignore[arg-type]
@@ -179,14 +179,14 @@ def _gate_net(
     mask: Tensor,
     options: GateOptions,
     recipe: Recipe,
-    arm: Arm,
+    condition: Condition,
     work: Path,
     device: torch.device,
 ) -> _Several:
     table, labels = fold.labels(fold.train)
     samples = Samples(table.pixels[mask], F.one_hot(labels[mask], len(fold.classes)).float())
     key = xxhash.xxh3_64(samples.pixels.numpy().tobytes())
-    key.update(f"{labels[mask].tolist()}|{recipe}|{arm}".encode())
+    key.update(f"{labels[mask].tolist()}|{recipe}|{condition}".encode())
     nets = []
     for seed in range(options.seeds):
         file = work / f"gate-{key.hexdigest()}-{seed}.safetensors"
@@ -194,7 +194,7 @@ def _gate_net(
             net = build(recipe, len(fold.classes)).to(device).eval().requires_grad_(False)
             net.load_state_dict(load_file(file))
         else:
-            net = train(recipe, arm, samples, None, None, Mixing(), 1000 + seed, device)
+            net = train(recipe, condition, samples, None, None, Mixing(), 1000 + seed, device)
             part = file.with_suffix(".part")
             save_file({k: v.contiguous() for k, v in net.state_dict().items()}, part)
             part.replace(file)
@@ -202,16 +202,16 @@ def _gate_net(
     return _Several(nets)
 
 
-def passed(judged: Judged, fold: Fold, options: GateOptions) -> Tensor:
+def passed(classified: Judged, fold: Fold, options: GateOptions) -> Tensor:
     """Return which synthetics the gates pass, (M,) bool."""
-    keep = torch.ones(len(judged.made), dtype=torch.bool)
+    keep = torch.ones(len(classified.made), dtype=torch.bool)
     if options.expression >= 0:
         labels = fold.train.of(fold.classes).labels
         least: Mapping[Expression, float] = thresholds_of_real(
-            judged.real, labels, fold.classes, options.expression
+            classified.real, labels, fold.classes, options.expression
         )
-        bar = torch.tensor([least.get(Expression(t), 0.0) for t in judged.made.target.tolist()])
-        keep &= judged.scores["expression"] >= bar
+        bar = torch.tensor([least.get(Expression(t), 0.0) for t in classified.made.target.tolist()])
+        keep &= classified.scores["expression"] >= bar
     if options.identity:
-        keep &= judged.scores["identity"] >= identity_encoder_class(options.identity).threshold
+        keep &= classified.scores["identity"] >= identity_encoder_class(options.identity).threshold
     return keep

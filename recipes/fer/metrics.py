@@ -23,7 +23,7 @@ def measure(
 ) -> dict[str, float]:
     """Return the metrics of one test.
 
-    Where the test set lacks some of the classes, the probabilities are those of the classes that
+    Where the test set has only some of the classes, the probabilities are those of the classes that
     it has, scaled to sum to 1: as across sets, where only shared classes can be asked for.
 
     Args:

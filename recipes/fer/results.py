@@ -11,15 +11,24 @@ from typing import Any
 from expraug.expressions import Expression
 
 COLUMNS = (
-    *("setting", "arm", "seed", "test_set", "accuracy", "balanced_accuracy", "macro_f1", "ece"),
+    *(
+        "setting",
+        "condition",
+        "seed",
+        "test_set",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "ece",
+    ),
     *(f"recall_{e}" for e in Expression),
     *("train_faces", "dropped", "extra", "extra_by_class", "seconds", "options", "digest"),
 )
 
 
 def done(out: Path) -> set[tuple[str, str, str, str]]:
-    """Return setting, arm, seed and digest of the runs whose rows are there."""
-    return {(r["setting"], r["arm"], r["seed"], r["digest"]) for r in read_results(out)}
+    """Return setting, condition, seed and digest of the runs whose rows are there."""
+    return {(r["setting"], r["condition"], r["seed"], r["digest"]) for r in read_results(out)}
 
 
 def read_results(out: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Runs: one arm with one seed, from the real faces to its rows in the results."""
+"""Runs: one condition with one seed, from the real faces to its rows in the results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import xxhash
 
 from expraug.expressions import places
 from expraug.synthesizer import create_synthesizer
-from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import extra_samples
+from fer.conditions import CONDITIONS, Condition, parse_arm
 from fer.data import FaceTable, read_faces
 from fer.drawing import Mixing, Samples
 from fer.fold import Fold, cut
@@ -52,7 +52,7 @@ def read_fold(
 
 
 class Runner:
-    """Runs arms of one setting and appends what came of them to a CSV.
+    """Runs conditions of one setting and appends what came of them to a CSV.
 
     Args:
         setting, fold: what is asked.
@@ -78,7 +78,7 @@ class Runner:
         self._labels = labels
         self._judged: dict[str, Judged] = {}
 
-    def judged(self, synthesizer: str) -> Judged:
+    def classified(self, synthesizer: str) -> Judged:
         """Return the candidates of a synthesizer with their gate scores, made at first use."""
         if synthesizer not in self._judged:
             s = self.setting
@@ -87,23 +87,23 @@ class Runner:
                 replace(s.plan, synthesizer=synthesizer),
                 s.gate,
                 s.recipe,
-                ARMS[s.gate.arm],
+                CONDITIONS[s.gate.condition],
                 self.work,
                 self.device,
             )
         return self._judged[synthesizer]
 
     def run(self, name: str, seed: int) -> None:
-        """Train one arm with one seed and append its rows, unless they are there."""
-        arm, synthesizer = parse_arm(name, self.setting.arm)
+        """Train one condition with one seed and append its rows, unless they are there."""
+        condition, synthesizer = parse_arm(name, self.setting.condition)
         digest = self._digest(name)
         if (self.setting.name, name, str(seed), digest) in done(self.out):
             return
-        extra, extra_class = self._extra(arm, synthesizer)
+        extra, extra_class = self._extra(condition, synthesizer)
         start = time.perf_counter()
         model = train(
             self.setting.recipe,
-            arm,
+            condition,
             self.real,
             extra,
             extra_class,
@@ -123,7 +123,7 @@ class Runner:
             rows.append(
                 {
                     "setting": self.setting.name,
-                    "arm": name,
+                    "condition": name,
                     "seed": seed,
                     "test_set": test,
                     "train_faces": len(self.real.pixels),
@@ -131,7 +131,7 @@ class Runner:
                     "extra": 0 if extra is None else len(extra.pixels),
                     "extra_by_class": self._by_class(extra_class),
                     "seconds": f"{seconds:.1f}",
-                    "options": self._options(arm, synthesizer),
+                    "options": self._options(condition, synthesizer),
                     "digest": digest,
                 }
                 | {k: f"{v:.4f}" for k, v in measure(found, labels, self.fold.classes).items()}
@@ -145,22 +145,24 @@ class Runner:
             flush=True,
         )
 
-    def _extra(self, arm: Arm, synthesizer: str) -> tuple[Samples | None, torch.Tensor | None]:
-        if not arm.extra:
+    def _extra(
+        self, condition: Condition, synthesizer: str
+    ) -> tuple[Samples | None, torch.Tensor | None]:
+        if not condition.extra:
             return None, None
-        judged = self.judged(synthesizer or self.setting.plan.synthesizer)
+        classified = self.classified(synthesizer or self.setting.plan.synthesizer)
         keep = select(
-            judged.made,
-            passed(judged, self.fold, self.setting.gate),
+            classified.made,
+            passed(classified, self.fold, self.setting.gate),
             self.setting.mixing,
             len(self.real.pixels),
         )
-        made = judged.made.take(keep)
+        made = classified.made.take(keep)
         target = places(self.fold.classes)[made.target]
         hard = F.one_hot(target, len(self.fold.classes)).float()
         if synthesizer:
             soft = self.setting.mixing.soft
-            labels = (1 - soft) * hard + soft * judged.probabilities[keep]
+            labels = (1 - soft) * hard + soft * classified.probabilities[keep]
             return Samples(made.pixels, labels).to(self.device), target
         # as many altered copies of real faces of each class as there are synthetics of it
         generator = torch.Generator().manual_seed(self.setting.plan.seed)
@@ -168,7 +170,7 @@ class Runner:
         for label in torch.unique(target):
             own, asked = (self._labels == label).nonzero().flatten(), target == label
             rows[asked] = own[torch.randint(len(own), (int(asked.sum()),), generator=generator)]
-        pixels = extra_samples(arm.extra, self.real.pixels[rows], self.setting.plan.seed)
+        pixels = extra_samples(condition.extra, self.real.pixels[rows], self.setting.plan.seed)
         return Samples(pixels, hard).to(self.device), target
 
     def _by_class(self, extra_class: torch.Tensor | None) -> str:
@@ -177,11 +179,11 @@ class Runner:
         counts = torch.bincount(extra_class, minlength=len(self.fold.classes)).tolist()
         return " ".join(f"{c}:{n}" for c, n in zip(self.fold.classes, counts, strict=True))
 
-    def _options(self, arm: Arm, synthesizer: str) -> str:
+    def _options(self, condition: Condition, synthesizer: str) -> str:
         """Return what the result hangs on, as JSON."""
         s = self.setting
-        parts = {"cut": s.cut, "recipe": s.recipe, "arm": arm}
-        if arm.extra:
+        parts = {"cut": s.cut, "recipe": s.recipe, "condition": condition}
+        if condition.extra:
             parts |= {"plan": s.plan, "gate": s.gate, "mixing": s.mixing}
         found = {key: asdict(part) for key, part in parts.items()}  # type: ignore[call-overload]
         if synthesizer:
@@ -190,7 +192,7 @@ class Runner:
 
     def _digest(self, name: str) -> str:
         content = (
-            self._options(*parse_arm(name, self.setting.arm)).encode()
+            self._options(*parse_arm(name, self.setting.condition)).encode()
             + self.fold.train.digests.numpy().tobytes()
         )
         return xxhash.xxh3_64_hexdigest(content)

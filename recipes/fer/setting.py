@@ -23,7 +23,7 @@ class Setting:
     Args:
         name: in results.
         cut, recipe, plan, gate, mixing: see there.
-        arm: fields of `Arm` to set for every arm, say how strongly it mixes.
+        condition: fields of `Condition` to set for every condition, say how strongly it mixes.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Setting:
     plan: Plan = field(default_factory=Plan)
     gate: GateOptions = field(default_factory=GateOptions)
     mixing: Mixing = field(default_factory=Mixing)
-    arm: Mapping[str, Any] = field(default_factory=dict)
+    condition: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path, changes: Sequence[str] = ()) -> Setting:

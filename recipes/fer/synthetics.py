@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.paste import face_mask, luminance
+from expraug.faces.composite import face_mask, luminance
 from expraug.gate import Gate
 from expraug.synthesizer import Synthesizer, create_synthesizer
 from fer.data import FaceTable
@@ -77,7 +77,7 @@ def draw(
     """Return what is planned, without pixels: as many candidates of each class.
 
     Sources are drawn evenly from those that show another expression and that the synthesizer
-    accepts for the target.
+    supports for the target.
     """
     generator = torch.Generator().manual_seed(plan.seed)
     usable = fold.found if model.needs_landmarks else torch.ones_like(fold.found)
@@ -86,7 +86,7 @@ def draw(
     each = round(plan.ratio * len(fold) / max(1, len(targets)))
     sources, wanted = [], []
     for target in targets:
-        accepted = [int(e) for e in classes if e != target and model.accepts(e, target)]
+        accepted = [int(e) for e in classes if e != target and model.supports(e, target)]
         there = (usable & torch.isin(fold.labels, torch.tensor(accepted))).nonzero().flatten()
         if not len(there):
             continue

@@ -14,21 +14,21 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from fer.arms import Arm, mixer
 from fer.augment import augment, centre, standardise
 from fer.checkpoint import Checkpoint
+from fer.conditions import Condition, mixer
 from fer.drawing import Draw, Mixing, Samples
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every arm is trained.
+    """How every condition is trained.
 
     Args:
         model: any timm model by name.
         model_args: for `timm.create_model`.
         pretrained: start from timm's weights.
-        steps, batch: of training; the same for every arm.
+        steps, batch: of training; the same for every condition.
         lr, weight_decay, smoothing: of AdamW and the cross entropy.
         ema: decay of the moving average of the weights, which is what is tested.
         crop, shift: what the net sees of the 64 pixels of an aligned face, and how far that moves.
@@ -72,7 +72,7 @@ def build(recipe: Recipe, classes: int) -> nn.Module:
 
 def train(
     recipe: Recipe,
-    arm: Arm,
+    condition: Condition,
     real: Samples,
     extra: Samples | None,
     extra_class: Tensor | None,
@@ -84,7 +84,7 @@ def train(
     """Train a net and return its moving average, ready to test.
 
     Args:
-        recipe, arm, mix: how.
+        recipe, condition, mix: how.
         real: the training fold.
         extra: synthetics or altered copies.
         extra_class: (M,) class that each of them stands for, whatever its soft label says.
@@ -108,9 +108,9 @@ def train(
     first = state.load()
     real = real.to(device)
     extra = extra.to(device) if extra is not None else None
-    draw, mixed = Draw(real, extra, extra_class, arm, mix), mixer(arm, classes)
+    draw, mixed = Draw(real, extra, extra_class, condition, mix), mixer(condition, classes)
     # the balanced loss asks for the prior in the tail, which smoothing would contradict
-    balanced = arm.loss == "balanced"
+    balanced = condition.loss == "balanced"
     smoothing = 0.0 if balanced else recipe.smoothing
     for step in range(first, recipe.steps):
         if step % recipe.save_every == 0:
@@ -127,7 +127,7 @@ def train(
             other = rows.clamp(max=len(extra.pixels) - 1)
             pixels = torch.where(is_extra[:, None, None], extra.pixels[other], pixels)
             labels = torch.where(is_extra[:, None], extra.labels[other], labels)
-        x = augment(arm.augmentation, pixels, recipe.crop, recipe.shift, recipe.magnitude)
+        x = augment(condition.augmentation, pixels, recipe.crop, recipe.shift, recipe.magnitude)
         if mixed is not None:
             x, labels = mixed(x, labels)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):

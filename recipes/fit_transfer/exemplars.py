@@ -61,7 +61,7 @@ def build(faces: Faces, components: np.ndarray, probabilities: np.ndarray) -> tu
     Args:
         faces: the lending faces.
         components: (N, 24) identity components.
-        probabilities: (N, 7) by the tuning judge.
+        probabilities: (N, 7) by the tuning classifier.
 
     Returns:
         The bank, with empty mouths, and what `geometry.fit_shape` found.

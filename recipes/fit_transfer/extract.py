@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from halves import half_of_person, half_of_rows
+from splits import half_of_person, half_of_rows
 from torch import Tensor
 
 from expraug.datasets import open_source, person_split
@@ -15,9 +15,9 @@ from expraug.datasets.source import FaceSource
 from expraug.errors import ExpraugError
 from expraug.expressions import Expression
 from expraug.faces import align, similarity
-from expraug.faces.alignment import invert
-from expraug.faces.landmarks import LandmarkLocator
-from expraug.faces.paste import luminance
+from expraug.faces.align import invert
+from expraug.faces.composite import luminance
+from expraug.faces.landmarks import LandmarkDetector
 
 SIZE = 128
 """Side of the aligned faces, in pixels."""
@@ -41,7 +41,7 @@ class Faces:
         origin: (N,) the set, an index into `SETS`.
         person: (N,) the person's name, "" where the set names nobody.
         split: (N,) "train", "validation" or "test".
-        half: (N,) 0 lends exemplars, 1 is kept for the final judge.
+        half: (N,) 0 lends exemplars, 1 is kept for the final classifier.
     """
 
     crop: np.ndarray
@@ -97,7 +97,7 @@ def grey_set(faces: Faces) -> Faces:
 
 
 def extract(
-    origin: int, path: Path, locator: LandmarkLocator, work: Path, limit: int | None = None
+    origin: int, path: Path, detector: LandmarkDetector, work: Path, limit: int | None = None
 ) -> Faces:
     """Return the faces of a set; where the work folder holds them, or parts, those are used.
 
@@ -118,7 +118,7 @@ def extract(
     for start in range(0, len(rows), PART):
         part = work / f"{name}-{start:06d}.npz"
         if not part.is_file():
-            _extract_rows(origin, source, rows[start : start + PART], locator).save(part)
+            _extract_rows(origin, source, rows[start : start + PART], detector).save(part)
         parts.append(Faces.load(part))
         found = sum(map(len, parts))
         print(f"{name}: {found} faces in {min(start + PART, len(rows))} images", flush=True)
@@ -130,7 +130,7 @@ def extract(
 
 
 def _extract_rows(
-    origin: int, source: FaceSource, rows: np.ndarray, locator: LandmarkLocator
+    origin: int, source: FaceSource, rows: np.ndarray, detector: LandmarkDetector
 ) -> Faces:
     """Return the faces of some rows of a set."""
     half = half_of_rows(len(source))[rows]
@@ -141,7 +141,7 @@ def _extract_rows(
             image = item.read()
         except ExpraugError:
             continue
-        (location,) = locator([image])
+        (location,) = detector([image])
         if location is None:
             continue
         matrix = similarity(location.points[None].astype(np.float64))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from fit_transfer.bank import Bank, rows_of, synthesizer, take
+from fit_transfer.classifier import probabilities
 from fit_transfer.extract import LFW, LONDON, Faces
 from fit_transfer.geometry import read_light, sample_points, skin_level
-from fit_transfer.judge import probabilities
 from fit_transfer.mesh import MOUTH_SHAPE, OF_MOUTH, SCORE, mouth_samples, opening
 
 SHUT = 0.017
@@ -21,7 +21,7 @@ SHUT = 0.017
 SHUT_LIGHT = 0.3
 """Luminance of that line, against the cheeks'."""
 JAWS = ((0, 0), (-0.12, 0.15), (-0.22, 0.25), (-0.35, 0.25), (-0.5, 0.25))
-"""Changes of jawOpen and mouthStretch that fear's rows are tried with: a judge tells fear
+"""Changes of jawOpen and mouthStretch that fear's rows are tried with: a classifier tells fear
 by teeth behind stretched lips (without them it believed 8 % of faces, with them 27 %)."""
 CANDIDATES = 10
 BORROWED = {
@@ -33,7 +33,7 @@ BORROWED = {
     (Expression.ANGRY, 3): (Expression.ANGRY, 4),
 }
 """Mouths of the embedded rows that looked wrong, white lumps for tongues, and those that took
-their place, by eye; the judge believed both alike. Another fit has other rows: look first."""
+their place, by eye; the classifier believed both alike. Another fit has other rows: look first."""
 
 
 @dataclass

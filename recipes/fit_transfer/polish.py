@@ -18,17 +18,17 @@ from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from fit_transfer.bank import Bank, rows_of, synthesizer, take
+from fit_transfer.classifier import CLASSES, standardise
 from fit_transfer.exemplars import CONTEMPT, HAPPY, smiling_pairs
 from fit_transfer.extract import FER2013, Faces, concatenate
 from fit_transfer.geometry import blur
-from fit_transfer.judge import CLASSES, standardise
 from fit_transfer.mesh import MIRRORED_SCORES, TEXTURE
 from fit_transfer.mouths import believed
 
 BATCH = 28
 PAIRS = 6
 GRID = 28
-"""Side of the light maps: folds and shadows can be learned, patterns that fool a judge cannot."""
+"""Side of the light maps: folds and shadows can be learned, patterns that fool a classifier cannot."""
 LARGEST_LIGHT = 0.15
 """And they stay within this many log units."""
 LIGHTING = 8.0
@@ -39,7 +39,7 @@ LEAST_COSINE = 0.96
 FIRST_GAIN = (1.0, 1.0, 1.2, 1.1, 1.2, 1.2, 1.1, 1.0)
 """Gain of each expression while polishing, below that of the exemplars, since scores now move."""
 BOOST = 1.6
-"""Sad and fearful light before the last pass: the first passes left both too faint for a judge that
+"""Sad and fearful light before the last pass: the first passes left both too faint for a classifier that
 they did not polish against."""
 FEAR_GAIN = 1.3
 """Fear's gain from the last pass on, for the same reason."""
@@ -49,9 +49,9 @@ MOUTH_DETAIL = (1.0, 1.0, 0.7, 0.9, 1.0, 0.85, 0.9, 1.0)
 stronger choice of the operating point below, which followed once the rows were known."""
 GAIN = (1.0, 1.0, 1.0, 0.85, 1.25, 0.85, 0.85, 1.0)
 DETAIL = (1.0, 1.0, 0.65, 0.75, 1.0, 0.8, 0.8, 1.0)
-"""The operating point, chosen by hand on validation people, by a judge's recall against that of
+"""The operating point, chosen by hand on validation people, by a classifier's recall against that of
 real faces, by identity, and by eye. Sad light at its full strength, after `BOOST`, looked blotchy,
-and 0.65 of it suffices. Fear keeps a high gain: at 1.0 the judge saw it in 10 % of faces, against
+and 0.65 of it suffices. Fear keeps a high gain: at 1.0 the classifier saw it in 10 % of faces, against
 26 % of real ones, at 1.25 in 22 %. Surprise, disgust and anger were believed more often than real
 faces are, so they are gentler."""
 KEPT = 5
@@ -81,10 +81,10 @@ def measured(faces: Faces) -> dict[str, Tensor]:
 
 
 def jitter(made: Tensor, step: int, degrade: bool, generator: torch.Generator) -> Tensor:
-    """Return faces as a judge should also believe them: moved, flipped, noisy, sometimes blurred.
+    """Return faces as a classifier should also believe them: moved, flipped, noisy, sometimes blurred.
 
     Args:
-        degrade: also reduce some to a quarter: sharpness tells a judge the data set, and with it
+        degrade: also reduce some to a quarter: sharpness tells a classifier the data set, and with it
             the likely expression.
     """
     count = len(made)
@@ -170,8 +170,8 @@ def polish(
         made = model(pixels[chosen], target, torch.ones(BATCH), variant=variant, **some)
         seen = standardise(jitter(made, step, degrade, generator))
         loss = torch.zeros(())
-        for judge in judges:
-            found = judge(seen).log_softmax(1)[torch.arange(BATCH), target]
+        for classifier in judges:
+            found = classifier(seen).log_softmax(1)[torch.arange(BATCH), target]
             loss = loss + (enough[target] - found).clamp(min=0).mean() / len(judges)
         if step % 2 == 0:
             q = torch.randperm(BATCH, generator=generator)[:10]
@@ -206,7 +206,7 @@ def before_last_pass(bank: Bank, first: Bank) -> Bank:
 
     Args:
         bank: after the second pass.
-        first: before the first, symmetric; its fear had not yet learned what fools one judge.
+        first: before the first, symmetric; its fear had not yet learned what fools one classifier.
     """
     bank = bank | {name: bank[name].clone() for name in ("scores", "texture", "mouth", "gain")}
     fear, unpolished = rows_of(bank, Expression.FEAR), rows_of(first, Expression.FEAR)
@@ -220,7 +220,7 @@ def before_last_pass(bank: Bank, first: Bank) -> Bank:
 def order_rows(bank: Bank, judges: list[nn.Module], faces: Faces) -> Bank:
     """Return the bank with each expression's `KEPT` most believed rows, in that order.
 
-    Contempt keeps its two, and happy its first, the London row: no judge is asked for these.
+    Contempt keeps its two, and happy its first, the London row: no classifier is asked for these.
     """
     kept, rank = [], []
     for e in range(len(Expression)):

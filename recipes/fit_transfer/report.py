@@ -1,4 +1,4 @@
-"""How the fitted synthesizer does on validation people, by the judge that was kept apart."""
+"""How the fitted synthesizer does on validation people, by the classifier that was kept apart."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from expraug.synthesizer import Synthesizer
+from fit_transfer.classifier import CLASSES, probabilities, recalls, small
 from fit_transfer.extract import FER2013, Faces
-from fit_transfer.judge import CLASSES, probabilities, recalls, small
 from fit_transfer.polish import measured
 
 
 def report(
     model: Synthesizer,
-    judge: nn.Module,
+    classifier: nn.Module,
     encoder: Callable[[Tensor], Tensor],
     threshold: float,
     sets: list[Faces],
@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """Print recall, its ratio to that of real faces, and identity, for each expression.
 
-    Real faces are LFW's validation people and half 0 of FER2013, neither of which the judge has
+    Real faces are LFW's validation people and half 0 of FER2013, neither of which the classifier has
     seen; sources are neutral validation people of the named sets.
     """
     real = [
@@ -37,7 +37,7 @@ def report(
         for f in sets
     ]
     pixels, labels = zip(*(small(f) for f in real), strict=True)
-    of_real = recalls(probabilities(judge, torch.cat(pixels)), torch.cat(labels))
+    of_real = recalls(probabilities(classifier, torch.cat(pixels)), torch.cat(labels))
     parts = [f.take(np.flatnonzero(f.expression == 0)[:count]) for f in real[:2]]
     faces = torch.cat([f.tensor() for f in parts])
     known = [measured(f) for f in parts]
@@ -50,7 +50,7 @@ def report(
             cosine = (encoder(made) * persons).sum(1)
             line = f"  {e}: verified {float((cosine > threshold).float().mean()):.3f}"
             if e < CLASSES:
-                recall = recalls(probabilities(judge, made), target)[int(e)]
+                recall = recalls(probabilities(classifier, made), target)[int(e)]
                 line += f", recall {recall:.3f}, of real faces {of_real[int(e)]:.3f}"
                 if of_real[int(e)] > 0:
                     line += f", ratio {recall / of_real[int(e)]:.2f}"

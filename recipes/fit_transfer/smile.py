@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from expraug.expressions import Expression
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
 from expraug.synthesizers.transfer import TransferSynthesizer
 from fit_transfer.extract import Faces
 from fit_transfer.polish import measured
@@ -19,7 +19,7 @@ fitted."""
 RIDGE = {"texture": 2.0, "shape": 2e4, "mouth": 0.2}
 """Chosen on one half of the training people, fitted on the other: +0.40 dB there, +0.47 dB here."""
 WIDER = 1.25
-"""Of the scores, after the fit. A mean smile is fainter than most: as fitted, a judge sees it in
+"""Of the scores, after the fit. A mean smile is fainter than most: as fitted, a classifier sees it in
 57 % of validation people's faces, at 1.25 in about 73 %, for 0.06 dB."""
 
 

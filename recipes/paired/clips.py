@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
+from training.fevgan import ClipBatch
 
 from expraug.expressions import Expression
 from expraug.synthesizers.fevgan import onset
-from expraug.training.fevgan import ClipBatch
 from paired.data import person_number, vary_alike
 
 

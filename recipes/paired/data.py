@@ -18,12 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
-from train_judge import prepared
+from train_fer_classifier import prepared
+from training.batch import Batch
 
 from expraug.datasets import person_split
 from expraug.expressions import Expression
-from expraug.faces.paste import luminance
-from expraug.training.batch import Batch
+from expraug.faces.composite import luminance
 
 
 @dataclass

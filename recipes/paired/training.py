@@ -10,13 +10,13 @@ from typing import TypeAlias
 import torch
 from loop import run
 from torch import Tensor, nn
+from training import decoupled, unet_cgan
+from training.frozen import LossNetworks
 
-from expraug.evaluate.judge import load_judge
 from expraug.expressions import Expression
-from expraug.faces.identity import create_identity_encoder
+from expraug.networks.fer_classifier import load_fer_classifier
+from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizer import Synthesizer
-from expraug.training import decoupled, unet_cgan
-from expraug.training.frozen import FrozenNets
 from paired.data import (
     Draw,
     Faces,
@@ -41,9 +41,9 @@ class Sources:
 
     Args:
         pairs: what `make_pairs.py` wrote.
-        sets, half: single real faces, as `train_judge.py` takes them.
+        sets, half: single real faces, as `train_fer_classifier.py` takes them.
         photographs: people photographed neutral and happy.
-        judge: folder of a net of `train_judge.py`.
+        classifier: folder of a net of `train_fer_classifier.py`.
         identity: an encoder, "facenet" or "dlib:PATH".
         work: folder for what can be made again.
     """
@@ -52,7 +52,7 @@ class Sources:
     sets: list[str]
     half: int | None
     photographs: Path | None
-    judge: Path
+    classifier: Path
     identity: str
     work: Path
 
@@ -89,7 +89,7 @@ def train_on_pairs(
     sources: Sources,
     setting: Steps,
     model: Synthesizer,
-    make_trainer: Callable[[FrozenNets], PairTrainer],
+    make_trainer: Callable[[LossNetworks], PairTrainer],
     load: Callable[[Synthesizer, nn.Module], None],
     out: Path,
     minutes: float,
@@ -101,7 +101,7 @@ def train_on_pairs(
     Args:
         sources, setting: on what, and for how long.
         model: what is saved; its weights are those of the trainer's average.
-        make_trainer: from the nets that judge what is made; categories are `CATEGORIES`.
+        make_trainer: from the nets that classifier what is made; categories are `CATEGORIES`.
         load: puts the trainer's average into the model.
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
@@ -110,7 +110,7 @@ def train_on_pairs(
     """
     sources.work.mkdir(parents=True, exist_ok=True)
     encoder = create_identity_encoder(sources.identity).to(device)
-    judge = load_judge(sources.judge).to(device)
+    classifier = load_fer_classifier(sources.classifier).to(device)
     faces, singles = read(sources, setting, encoder, device)
     watched = faces.group < HELD_OUT
     # nor is anyone trained on who is watched, in whatever group
@@ -130,12 +130,12 @@ def train_on_pairs(
     def report(done: int) -> dict[str, float]:
         load(model, trainer.average)
         model.save_pretrained(out)
-        return watch(model, held, judge, encoder, sources.work / f"step-{done:06d}.png")
+        return watch(model, held, classifier, encoder, sources.work / f"step-{done:06d}.png")
 
     print(f"{len(faces)} faces in pairs, {len(singles)} single", flush=True)
     if prepare is not None and not (sources.work / "state.pt").is_file():
         prepare(draw)
-    trainer = make_trainer(FrozenNets(encoder, expression_net(judge, CATEGORIES)))
+    trainer = make_trainer(LossNetworks(encoder, expression_net(classifier, CATEGORIES)))
     run(
         trainer,
         lambda: trainer.step(draw()),

@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
-from train_judge import vary
+from train_fer_classifier import vary
 
-from expraug.evaluate.judge import FerJudge
 from expraug.expressions import Expression, places
-from expraug.faces.paste import face_mask
+from expraug.faces.composite import face_mask
+from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizer import Synthesizer
 from paired.data import Faces
 
 
 def expression_net(
-    judge: FerJudge, categories: tuple[Expression, ...]
+    classifier: FERNet, categories: tuple[Expression, ...]
 ) -> Callable[[Tensor], Tensor]:
-    """Return the judge's logits of altered faces, so that no single pixel can please it."""
-    columns = places(judge.expressions)[[int(c) for c in categories]]
+    """Return the classifier's logits of altered faces, so that no single pixel can please it."""
+    columns = places(classifier.expressions)[[int(c) for c in categories]]
     known = columns >= 0
 
     def logits(faces: Tensor) -> Tensor:
-        found = judge(vary(resize(faces, [64, 64])))[:, columns]
+        found = classifier(vary(resize(faces, [64, 64])))[:, columns]
         return found.masked_fill(~known.to(found.device), -torch.inf)
 
     return logits
@@ -37,7 +37,7 @@ def expression_net(
 def watch(
     model: Synthesizer,
     held: Faces,
-    judge: FerJudge,
+    classifier: FERNet,
     encoder: Callable[[Tensor], Tensor],
     sheet: Path,
 ) -> dict[str, float]:
@@ -56,9 +56,9 @@ def watch(
         made = model(faces, asked, torch.ones(len(faces), device=grey.device))
         made = (faces + (made - faces) * mask).clamp(0, 1)
         rows.append(made[:, :1])
-        if expression in judge.expressions and expression != Expression.NEUTRAL:
-            column = judge.expressions.index(expression)
-            right = judge.probabilities(made).argmax(1) == column
+        if expression in classifier.expressions and expression != Expression.NEUTRAL:
+            column = classifier.expressions.index(expression)
+            right = classifier.probabilities(made).argmax(1) == column
             figures["agreement"].append(float(right.float().mean()))
         cosine = (encoder(made) * held.embedding[shown]).sum(1)
         figures["cosine"].append(float(cosine.mean()))

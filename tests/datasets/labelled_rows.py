@@ -45,5 +45,5 @@ class NotTheFirst:
     def score(self, faces, synthetic, target):
         return {"identity": faces.mean(dim=(1, 2, 3))}
 
-    def verdict(self, scores):
+    def rejection(self, scores):
         return "" if scores["identity"] > 0.645 else "identity_lost"

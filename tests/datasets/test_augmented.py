@@ -9,7 +9,7 @@ from torch.utils.data import random_split as split_at_random
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import Balance, Draw, Expression, ExpressionAugmenter, LabelScheme, Matrix
+from expraug import Balance, Expression, ExpressionAugmenter, LabelScheme, Matrix, SynthesisRequest
 from expraug.datasets import ExpressionAugmentedDataset, is_synthetic, labels_of
 from expraug.errors import LabelError
 
@@ -55,7 +55,7 @@ class NeverHappy:
     def score(self, faces, synthetic, target):
         return {"identity": faces.mean(dim=(1, 2, 3)) + (target != Expression.HAPPY)}
 
-    def verdict(self, scores):
+    def rejection(self, scores):
         return "" if scores["identity"] > 0.66 else "identity_lost"
 
 
@@ -82,7 +82,7 @@ def test_adding_keeps_the_real_samples_and_knows_every_label(folder, smile):
 def test_an_added_sample_is_what_the_augmenter_makes(folder, smile):
     augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
     image, label = ExpressionAugmentedDataset(folder, augmenter)[20]
-    (outcome,) = augmenter([np.array(folder[0][0])], [Draw(Expression.NEUTRAL)])
+    (outcome,) = augmenter([np.array(folder[0][0])], [SynthesisRequest(Expression.NEUTRAL)])
     assert label == NEUTRAL
     assert np.array_equal(image, outcome.image)
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path, 
 def test_no_face_no_change(folder, tmp_path, smile):
     blank = Image.new("RGB", (80, 80), "grey")
     pairs = [(blank, NEUTRAL), folder[10], (Image.new("L", (8, 8)), NEUTRAL)]
-    augmenter = ExpressionAugmenter(smile, faces="detect", cache=tmp_path)
+    augmenter = ExpressionAugmenter(smile, alignment="detect", cache=tmp_path)
     dataset = ExpressionAugmentedDataset(pairs, augmenter, ["happy", "neutral"])
     assert len(dataset) == 6
     assert dataset[3] == (blank, NEUTRAL)
@@ -192,7 +192,7 @@ def test_samples_of_every_kind(neutral_images, smile):
     augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
     face = neutral_images[0]
     tensor = torch.from_numpy(face).permute(2, 0, 1)
-    expected = augmenter([face], [Draw(Expression.HAPPY)])[0].image
+    expected = augmenter([face], [SynthesisRequest(Expression.HAPPY)])[0].image
     samples = [
         (face, 1, "file.jpg"),
         (tensor, torch.tensor(1)),

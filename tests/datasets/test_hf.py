@@ -13,14 +13,14 @@ from datasets.fingerprint import Hasher  # noqa: E402
 from labelled_rows import NAMES, NotTheFirst, described  # noqa: E402
 
 from expraug import (  # noqa: E402
-    Draw,
     Expression,
     ExpressionAugmenter,
+    SynthesisRequest,
 )
 from expraug.datasets import ExpressionAugmentedDataset  # noqa: E402
 from expraug.datasets.hf import PROVENANCE, ExpressionMap, _on_device  # noqa: E402
 from expraug.errors import LabelError  # noqa: E402
-from expraug.writing import DIGITAL_SOURCE_TYPE  # noqa: E402
+from expraug.faces.image_file import DIGITAL_SOURCE_TYPE  # noqa: E402
 
 HAPPY, NEUTRAL = 0, 1
 
@@ -53,7 +53,7 @@ def test_adding_rows(rows, smile):
     assert np.isnan(after["score_identity"]).all()
     for i in range(6):
         target = Expression.NEUTRAL if i < 3 else Expression.HAPPY
-        (outcome,) = augmenter([np.array(rows[i]["image"])], [Draw(target, 80)])
+        (outcome,) = augmenter([np.array(rows[i]["image"])], [SynthesisRequest(target, 0.8)])
         assert np.array_equal(made[2 * i + 1]["image"], outcome.image)
         xmp = made[2 * i + 1]["image"].info["XML:com.adobe.xmp"]
         assert DIGITAL_SOURCE_TYPE in xmp
@@ -153,7 +153,7 @@ def test_what_cannot_be_made_stays_with_its_reason(rows, smile):
         },
         features=datasets.Features(image=datasets.Image(), label=rows.features["label"]),
     )
-    function = ExpressionMap(ExpressionAugmenter(smile, faces="detect"))
+    function = ExpressionMap(ExpressionAugmenter(smile, alignment="detect"))
     with pytest.warns(UserWarning, match="label -1 is outside"):
         made = damaged.map(function, batched=True, batch_size=3)
     real = made.filter(lambda synthetic: not synthetic, input_columns="synthetic")
@@ -234,16 +234,16 @@ def test_pushed(rows, tmp_path, monkeypatch, smile):
 
 def test_ranks_go_to_their_gpus(monkeypatch, smile):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    augmenter = ExpressionAugmenter(smile, faces="detect")
-    augmenter.device = augmenter.locator.device = torch.device("cuda")
+    augmenter = ExpressionAugmenter(smile, alignment="detect")
+    augmenter.device = augmenter.detector.device = torch.device("cuda")
     function = ExpressionMap(augmenter)
     before = Hasher.hash(function)
     for rank, expected in ((0, 0), (1, 1), (2, 0)):
         moved = function._augmenter_for(rank)
-        assert moved.device == moved.locator.device == torch.device("cuda", expected)
+        assert moved.device == moved.detector.device == torch.device("cuda", expected)
         assert moved is function._augmenter_for(rank)
     assert function._augmenter_for(None) is augmenter
-    assert augmenter.device == augmenter.locator.device == torch.device("cuda")
+    assert augmenter.device == augmenter.detector.device == torch.device("cuda")
     assert Hasher.hash(function) == before
     on_cpu = ExpressionMap(ExpressionAugmenter(smile))
     assert on_cpu._augmenter_for(1) is on_cpu.augmenter

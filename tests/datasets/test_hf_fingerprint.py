@@ -31,7 +31,7 @@ def refuse(self, batch, rank=None):
 
 def main(task, rows, result):
     policy = Uniform(["happy", "neutral", "sad", "fear"])
-    augmenter = ExpressionAugmenter("pixel", policy=policy, faces="detect")
+    augmenter = ExpressionAugmenter("pixel", policy=policy, alignment="detect")
     print(Hasher.hash(ExpressionMap(augmenter, ["happy", "neutral"])))
     augmenter = ExpressionAugmenter("pixel", policy=policy)
     function = ExpressionMap(augmenter, copies=2)
@@ -100,7 +100,7 @@ def test_every_setting_that_changes_rows_changes_the_fingerprint(brighter):
         hashed(policy=Matrix({"happy": {"neutral": 0.5}})),
         hashed(policy=Matrix({"happy": {"neutral": 0.6}})),
         hashed(intensity=(0.5, 1.0)),
-        hashed(faces="detect"),
+        hashed(alignment="detect"),
         hashed(gate=NotTheFirst()),
         hashed(options={"mode": "replace"}),
         hashed(options={"copies": 2}),
@@ -129,7 +129,7 @@ def test_a_changed_synthesizer_is_no_hit(rows, brighter, tmp_path):
 @pytest.mark.parametrize("by_name", [True, False])
 def test_use_does_not_change_the_fingerprint(rows, tmp_path, by_name):
     synthesizer = "pixel" if by_name else create_synthesizer("pixel")
-    augmenter = ExpressionAugmenter(synthesizer, faces="detect", cache=tmp_path)
+    augmenter = ExpressionAugmenter(synthesizer, alignment="detect", cache=tmp_path)
     function = ExpressionMap(augmenter, NAMES)
     before = Hasher.hash(function)
     function(rows[:])

@@ -73,7 +73,7 @@ def test_create_loader(mixed, prefetcher, workers):
 
 def test_soft_labels(mixed):
     dataset = mixed(soft_labels=True, copies=2)
-    levels = [draw.level / 100 for _, draw in dataset._added]
+    levels = [draw.intensity for _, draw in dataset._added]
     assert len(set(levels)) == 3
     for i, level in enumerate(levels, start=20):
         _, target = dataset[i]
@@ -115,7 +115,7 @@ def test_what_cannot_be_made_keeps_its_own_target(faces, smile):
         def score(self, faces, synthetic, target):
             return {"identity": torch.zeros(len(faces))}
 
-        def verdict(self, scores):
+        def rejection(self, scores):
             return "identity_lost"
 
     for soft in (False, True):

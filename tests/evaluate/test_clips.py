@@ -28,16 +28,16 @@ from expraug.evaluate.clips import (
     step_sizes,
 )
 from expraug.evaluate.face_set import TooFewFacesError, aligned
-from expraug.evaluate.judge import load_judge
-from expraug.faces import CropLocator, face_mask
+from expraug.faces import CropDetector, face_mask
+from expraug.networks.fer_classifier import load_fer_classifier
 
 HAPPY, NEUTRAL = Expression.HAPPY, Expression.NEUTRAL
 
 
 @pytest.fixture(scope="module")
 def sources(neutral_images: list[np.ndarray]) -> Tensor:
-    locator = CropLocator()
-    found = [aligned(i, locator([i])[0].points, 128) for i in neutral_images[:4]]
+    detector = CropDetector()
+    found = [aligned(i, detector([i])[0].points, 128) for i in neutral_images[:4]]
     return torch.stack(found)
 
 
@@ -121,9 +121,9 @@ def test_rank_correlation_is_that_of_scipy() -> None:
 
 
 def test_every_figure_with_its_interval(clips: Tensor, encoder) -> None:
-    judge, people = load_judge(), ["a", "b", "c", "c"]
+    classifier, people = load_fer_classifier(), ["a", "b", "c", "c"]
     bootstrap = Bootstrap(people)
-    measure = ClipMeasures(judge, encoder, 0.9, raised_cosine(5))
+    measure = ClipMeasures(classifier, encoder, 0.9, raised_cosine(5))
     still = clips[:, :1].expand(-1, 5, -1, -1, -1)
     real = {HAPPY: np.full(1001, 0.8)}
     rows = {
@@ -137,8 +137,8 @@ def test_every_figure_with_its_interval(clips: Tensor, encoder) -> None:
         agreement = figures["apex agreement"][ALL]
         assert figures["apex agreement / real faces"][ALL].value == agreement.value / 0.8
     made, unmoved = ({n: row[ALL].value for n, row in f.items()} for f in rows.values())
-    seen = judge.probabilities((clips[:, -1] * 255).round() / 255)
-    column = judge.expressions.index(HAPPY)
+    seen = classifier.probabilities((clips[:, -1] * 255).round() / 255)
+    column = classifier.expressions.index(HAPPY)
     assert made["apex agreement"] == pytest.approx((seen.argmax(1) == column).float().mean())
     assert made["apex probability"] > made["middle probability"] > unmoved["apex probability"]
     assert made["ACD-I"] > made["ACD-C"] > 0
@@ -163,10 +163,10 @@ def test_the_onset_of_real_sequences(neutral_images, happy_images, tmp_path: Pat
         mixed = first + share * (last - first)
         Image.fromarray(mixed.round().astype(np.uint8)).save(paths[-1])
     clip = Clip("s", "happy", "s", tuple(paths), "p", apex=4)
-    curve = onset_curve([clip], CropLocator(), 5)
+    curve = onset_curve([clip], CropDetector(), 5)
     assert curve == pytest.approx(shares[:5], abs=0.02)
-    assert onset_curve([clip, clip], CropLocator(), 9)[::2] == pytest.approx(curve)
+    assert onset_curve([clip, clip], CropDetector(), 9)[::2] == pytest.approx(curve)
     short = Clip("s", "happy", "s", tuple(paths[:3]), "p", apex=2)
     late = Clip("s", "happy", "s", tuple(paths), "p", apex=4, starts_neutral=False)
     with pytest.raises(TooFewFacesError, match="none of the 2 sequences"):
-        onset_curve([short, late], CropLocator(), 5)
+        onset_curve([short, late], CropDetector(), 5)

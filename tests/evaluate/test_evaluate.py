@@ -17,12 +17,12 @@ from expraug.errors import NoFaceError, UnsupportedExpressionError
 from expraug.evaluate import Bootstrap, Evaluation, evaluate
 from expraug.evaluate.agreement import measure_agreement, real_faces
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
+from expraug.evaluate.gan_train import measure_gan_train
 from expraug.evaluate.identity import different_pairs, same_pairs
 from expraug.evaluate.road import reach
 from expraug.evaluate.synthesis import Maker, other_sources, sources_for
-from expraug.evaluate.use import measure_use
 from expraug.expressions import Expression
-from expraug.faces.locate import CROP_POINTS
+from expraug.faces.detect import CROP_POINTS
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
@@ -47,7 +47,7 @@ class Brighten(torch.nn.Module):
     image_size = 32
     expressions = (HAPPY,)
 
-    def accepts(self, source: Expression | None, target: Expression) -> bool:
+    def supports(self, source: Expression | None, target: Expression) -> bool:
         return source is not HAPPY and target is HAPPY
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
@@ -111,13 +111,13 @@ def test_use_tells_classes_that_differ_and_needs_enough_faces() -> None:
     faces[1::2, :, 16:] += 60  # a smile, so to speak
     data.faces = faces.byte()
     made = {e: (data.of(e), data.faces[data.of(e)]) for e in (NEUTRAL, HAPPY)}
-    found = measure_use(data, None, made, Bootstrap(data.people), steps=60)
+    found = measure_gan_train(data, None, made, Bootstrap(data.people), steps=60)
     for figure in (found.gan_train, found.gan_test, found.real):
         assert figure.value > 0.95
     few = plain_set([0.5] * 10, [NEUTRAL, HAPPY] * 5)
     made = {e: (few.of(e), few.faces[few.of(e)]) for e in (NEUTRAL, HAPPY)}
     with pytest.raises(TooFewFacesError, match="there are 0"):
-        measure_use(few, None, made, Bootstrap(few.people))
+        measure_gan_train(few, None, made, Bootstrap(few.people))
 
 
 def test_reach_covers_the_face_and_no_more() -> None:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.expand import expand
-from expraug.faces.locate import create_locator
+from expraug.faces.detect import create_detector
+from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
@@ -126,7 +126,7 @@ def test_limit_can_be_lowered(small_set: Path, tmp_path: Path) -> None:
 
 def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> None:
     size = (small_set / "neutral" / "bob.jpg").stat().st_size
-    report = expand(small_set, tmp_path / "out", gate=None, faces="crop", max_bytes=size - 1)
+    report = expand(small_set, tmp_path / "out", gate=None, alignment="crop", max_bytes=size - 1)
     rows = {r["source"]: r for r in pq.read_table(report.manifest).to_pylist()}
     row = rows["neutral/bob.jpg"]
     assert (row["reason"], row["source_digest"]) == ("image_too_large", None)
@@ -180,7 +180,7 @@ def test_warm(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     dataset = ImageFolder(str(damaged_set), loader=Image.open, allow_empty=True)
     names = [Path(path).name for path, _ in dataset.samples]
     augmenter = ExpressionAugmenter(
-        smile, faces=create_locator("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
+        smile, faces=create_detector("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
     )
     report = augmenter.warm(dataset, dataset.classes, progress=False)
     assert {names[i]: reason for i, reason, _ in report.failures} == DAMAGED

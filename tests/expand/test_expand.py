@@ -19,13 +19,13 @@ from torchvision.datasets import ImageFolder
 from expraug.errors import MissingWeightsError
 from expraug.expand import SCHEMA, DestinationError, Report, SourceError, expand
 from expraug.expand.checks import DeviceError
-from expraug.faces.alignment import similarity
+from expraug.faces.align import similarity
+from expraug.faces.composite import mask_box
+from expraug.faces.detect import create_detector
 from expraug.faces.image import read_image
-from expraug.faces.locate import create_locator
-from expraug.faces.paste import mask_box
+from expraug.faces.image_file import DIGITAL_SOURCE_TYPE, encode
 from expraug.gate import IdentityGate
 from expraug.synthesizer import Synthesizer, create_synthesizer
-from expraug.writing import DIGITAL_SOURCE_TYPE, encode
 
 FACES = Path(__file__).parents[2] / "examples" / "faces"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -97,7 +97,7 @@ def test_background_stays(small_set: Path, tmp_path: Path) -> None:
     for row in rows:
         source = read_image(small_set / row["source"])
         made = read_image(report.folder / row["file"])
-        (location,) = create_locator("detect")([source])
+        (location,) = create_detector("detect")([source])
         assert location is not None
         matrix = similarity(location.points[None].astype(np.float64))[0]
         top, left, bottom, right = mask_box(matrix, *source.shape[:2])
@@ -230,8 +230,8 @@ class Fragile(Synthesizer):
         self.expressions, self.image_size = self.inner.expressions, self.inner.image_size
         self.brittle, self.always, self.seen = brittle, always, set[float]()
 
-    def accepts(self, source: Any, target: Any) -> bool:
-        return self.inner.accepts(source, target)
+    def supports(self, source: Any, target: Any) -> bool:
+        return self.inner.supports(source, target)
 
     def forward(
         self, faces: torch.Tensor, target: torch.Tensor, intensity: torch.Tensor
@@ -269,7 +269,12 @@ def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> No
     pq.write_table(pa.Table.from_pylist(rows), source)
     scheme = {"../neutral": "neutral", "..": "happy"}
     report = expand(
-        source, tmp_path / "in" / "out", gate=None, faces="crop", scheme=scheme, with_originals=True
+        source,
+        tmp_path / "in" / "out",
+        gate=None,
+        alignment="crop",
+        scheme=scheme,
+        with_originals=True,
     )
     assert {p.name for p in tmp_path.iterdir()} == {"in"}
     assert {p.name for p in (tmp_path / "in").iterdir()} == {"set.parquet", "out"}

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from expraug.augmenter import Draw, ExpressionAugmenter
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
 from expraug.expand import Plan
 from expraug.expand.plan import class_expressions
 from expraug.expressions import Expression
+from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
@@ -27,8 +27,14 @@ def test_jobs(augmenter: ExpressionAugmenter) -> None:
     plan = Plan.create(
         augmenter, ["Happiness", "bored", "neutral", "sad"], intensity=[1.0, 0.5, 0.5]
     )
-    assert plan.job(item("neutral")).draws == (Draw(HAPPY, 50), Draw(HAPPY, 100))
-    assert plan.job(item("Happiness")).draws == (Draw(NEUTRAL, 50), Draw(NEUTRAL, 100))
+    assert plan.job(item("neutral")).draws == (
+        SynthesisRequest(HAPPY, 0.5),
+        SynthesisRequest(HAPPY, 1),
+    )
+    assert plan.job(item("Happiness")).draws == (
+        SynthesisRequest(NEUTRAL, 0.5),
+        SynthesisRequest(NEUTRAL, 1),
+    )
     assert plan.folders == {NEUTRAL: "neutral", HAPPY: "Happiness"}
     reasons = {name: plan.job(item(name)).reason for name in ("bored", "sad", "missing")}
     assert reasons == {
@@ -40,7 +46,7 @@ def test_jobs(augmenter: ExpressionAugmenter) -> None:
 
 def test_targets(augmenter: ExpressionAugmenter) -> None:
     plan = Plan.create(augmenter, ["happy", "neutral"], targets=["joy"])
-    assert plan.job(item("neutral")).draws == (Draw(HAPPY),)
+    assert plan.job(item("neutral")).draws == (SynthesisRequest(HAPPY),)
     assert plan.job(item("happy")).reason == "already_target"
     with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
         Plan.create(augmenter, ["happy"], targets=["happy", "sad"])

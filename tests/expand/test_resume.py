@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from expraug.augmenter import ExpressionAugmenter
 from expraug.expand import DestinationError, expand
 from expraug.expand.parts import WORK
+from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces

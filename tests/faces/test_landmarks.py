@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from expraug.errors import MissingDependencyError, MissingWeightsError
-from expraug.faces import DetectLocator, LandmarkLocator, create_locator
+from expraug.faces import LandmarkDetector, MTCNNDetector, create_detector
 from expraug.faces import landmarks as module
+from expraug.faces.detect import DetectedFace
 from expraug.faces.landmarks import find_model, five_points, pose_angles
-from expraug.faces.locate import Location
 
 
 def crop(image, size=48):
@@ -23,7 +23,7 @@ def crop(image, size=48):
 def test_landmarks_of_every_sample_face(neutral_images, landmarker):
     pytest.importorskip("facenet_pytorch")
     for found, other in zip(
-        LandmarkLocator()(neutral_images), DetectLocator()(neutral_images), strict=True
+        LandmarkDetector()(neutral_images), MTCNNDetector()(neutral_images), strict=True
     ):
         assert found.faces == 1
         assert np.abs(found.points - other.points).max() < 8
@@ -42,7 +42,7 @@ def test_landmarks_of_every_sample_face(neutral_images, landmarker):
 
 def test_smiles_score_as_smiles(neutral_images, happy_images, landmarker):
     smile = slice(44, 46)  # mouthSmileLeft, mouthSmileRight
-    locate = LandmarkLocator()
+    locate = LandmarkDetector()
     neutral, happy = (
         [f.blendshapes[smile].mean() for f in locate(images[:4])]
         for images in (neutral_images, happy_images)
@@ -52,9 +52,9 @@ def test_smiles_score_as_smiles(neutral_images, happy_images, landmarker):
 
 def test_small_grey_crops(neutral_images, landmarker):
     crops = [crop(image) for image in neutral_images]
-    full = LandmarkLocator()(neutral_images)
+    full = LandmarkDetector()(neutral_images)
     for mode in ("crop", "detect"):
-        for small, large in zip(LandmarkLocator(mode)(crops), full, strict=True):
+        for small, large in zip(LandmarkDetector(mode)(crops), full, strict=True):
             expected = (large.mesh + 0.5 - 40) * 48 / 176 - 0.5
             assert np.abs(small.mesh - expected).mean() < 0.6
 
@@ -65,8 +65,8 @@ def test_large_photographs_and_the_largest_of_several_faces(neutral_images, land
     both[:, 164:] = neutral_images[0]
     large = np.array(Image.fromarray(both).resize((1680, 1024), Image.Resampling.BICUBIC))
     nothing = np.full((200, 300), 128, np.uint8)
-    several, scaled, none = LandmarkLocator()([both, large, nothing])
-    (alone,) = LandmarkLocator()(neutral_images[:1])
+    several, scaled, none = LandmarkDetector()([both, large, nothing])
+    (alone,) = LandmarkDetector()(neutral_images[:1])
     assert several.faces == scaled.faces == 2
     assert np.abs(several.points - alone.points - (164, 0)).max() < 4
     assert np.abs(scaled.points / 4 - several.points).max() < 3
@@ -74,22 +74,24 @@ def test_large_photographs_and_the_largest_of_several_faces(neutral_images, land
 
 
 def test_same_image_same_landmarks_also_after_pickling(neutral_images, landmarker):
-    locator = LandmarkLocator("crop")
-    first = locator(neutral_images[:2])
-    again = pickle.loads(pickle.dumps(locator))(neutral_images[1::-1])
+    detector = LandmarkDetector("crop")
+    first = detector(neutral_images[:2])
+    again = pickle.loads(pickle.dumps(detector))(neutral_images[1::-1])
     for one, other in zip(first, reversed(again), strict=True):
         assert np.array_equal(one.pack(), other.pack())
 
 
 def test_pack_and_unpack():
     rng = np.random.default_rng(0)
-    full = Location(*(rng.random(s, np.float32) if s else 3 for s in ((5, 2), 0, (478, 2), 52, 3)))
-    again = Location.unpack(full.pack(), 3)
+    full = DetectedFace(
+        *(rng.random(s, np.float32) if s else 3 for s in ((5, 2), 0, (478, 2), 52, 3))
+    )
+    again = DetectedFace.unpack(full.pack(), 3)
     assert full.pack().shape == (511, 2)
     for name in ("points", "mesh", "blendshapes", "pose"):
         assert np.array_equal(getattr(again, name), getattr(full, name))
-    five = Location(full.points, 2)
-    assert Location.unpack(five.pack(), 2).mesh is None
+    five = DetectedFace(full.points, 2)
+    assert DetectedFace.unpack(five.pack(), 2).mesh is None
 
 
 def test_pose_angles():
@@ -100,11 +102,11 @@ def test_pose_angles():
 
 
 def test_create_locator():
-    assert create_locator("crop", landmarks=True).mode == "crop"
-    assert create_locator("detect", landmarks=True).fingerprint.endswith("detect")
-    assert not create_locator("crop").landmarks
+    assert create_detector("crop", landmarks=True).mode == "crop"
+    assert create_detector("detect", landmarks=True).fingerprint.endswith("detect")
+    assert not create_detector("crop").landmarks
     with pytest.raises(ValueError, match="mode"):
-        LandmarkLocator("photo")
+        LandmarkDetector("photo")
 
 
 def test_wrong_and_missing_model_files(tmp_path, monkeypatch):
@@ -155,4 +157,4 @@ def test_no_network_says_what_to_do(cache_folder, monkeypatch):
 def test_without_mediapipe(neutral_images, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(MissingDependencyError, match=r"expraug\[landmarks\]"):
-        LandmarkLocator()(neutral_images[:1])
+        LandmarkDetector()(neutral_images[:1])

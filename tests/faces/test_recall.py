@@ -1,10 +1,10 @@
 import numpy as np
 
-from expraug.faces import CropLocator
-from expraug.faces.recall import RecallingLocator
+from expraug.faces import CropDetector
+from expraug.pipeline.memo import MemoizedDetector
 
 
-class Counting(CropLocator):
+class Counting(CropDetector):
     def __init__(self):
         super().__init__()
         self.asked = []
@@ -17,22 +17,22 @@ class Counting(CropLocator):
 
 def test_each_image_is_looked_at_once():
     counting = Counting()
-    locator = RecallingLocator(counting)
+    detector = MemoizedDetector(counting)
     first, second, empty = (np.full((20, 20 + v), v, np.uint8) for v in (1, 2, 0))
-    locations = locator([first, second, first, empty])
+    locations = detector([first, second, first, empty])
     assert counting.asked == [3]
     assert locations[0] is locations[2]
     assert locations[3] is None
-    assert np.array_equal(locations[1].points, CropLocator()([second])[0].points)
-    assert locator([empty, second])[1] is locations[1]
+    assert np.array_equal(locations[1].points, CropDetector()([second])[0].points)
+    assert detector([empty, second])[1] is locations[1]
     assert counting.asked == [3], "none found is remembered too"
-    assert locator([first.copy()])[0] is not locations[0]
-    locator.forget()
-    locator([first])
+    assert detector([first.copy()])[0] is not locations[0]
+    detector.forget()
+    detector([first])
     assert counting.asked == [3, 1, 1]
 
 
 def test_it_passes_for_the_locator_that_it_asks():
-    locator = RecallingLocator(CropLocator())
-    assert locator.fingerprint == CropLocator().fingerprint
-    assert (locator.constant, locator.landmarks) == (True, False)
+    detector = MemoizedDetector(CropDetector())
+    assert detector.fingerprint == CropDetector().fingerprint
+    assert (detector.constant, detector.landmarks) == (True, False)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expraug.faces.alignment import _sample_grid, sample, supersampling
+from expraug.faces.align import _sample_grid, sample, supersampling
 from expraug.faces.separable import is_upright, sample_upright
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call
 
-from expraug.faces.paste import face_mask, hide_background
+from expraug.faces.composite import face_mask, hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 
 CHANNELS, WIDTH = (16, 16, 8, 8), 12

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from expraug.errors import MissingDependencyError
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.latent.generator import StyleGenerator
 from expraug.latent.loading import create_generator
 from expraug.latent.stylegan import StyleGANFaces

@@ -41,12 +41,12 @@ def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny judge of the seven expressions of FER2013 that has learned nothing."""
+def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny classifier of the seven expressions of FER2013 that has learned nothing."""
     from expraug import Expression
-    from expraug.evaluate.judge import FerJudge
+    from expraug.networks.fer_classifier import FERNet
 
-    folder = tmp_path_factory.mktemp("judge")
+    folder = tmp_path_factory.mktemp("classifier")
     torch.manual_seed(0)
-    FerJudge([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
+    FERNet([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
     return folder

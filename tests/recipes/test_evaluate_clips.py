@@ -60,10 +60,10 @@ def test_without_sequences_the_output_says_so() -> None:
     sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
     from evaluate_clips import real_onset
 
-    from expraug.faces import CropLocator
+    from expraug.faces import CropDetector
 
-    curve, told = real_onset(None, CropLocator(), 5)
+    curve, told = real_onset(None, CropDetector(), 5)
     assert curve == pytest.approx([0, 0.1464, 0.5, 0.8536, 1], abs=1e-3)
     assert "raised cosine" in told
     with pytest.raises(ValueError, match="no data set"):
-        real_onset("nowhere:/tmp", CropLocator(), 5)
+        real_onset("nowhere:/tmp", CropDetector(), 5)

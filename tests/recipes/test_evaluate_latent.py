@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from expraug import Expression
 from expraug.evaluate.bootstrap import Bootstrap
 from expraug.evaluate.face_set import FaceSet
-from expraug.evaluate.judge import FerJudge
-from expraug.faces.paste import hide_background
+from expraug.faces.composite import hide_background
+from expraug.networks.fer_classifier import FERNet
 
 PEOPLE = ["a", "a", "b", "b", "c", "c"]
 
@@ -51,8 +51,8 @@ def test_the_person_is_the_one_whose_code_decides(first: bool) -> None:
     pixels = F.interpolate(coarse, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
     labels = torch.tensor([int(Expression.NEUTRAL), int(Expression.HAPPY)] * 3)
     data = FaceSet("people", (pixels * 255).byte(), labels, PEOPLE, [])
-    judge = FerJudge(["neutral", "happy"], width=8).eval()
-    found = measure_swap(Codes(first), judge, CoarsePicture(), data, Bootstrap(PEOPLE))
+    classifier = FERNet(["neutral", "happy"], width=8).eval()
+    found = measure_swap(Codes(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
     nearer = found["nearer to the first person"]
     assert nearer["drawn"].value == first
     assert nearer["own codes, drawn"].value == 1

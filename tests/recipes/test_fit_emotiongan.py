@@ -1,4 +1,4 @@
-"""The recipes that fit and judge `emotiongan`: from a generator's folder to figures."""
+"""The recipes that fit and classifier `emotiongan`: from a generator's folder to figures."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
-from expraug.evaluate.judge import FerJudge
-from expraug.faces.paste import hide_background
+from expraug.faces.composite import hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latent"))
@@ -71,22 +71,22 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("judge")
-    FerJudge([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
+    folder = tmp_path_factory.mktemp("classifier")
+    FERNet([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
     return folder
 
 
 def names_in(split: str, count: int) -> list[str]:
-    """Return people of a split, every second of whom belongs to the judge's half."""
-    from halves import half_of_person
+    """Return people of a split, every second of whom belongs to the classifier's half."""
+    from splits import half_of_person
 
     people = [n for n in (f"person {i}" for i in range(3000)) if person_split(n) == split]
     if split != "train":
         return people[:count]
-    halves = [[n for n in people if half_of_person(n) == half] for half in (0, 1)]
-    return [n for pair in zip(*halves, strict=False) for n in pair][:count]
+    splits = [[n for n in people if half_of_person(n) == half] for half in (0, 1)]
+    return [n for pair in zip(*splits, strict=False) for n in pair][:count]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,10 @@ def sets(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 @pytest.fixture(scope="module")
 def fitted(
-    generator: Path, judge: Path, sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    generator: Path,
+    classifier: Path,
+    sets: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., tuple[Path, str]]:
     """Fit with options and return the folder and what was printed."""
     app = typer.Typer()
@@ -144,7 +147,7 @@ def fitted(
                 ),
             )
             command = [source or generator, sets["nameless"], sets["named"], "--half", 0]
-            command += ["--judge", judge, "--work", work, "--out", out, "--device", "cpu"]
+            command += ["--classifier", classifier, "--work", work, "--out", out, "--device", "cpu"]
             command += ["--set", "sources=5", "--set", "grid=4", "--set", "longest=3"]
             command += ["--set", "model=labels"]
             done = CliRunner().invoke(app, [*map(str, command), *arguments])
@@ -236,7 +239,7 @@ def test_sources_are_neutral_and_of_named_people(sets: dict[str, Path], tmp_path
         assert not neutral.any() if target == Expression.NEUTRAL else neutral.all()
     other = gather(tmp_path, names, 0, SIZE)
     alike = (data.faces.flatten(1)[:, None] == other.faces.flatten(1)).all(2)
-    assert not alike.any(), "the halves share no face"
+    assert not alike.any(), "the splits share no face"
 
 
 def test_the_settings_file_says_only_what_there_is() -> None:
@@ -269,7 +272,7 @@ def test_a_sheet_has_a_row_a_face(tmp_path: Path) -> None:
 
 def test_the_evaluation_of_codes(
     fitted: Callable[..., tuple[Path, str]],
-    judge: Path,
+    classifier: Path,
     sets: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -279,12 +282,22 @@ def test_the_evaluation_of_codes(
     monkeypatch.setattr(
         evaluate_latent, "pose_of", lambda grey: grey.float().flatten(1)[:, 500:503]
     )
-    crop = evaluate_latent.create_locator("crop")
-    monkeypatch.setattr(evaluate_latent, "create_locator", lambda mode: crop)
+    crop = evaluate_latent.create_detector("crop")
+    monkeypatch.setattr(evaluate_latent, "create_detector", lambda mode: crop)
     app = typer.Typer()
     app.command()(evaluate_latent.main)
     out, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
-    command = [folder, "--data", sets["held"], "--judge", judge, "--limit", 12, "--steps", 3]
+    command = [
+        folder,
+        "--data",
+        sets["held"],
+        "--classifier",
+        classifier,
+        "--limit",
+        12,
+        "--steps",
+        3,
+    ]
     done = CliRunner().invoke(app, [*map(str, command), "--json", str(out), "--sheet", str(sheet)])
     assert done.exit_code == 0, (done.output, done.exception)
     (result,) = json.loads(out.read_text()).values()
@@ -398,10 +411,19 @@ def test_expressions_without_pairs_are_named(
         fitted("--set", "model=pairs", "--set", "pose=false", "--pairs", str(pairs_file))
 
 
-def test_matched_pairs_need_pairs(generator: Path, judge: Path, sets: dict[str, Path]) -> None:
+def test_matched_pairs_need_pairs(generator: Path, classifier: Path, sets: dict[str, Path]) -> None:
     app = typer.Typer()
     app.command()(fit_emotiongan.main)
-    command = [generator, sets["nameless"], "--half", 0, "--judge", judge, "--identity", "none"]
+    command = [
+        generator,
+        sets["nameless"],
+        "--half",
+        0,
+        "--classifier",
+        classifier,
+        "--identity",
+        "none",
+    ]
     command += ["--out", generator / "out", "--set", "model=pairs", "--work", generator]
     done = CliRunner().invoke(app, [*map(str, command), "--device", "cpu"])
     assert "needs --pairs" in str(done.exception)

@@ -17,7 +17,7 @@ from expraug.synthesizers.decoupled import DecoupledSynthesizer
 
 
 class BrightIsHappy:
-    """A judge that sees happiness in light."""
+    """A classifier that sees happiness in light."""
 
     expressions = (Expression.NEUTRAL, Expression.HAPPY)
 
@@ -75,19 +75,19 @@ def test_it_goes_until_it_is_seen_or_somebody_else(
 
 
 def test_the_recipe_writes_lengths_that_forward_goes(
-    faces: Path, judge_folder: Path, tmp_path: Path
+    faces: Path, classifier_folder: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     names = [str(e) for e in Expression]
     model = DecoupledSynthesizer(names, 32, (16, 16, 8, 8), 8, 4, 16, 4).eval()
     folder, work = tmp_path / "weights", tmp_path / "work"
     model.save_pretrained(folder)
-    options = ["--half", 1, "--judge", judge_folder, "--identity", "none"]
+    options = ["--half", 1, "--classifier", classifier_folder, "--identity", "none"]
     call(main, folder, faces, *options, "--longest", 2, "--grid", 4, "--work", work)
 
     fitted = DecoupledSynthesizer.from_pretrained(folder)
     assert isinstance(fitted, DecoupledSynthesizer)
-    known = fitted.lengths[:-1]  # the judge does not know contempt
+    known = fitted.lengths[:-1]  # the classifier does not know contempt
     assert set(known.tolist()) <= {0.5, 1.0, 1.5, 2.0}
     assert float(fitted.lengths[-1]) == pytest.approx(float(known.mean()))
     assert fitted.fingerprint != model.fingerprint

@@ -9,8 +9,7 @@ import torch
 from loop import append_line, run
 from paired_faces import log
 from torch import nn
-
-from expraug.training.adversarial import AdversarialTrainer, Optimization
+from training.adversarial import AdversarialTrainer, Optimization
 
 
 class Towards(AdversarialTrainer):
@@ -24,8 +23,8 @@ class Towards(AdversarialTrainer):
 
     def step(self) -> dict[str, float]:
         draw = torch.randn(4, 1)
-        judged = (self.judges(draw) - 1).square().mean()
-        self.update_judges(judged)
+        classified = (self.judges(draw) - 1).square().mean()
+        self.update_judges(classified)
         loss = (self.made(draw) - draw * draw).square().mean()
         self.update_made(loss)
         found = {"seen": float(draw.mean())}

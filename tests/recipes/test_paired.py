@@ -27,7 +27,7 @@ from torch import Tensor
 
 from expraug import Expression
 from expraug.datasets import person_split
-from expraug.evaluate.judge import FerJudge, see
+from expraug.networks.fer_classifier import FERNet, see
 
 CPU, SIZE, CATEGORIES = torch.device("cpu"), 32, tuple(Expression)
 NEUTRAL, HAPPY, SAD, CONTEMPT = (int(e) for e in CATEGORIES[:3] + CATEGORIES[-1:])
@@ -255,9 +255,9 @@ def test_logits_of_expressions_that_the_judge_does_not_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    judge = FerJudge(["happy", "neutral"], width=8).eval()
+    classifier = FERNet(["happy", "neutral"], width=8).eval()
     faces = torch.rand(3, 1, 96, 96, requires_grad=True)
-    found = expression_net(judge, CATEGORIES)(faces)
+    found = expression_net(classifier, CATEGORIES)(faces)
     assert found.shape == (3, 8)
     assert found.isfinite().any(0).tolist() == [True, True, *[False] * 6]
     assert (found[:, 2:] == -torch.inf).all()
@@ -266,6 +266,6 @@ def test_logits_of_expressions_that_the_judge_does_not_know(
     assert faces.grad.isfinite().all()
     assert faces.grad.flatten(1).any(1).all()
     monkeypatch.setattr(paired.watching, "vary", see)
-    plain = expression_net(judge, CATEGORIES)(faces)
+    plain = expression_net(classifier, CATEGORIES)(faces)
     small = F.interpolate(faces, (64, 64), mode="bilinear", antialias=True)
-    assert torch.allclose(plain[:, :2], judge(see(small)).flip(1), atol=1e-5)
+    assert torch.allclose(plain[:, :2], classifier(see(small)).flip(1), atol=1e-5)

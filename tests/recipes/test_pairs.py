@@ -1,4 +1,4 @@
-"""The recipes that fit and judge `pixel`, run as a user runs them."""
+"""The recipes that fit and classifier `pixel`, run as a user runs them."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -45,7 +45,7 @@ def generator(tmp_path: Path) -> Path:
 
 def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
     pairs_file: Path,
-    judge_folder: Path,
+    classifier_folder: Path,
     generator: Path,
     faces: Path,
     tmp_path: Path,
@@ -60,7 +60,7 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
-        nets = ["--judge", judge_folder, "--generator", generator]
+        nets = ["--classifier", classifier_folder, "--generator", generator]
         return call(main, pairs_file, faces, "--config", config, *nets, *folders, *arguments)
 
     assert "27 faces in pairs, 20 single\nfrom step 0\n" in run("whole")
@@ -97,7 +97,7 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
 def test_training_begins_with_the_generator(
     pairs_file: Path,
-    judge_folder: Path,
+    classifier_folder: Path,
     generator: Path,
     faces: Path,
     tmp_path: Path,
@@ -112,7 +112,7 @@ def test_training_begins_with_the_generator(
         "singles: 8, options: {amp: false, lr: 0.0}}\n"
     )
     folders = ["--out", tmp_path / "weights", "--work", tmp_path / "work"]
-    nets = ["--judge", judge_folder, "--generator", generator]
+    nets = ["--classifier", classifier_folder, "--generator", generator]
     call(main, pairs_file, faces, "--config", config, *nets, *folders)
     made = create_synthesizer(str(tmp_path / "weights"))
     assert isinstance(made, DecoupledSynthesizer)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from fer.arms import ARMS, Arm, parse_arm
 from fer.augment import AUGMENTATIONS, augment, extra_samples
+from fer.conditions import CONDITIONS, Condition, parse_arm
 from fer.data import FaceTable
 from fer.drawing import Draw, Mixing, Samples
-from fer.fold import Cut, LeakError, cut, halves, prove_disjoint
+from fer.fold import Cut, LeakError, cut, prove_disjoint, splits
 from fer.metrics import interval, measure, paired
 from fer.runs import select
 from fer.setting import Setting
@@ -88,7 +88,7 @@ def test_the_tail_is_cut_and_the_rest_left():
 
 def test_a_person_is_in_one_cross_fitting_fold():
     people = [f"person {i // 5}" for i in range(100)]
-    part = halves(table([0] * 100, people), 2)
+    part = splits(table([0] * 100, people), 2)
     assert set(part.tolist()) == {0, 1}
     for person in set(people):
         assert len({int(part[i]) for i, p in enumerate(people) if p == person}) == 1
@@ -139,11 +139,17 @@ def test_paired_differences():
 
 
 def test_arms_by_name():
-    arm, synthesizer = parse_arm("strong+transfer")
-    assert (arm.augmentation, arm.extra, synthesizer) == ("classical", "synthetic", "transfer")
-    assert parse_arm("extra_noise")[0] == ARMS["extra_noise"]
-    arm = ARMS["extra_classical_part_balanced"]
-    assert arm == replace(ARMS["strong_part_balanced"], name=arm.name, extra="classical")
+    condition, synthesizer = parse_arm("strong+transfer")
+    assert (condition.augmentation, condition.extra, synthesizer) == (
+        "classical",
+        "synthetic",
+        "transfer",
+    )
+    assert parse_arm("extra_noise")[0] == CONDITIONS["extra_noise"]
+    condition = CONDITIONS["extra_classical_part_balanced"]
+    assert condition == replace(
+        CONDITIONS["strong_part_balanced"], name=condition.name, extra="classical"
+    )
     with pytest.raises(ValueError, match="there are none, flip_crop"):
         parse_arm("stronger")
 
@@ -171,7 +177,9 @@ def _samples(count=200):
 def test_training_learns_and_the_seed_decides():
     real, faces = _samples()
     recipe = Recipe(**SMALL | {"steps": 60, "batch": 16})
-    nets = [train(recipe, ARMS["flip_crop"], real, None, None, Mixing(), 7, CPU) for _ in range(2)]
+    nets = [
+        train(recipe, CONDITIONS["flip_crop"], real, None, None, Mixing(), 7, CPU) for _ in range(2)
+    ]
     found = [predict(net, faces.pixels, recipe, CPU) for net in nets]
     assert torch.equal(*found)
     assert (found[0].argmax(1) == faces.labels).float().mean() > 0.9
@@ -180,7 +188,7 @@ def test_training_learns_and_the_seed_decides():
 def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
     real, faces = _samples()
     recipe, file = Recipe(**SMALL | {"save_every": 5}), tmp_path / "run.safetensors"
-    whole = train(recipe, ARMS["flip_crop"], real, None, None, Mixing(), 1, CPU)
+    whole = train(recipe, CONDITIONS["flip_crop"], real, None, None, Mixing(), 1, CPU)
     import fer.training as training
 
     calls = 0
@@ -194,10 +202,10 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path, monkeyp
 
     monkeypatch.setattr(training, "augment", fails)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, ARMS["flip_crop"], real, None, None, Mixing(), 1, CPU, file)
+        train(recipe, CONDITIONS["flip_crop"], real, None, None, Mixing(), 1, CPU, file)
     assert file.is_file()
     monkeypatch.setattr(training, "augment", augment)
-    resumed = train(recipe, ARMS["flip_crop"], real, None, None, Mixing(), 1, CPU, file)
+    resumed = train(recipe, CONDITIONS["flip_crop"], real, None, None, Mixing(), 1, CPU, file)
     assert not file.is_file()
     found = [predict(net, faces.pixels, recipe, CPU) for net in (whole, resumed)]
     assert torch.allclose(*found, atol=1e-5)
@@ -208,8 +216,10 @@ def test_extra_samples_take_the_share_of_the_draws_that_is_asked_for():
     real = Samples(torch.zeros(330, 64, 64, dtype=torch.uint8), labels)
     extra = Samples(torch.zeros(50, 64, 64, dtype=torch.uint8), labels[-50:])
     torch.manual_seed(0)
-    arm = Arm("", balance=1.0)
-    draw = Draw(real, extra, torch.tensor([0] * 10 + [1] * 40), arm, Mixing(0.5, frequent=0.0))
+    condition = Condition("", balance=1.0)
+    draw = Draw(
+        real, extra, torch.tensor([0] * 10 + [1] * 40), condition, Mixing(0.5, frequent=0.0)
+    )
     rows, is_extra = draw(20_000, 1.0)
     classes = torch.where(is_extra, (rows >= 10).long(), (rows >= 300).long())
     assert abs(float(classes.float().mean()) - 0.5) < 0.02
@@ -235,7 +245,7 @@ def _draw(on_top, balance=0.25, schedule="constant"):
     real = Samples(torch.zeros(390, 64, 64, dtype=torch.uint8), labels)
     extra = Samples(torch.zeros(50, 64, 64, dtype=torch.uint8), labels[-1:].repeat(50, 1))
     mix = Mixing(0.5, frequent=0.5, schedule=schedule, on_top=on_top)
-    return Draw(real, extra, torch.full((50,), 2), Arm("", balance=balance), mix)
+    return Draw(real, extra, torch.full((50,), 2), Condition("", balance=balance), mix)
 
 
 def test_extra_samples_on_top_leave_real_faces_as_frequent_among_themselves_as_they_were():
@@ -261,14 +271,14 @@ def test_the_share_of_each_class_among_the_draws_follows_the_schedule():
     assert early[2] > late[2] > falling.classes(0.0)[2]
     assert float(early.sum()) == pytest.approx(1)
     real, _ = _samples()
-    alone = Draw(real, None, None, Arm(""), Mixing(on_top=True))
+    alone = Draw(real, None, None, Condition(""), Mixing(on_top=True))
     assert torch.allclose(alone.classes(1.0), torch.tensor([0.5, 0.5]))
 
 
 def test_the_balanced_loss_knows_that_extra_samples_on_top_make_their_class_frequent(monkeypatch):
     real, _ = _samples(40)
     extra = Samples(real.pixels[:1].repeat(9, 1, 1), torch.tensor([[0.0, 1.0]]).repeat(9, 1))
-    recipe, arm = Recipe(**SMALL | {"steps": 1}), Arm("", loss="balanced")
+    recipe, condition = Recipe(**SMALL | {"steps": 1}), Condition("", loss="balanced")
     import fer.training as training
 
     added = []
@@ -280,7 +290,7 @@ def test_the_balanced_loss_knows_that_extra_samples_on_top_make_their_class_freq
     )
     for on_top in (False, True):
         mix = Mixing(0.75, frequent=0.75, on_top=on_top)
-        train(recipe, arm, real, extra, torch.ones(9).long(), mix, 0, CPU)
+        train(recipe, condition, real, extra, torch.ones(9).long(), mix, 0, CPU)
     shares = [logits[0].exp() for logits in added]
     assert torch.allclose(shares[0], torch.tensor([0.5, 0.5]), atol=1e-4)
     assert torch.allclose(shares[1], torch.tensor([0.2, 0.8]), atol=1e-4)
@@ -313,11 +323,20 @@ def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
             ImageOps.mirror(Image.open(path)).save(mirrored)
     out = tmp_path / "results.csv"
     command = ("--config", config, "--train", faces, "--test", f"mirrored={tmp_path / 'test'}")
-    command += ("--arm", "flip_crop", "--arm", "flip_crop+pixel", "--seeds", 2, "--device", "cpu")
+    command += (
+        "--condition",
+        "flip_crop",
+        "--condition",
+        "flip_crop+pixel",
+        "--seeds",
+        2,
+        "--device",
+        "cpu",
+    )
     command += ("--no-landmarks", "--work", tmp_path / "work", "--out", out)
     assert "flip_crop+pixel seed 1" in run_recipe("train_fer.py", *command)
     rows = list(csv.DictReader(out.open()))
-    assert len(rows) == 8  # two arms, two seeds, validation and test
+    assert len(rows) == 8  # two conditions, two seeds, validation and test
     assert {r["test_set"] for r in rows} == {"validation", "mirrored"}
     assert all(0 <= float(r["accuracy"]) <= 1 for r in rows)
     assert int(rows[-1]["extra"]) > 0
@@ -330,9 +349,14 @@ def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
 def test_ablations_stand_below_the_arms_of_their_setting():
     from fer_table import best_without, collect, table
 
-    def row(setting, arm, seed, accuracy):
+    def row(setting, condition, seed, accuracy):
         metrics = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece"), accuracy)
-        return {"setting": setting, "arm": arm, "seed": str(seed), "test_set": "test"} | metrics
+        return {
+            "setting": setting,
+            "condition": condition,
+            "seed": str(seed),
+            "test_set": "test",
+        } | metrics
 
     rows = [row("a", "strong", seed, 0.5 + seed / 100) for seed in range(3)]
     rows += [row("a", "none", seed, 0.4) for seed in range(3)]

@@ -23,7 +23,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from train_fevgan import CATEGORIES, Options, Setting, main
 
 from expraug import Expression, create_synthesizer
-from expraug.faces.embedder import FaceEmbedder
+from expraug.networks.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
 
 REPOSITORY = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_one_persons_clips_can_be_drawn() -> None:
 
 def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
     clips_file: Path,
-    judge_folder: Path,
+    classifier_folder: Path,
     embedder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,7 +133,7 @@ def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
-        nets = ["--judge", judge_folder, "--embedder", embedder, "--identity", "any"]
+        nets = ["--classifier", classifier_folder, "--embedder", embedder, "--identity", "any"]
         return call(main, clips_file, "--config", config, *nets, *folders, *arguments)
 
     assert "12 clips, 4 held out\nfrom step 0\n" in run("whole")
@@ -162,12 +162,14 @@ def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
 
 def test_all_people_held_out_are_told(
-    clips_file: Path, judge_folder: Path, embedder: Path, tmp_path: Path
+    clips_file: Path, classifier_folder: Path, embedder: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     with pytest.raises(ValueError, match=r"9 neutral faces in .*, of which 32"):
-        main([clips_file], config, tmp_path / "out", embedder, judge_folder, work=tmp_path / "w")
+        main(
+            [clips_file], config, tmp_path / "out", embedder, classifier_folder, work=tmp_path / "w"
+        )
 
 
 class Teacher(nn.Module):

@@ -49,14 +49,14 @@ def test_real_faces_are_mixed_the_same_way_each_time(faces: Path, tmp_path: Path
 
 
 def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
-    judge_folder: Path, faces: Path, tmp_path: Path
+    classifier_folder: Path, faces: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
-        sources = [faces, faces, "--config", config, "--judge", judge_folder]
+        sources = [faces, faces, "--config", config, "--classifier", classifier_folder]
         return call(main, *sources, *folders, "--set", "options.amp=false", *arguments)
 
     assert "8 faces\nfrom step 0\n" in run("whole")  # of 40, the rest of which are held out

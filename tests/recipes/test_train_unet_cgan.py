@@ -29,7 +29,7 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
 
 def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
     pairs_file: Path,
-    judge_folder: Path,
+    classifier_folder: Path,
     faces: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,7 +43,7 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
         changes = ["--set", "options.amp=false", "--set", "options.identity_every=2"]
-        sources = [pairs_file, faces, "--config", config, "--judge", judge_folder]
+        sources = [pairs_file, faces, "--config", config, "--classifier", classifier_folder]
         return call(main, *sources, *folders, *changes, *arguments)
 
     assert "27 faces in pairs, 20 single\nfrom step 0\n" in run("whole")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces.paste import hide_background, luminance
+from expraug.faces.composite import hide_background, luminance
 from expraug.latent.directions import log_odds
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 
@@ -59,9 +59,9 @@ def test_any_expression_from_any_face_but_its_own() -> None:
     assert fresh.expressions == (SAD, Expression.NEUTRAL, HAPPY)
     assert fresh.image_size == 32
     assert not fresh.needs_landmarks
-    assert fresh.accepts(None, HAPPY)
-    assert not fresh.accepts(HAPPY, HAPPY)
-    assert not fresh.accepts(HAPPY, ANGRY)
+    assert fresh.supports(None, HAPPY)
+    assert not fresh.supports(HAPPY, HAPPY)
+    assert not fresh.supports(HAPPY, ANGRY)
 
 
 def test_what_cannot_be_asked_for(model: EmotionGANSynthesizer) -> None:
@@ -256,7 +256,9 @@ def test_gradients_reach_codes_through_draw(model: EmotionGANSynthesizer) -> Non
 def test_faces_through_the_augmenter(tmp_path: Path, neutral_images: list[np.ndarray]) -> None:
     fitted(size=3.0).save_pretrained(tmp_path)
     augmenter = ExpressionAugmenter(str(tmp_path))
-    outcomes = augmenter([*neutral_images[:2]], [Draw(HAPPY), Draw(SAD, 50)])
+    outcomes = augmenter(
+        [*neutral_images[:2]], [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5)]
+    )
     assert augmenter.stats == {"made": 2}
     for outcome, image in zip(outcomes, neutral_images, strict=False):
         assert np.abs(outcome.image.astype(int) - image).max() > 5

@@ -6,7 +6,7 @@ import torch
 
 from expraug import Expression, create_synthesizer
 from expraug.errors import NoFaceError
-from expraug.faces import LandmarkLocator, align_image
+from expraug.faces import LandmarkDetector, align_image
 
 NEUTRAL, HAPPY, FEAR = Expression.NEUTRAL, Expression.HAPPY, Expression.FEAR
 SMILE = slice(44, 46)  # mouthSmileLeft, mouthSmileRight
@@ -23,11 +23,11 @@ def labelled(neutral_images, happy_images):
 
 
 def test_the_sets_own_smiles_become_the_happy_rows(embedded, labelled, landmarker):
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], rows=3, faces="detect")
+    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], rows=3, alignment="detect")
     counts = fitted.config["rows"]
     assert counts["happy"] == 3
     assert counts["fear"] == embedded.config["rows"]["fear"]
-    scores = [location.blendshapes for location in LandmarkLocator()([i for i, _ in labelled])]
+    scores = [location.blendshapes for location in LandmarkDetector()([i for i, _ in labelled])]
     real = torch.tensor(np.stack(scores))[5:]
     for row in fitted.scores[fitted.shows == HAPPY]:
         assert (real - row).abs().amax(1).min() < 1e-6  # of one real face, whole
@@ -41,20 +41,20 @@ def test_it_makes_others_smile_and_leaves_the_embedded_one_alone(
     embedded, labelled, neutral_images, landmarker
 ):
     before = embedded.fingerprint
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], faces="detect")
+    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
     assert embedded.fingerprint == before != fitted.fingerprint
-    (location,) = LandmarkLocator()([neutral_images[9]])
+    (location,) = LandmarkDetector()([neutral_images[9]])
     face = align_image(neutral_images[9], location.points, 128)[None] / 255
     made = fitted(face, torch.tensor([int(HAPPY)]), torch.ones(1))
     smiles = [
-        LandmarkLocator("crop")([(f[0].permute(1, 2, 0) * 255).byte().numpy()])[0].blendshapes
+        LandmarkDetector("crop")([(f[0].permute(1, 2, 0) * 255).byte().numpy()])[0].blendshapes
         for f in (face, made)
     ]
     assert (smiles[1][SMILE] > smiles[0][SMILE] + 0.2).all()
 
 
 def test_it_saves_and_loads(embedded, labelled, landmarker, tmp_path):
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], faces="detect")
+    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
     fitted.save_pretrained(tmp_path)
     loaded = create_synthesizer(str(tmp_path))
     assert loaded.config == fitted.config
@@ -71,14 +71,14 @@ def test_a_damaged_sample_lends_nothing(embedded, labelled, landmarker):
                 raise OSError("truncated")
             return labelled[index]
 
-    whole = embedded.fit_exemplars(labelled, ["neutral", "happy"], faces="detect")
-    damaged = embedded.fit_exemplars(Damaged(), ["neutral", "happy"], faces="detect")
+    whole = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
+    damaged = embedded.fit_exemplars(Damaged(), ["neutral", "happy"], alignment="detect")
     assert whole.fingerprint == damaged.fingerprint
 
 
 def test_no_face_is_an_error_that_says_what_to_do(embedded, landmarker):
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
-    with pytest.raises(NoFaceError, match="faces='detect'"):
+    with pytest.raises(NoFaceError, match="alignment='detect'"):
         embedded.fit_exemplars([(grey, "happy")], ["neutral", "happy"])
 
 

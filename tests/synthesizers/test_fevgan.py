@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces.embedder import FaceEmbedder
-from expraug.faces.paste import face_mask, luminance
+from expraug.faces.composite import face_mask, luminance
+from expraug.networks.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import (
     ENCODERS,
     FEVGANSynthesizer,
@@ -97,11 +97,11 @@ def test_any_expression_from_a_neutral_or_unknown_face() -> None:
     assert isinstance(fresh, FEVGANSynthesizer)
     assert (fresh.image_size, fresh.frames) == (64, 16)
     assert fresh.expressions == (SAD, Expression.SURPRISE, HAPPY)
-    assert fresh.accepts(None, HAPPY)
-    assert fresh.accepts(NEUTRAL, HAPPY)
-    assert not fresh.accepts(ANGRY, HAPPY)
-    assert not fresh.accepts(NEUTRAL, ANGRY)
-    assert not fresh.accepts(None, NEUTRAL)
+    assert fresh.supports(None, HAPPY)
+    assert fresh.supports(NEUTRAL, HAPPY)
+    assert not fresh.supports(ANGRY, HAPPY)
+    assert not fresh.supports(NEUTRAL, ANGRY)
+    assert not fresh.supports(None, NEUTRAL)
     assert sum(p.numel() for p in fresh.parameters()) < 7_000_000
     frozen = [p.requires_grad for p in fresh.net.identity.parameters()]
     assert not any(frozen)
@@ -309,7 +309,10 @@ def test_saved_and_loaded_it_makes_the_same_clips(encoders: str, tmp_path: Path)
 def test_faces_through_the_augmenter(folder: str, neutral_images: list[np.ndarray]) -> None:
     augmenter = ExpressionAugmenter(folder)
     grey = neutral_images[2][:, :, 0]
-    outcomes = augmenter([*neutral_images[:2], grey], [Draw(HAPPY), Draw(SAD, 50), Draw(HAPPY)])
+    outcomes = augmenter(
+        [*neutral_images[:2], grey],
+        [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)],
+    )
     assert augmenter.stats == {"made": 3}
     for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
         assert (outcome.image.shape, outcome.image.dtype) == (image.shape, np.uint8)

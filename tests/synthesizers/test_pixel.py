@@ -5,16 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expraug import Expression, create_synthesizer
-from expraug.faces.paste import luminance
+from expraug.faces.composite import luminance
 from expraug.synthesizers.pixel import PixelFit, PixelSynthesizer
 
 
 def test_directions():
     pixel = create_synthesizer("pixel")
-    assert pixel.accepts(Expression.NEUTRAL, Expression.HAPPY)
-    assert pixel.accepts(Expression.HAPPY, Expression.NEUTRAL)
-    assert not pixel.accepts(Expression.SAD, Expression.HAPPY)
-    assert not pixel.accepts(None, Expression.HAPPY)
+    assert pixel.supports(Expression.NEUTRAL, Expression.HAPPY)
+    assert pixel.supports(Expression.HAPPY, Expression.NEUTRAL)
+    assert not pixel.supports(Expression.SAD, Expression.HAPPY)
+    assert not pixel.supports(None, Expression.HAPPY)
 
 
 def test_intensity_interpolates_and_grey_stays_grey():

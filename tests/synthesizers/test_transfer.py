@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.cache import SynthesisCache
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces import CropLocator, LandmarkLocator, align, similarity
-from expraug.faces.recall import RecallingLocator
+from expraug.faces import CropDetector, LandmarkDetector, align, similarity
+from expraug.pipeline.memo import MemoizedDetector
 
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
 
@@ -26,7 +26,7 @@ def aligned(neutral_images, landmarker):
     """Four aligned faces, (4, 3, 128, 128) float in [0, 1]."""
     faces = []
     for image, location in zip(
-        neutral_images[:4], LandmarkLocator()(neutral_images[:4]), strict=True
+        neutral_images[:4], LandmarkDetector()(neutral_images[:4]), strict=True
     ):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         matrix = similarity(location.points[None].astype(np.float64))
@@ -38,13 +38,13 @@ def aligned(neutral_images, landmarker):
 def counted(monkeypatch):
     """The images that landmarks were looked for in."""
     images = []
-    locate = LandmarkLocator._locate
+    locate = LandmarkDetector._locate
 
     def counting(self, image):
         images.append(image)
         return locate(self, image)
 
-    monkeypatch.setattr(LandmarkLocator, "_locate", counting)
+    monkeypatch.setattr(LandmarkDetector, "_locate", counting)
     return images
 
 
@@ -54,9 +54,9 @@ def full(count, target):
 
 def test_accepts_any_source(transfer):
     assert transfer.expressions == tuple(Expression)
-    assert transfer.accepts(None, HAPPY)
-    assert transfer.accepts(Expression.ANGRY, Expression.NEUTRAL)
-    assert not transfer.accepts(HAPPY, HAPPY)
+    assert transfer.supports(None, HAPPY)
+    assert transfer.supports(Expression.ANGRY, Expression.NEUTRAL)
+    assert not transfer.supports(HAPPY, HAPPY)
 
 
 def test_every_expression_changes_the_face_in_its_own_way(transfer, aligned):
@@ -69,7 +69,7 @@ def test_every_expression_changes_the_face_in_its_own_way(transfer, aligned):
 
 
 def test_surprise_opens_the_mouth_and_happy_smiles(transfer, aligned):
-    locate = LandmarkLocator("crop")
+    locate = LandmarkDetector("crop")
 
     def scores(faces):
         pixels = (faces.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
@@ -146,15 +146,15 @@ def test_grey_stays_grey(transfer, aligned, neutral_images):
     assert torch.allclose(made[:, :1].expand_as(made), made, atol=1e-5)
     image = neutral_images[0].mean(axis=2).astype(np.uint8)
     small = np.array(Image.fromarray(image[40:216, 40:216]).resize((48, 48)))
-    for outcome in ExpressionAugmenter(transfer)([image, small], [Draw(SURPRISE)] * 2):
+    for outcome in ExpressionAugmenter(transfer)([image, small], [SynthesisRequest(SURPRISE)] * 2):
         assert outcome.target is SURPRISE
         assert outcome.image.ndim == 2
 
 
 def test_the_background_stays(neutral_images, landmarker):
-    augmenter = ExpressionAugmenter("transfer", faces="detect")
+    augmenter = ExpressionAugmenter("transfer", alignment="detect")
     image = neutral_images[0]
-    for outcome in augmenter([image] * 8, [Draw(e) for e in Expression]):
+    for outcome in augmenter([image] * 8, [SynthesisRequest(e) for e in Expression]):
         changed = (outcome.image != image).any(axis=2)
         assert changed[60:200, 80:180].any()
         assert not changed[:20].any()
@@ -167,7 +167,13 @@ def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_pat
         Image.fromarray(neutral_images[4][30:226, 30:226]).convert("L").resize((48, 48))
     )
     images = [*neutral_images[:3], neutral_images[0], crop]
-    draws = [Draw(HAPPY), Draw(SURPRISE, 60, 1), Draw(Expression.SAD), Draw(SURPRISE), Draw(HAPPY)]
+    draws = [
+        SynthesisRequest(HAPPY),
+        SynthesisRequest(SURPRISE, 0.6, 1),
+        SynthesisRequest(Expression.SAD),
+        SynthesisRequest(SURPRISE),
+        SynthesisRequest(HAPPY),
+    ]
     cached = ExpressionAugmenter("transfer", cache=tmp_path)
     together = [o.image for o in cached(images, draws)]
     assert len(counted) == 4  # an image that is asked for twice is looked at once
@@ -177,7 +183,7 @@ def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_pat
         assert np.array_equal(fresh([image], [draw])[0].image, expected)
     del counted[:]
     # other draws of the same images: the cache knows the landmarks, also in another process
-    other = [Draw(Expression.ANGRY)] * 5
+    other = [SynthesisRequest(Expression.ANGRY)] * 5
     again = pickle.loads(pickle.dumps(cached))(images, other)
     assert not counted
     for image, outcome in zip(images, again, strict=True):
@@ -185,19 +191,19 @@ def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_pat
 
 
 def test_locators_without_landmarks_are_refused(transfer, landmarker, neutral_images):
-    with pytest.raises(ValueError, match="needs landmarks, which CropLocator"):
-        ExpressionAugmenter(transfer, faces=CropLocator())
-    with pytest.raises(ValueError, match="needs landmarks, which RecallingLocator"):
-        ExpressionAugmenter(transfer, faces=RecallingLocator(CropLocator()))
-    augmenter = ExpressionAugmenter(transfer, faces=RecallingLocator(LandmarkLocator()))
-    assert augmenter(neutral_images[:1], [Draw(HAPPY)])[0].target is HAPPY
+    with pytest.raises(ValueError, match="needs landmarks, which CropDetector"):
+        ExpressionAugmenter(transfer, faces=CropDetector())
+    with pytest.raises(ValueError, match="needs landmarks, which MemoizedDetector"):
+        ExpressionAugmenter(transfer, faces=MemoizedDetector(CropDetector()))
+    augmenter = ExpressionAugmenter(transfer, faces=MemoizedDetector(LandmarkDetector()))
+    assert augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].target is HAPPY
 
 
 def test_no_face_is_remembered(transfer, landmarker, tmp_path, counted):
     nothing = np.full((90, 90, 3), 128, np.uint8)
     augmenter = ExpressionAugmenter(transfer, cache=SynthesisCache(tmp_path))
     for target in (HAPPY, SURPRISE):
-        assert augmenter([nothing], [Draw(target)])[0].reason == "no_face"
+        assert augmenter([nothing], [SynthesisRequest(target)])[0].reason == "no_face"
     assert len(counted) == 1
 
 

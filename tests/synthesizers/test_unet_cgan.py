@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from expraug import Draw, Expression, ExpressionAugmenter, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
 from expraug.synthesizers.unet_cgan import UNet, UNetCGANSynthesizer
 from expraug.transforms.torchvision import RandomExpression
@@ -90,10 +90,10 @@ def test_any_expression_from_any_face_but_its_own() -> None:
     assert isinstance(fresh, UNetCGANSynthesizer)
     assert fresh.expressions == (SAD, Expression.NEUTRAL, HAPPY)
     assert not fresh.needs_landmarks
-    assert fresh.accepts(None, HAPPY)
-    assert fresh.accepts(ANGRY, HAPPY)  # the source need not be among what it makes
-    assert not fresh.accepts(HAPPY, HAPPY)
-    assert not fresh.accepts(HAPPY, ANGRY)
+    assert fresh.supports(None, HAPPY)
+    assert fresh.supports(ANGRY, HAPPY)  # the source need not be among what it makes
+    assert not fresh.supports(HAPPY, HAPPY)
+    assert not fresh.supports(HAPPY, ANGRY)
 
 
 def test_a_target_that_it_does_not_have(model: UNetCGANSynthesizer) -> None:
@@ -193,7 +193,7 @@ def test_faces_through_the_augmenter_without_landmarks(
 ) -> None:
     augmenter = ExpressionAugmenter(folder)
     grey = neutral_images[2][:, :, 0]
-    draws = [Draw(HAPPY), Draw(SAD, 50), Draw(HAPPY)]
+    draws = [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)]
     outcomes = augmenter([*neutral_images[:2], grey], draws)
     assert augmenter.stats == {"made": 3}
     assert [o.target for o in outcomes] == [HAPPY, SAD, HAPPY]

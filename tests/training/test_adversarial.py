@@ -6,8 +6,7 @@ import pytest
 import torch
 from tiny_trainers import TRAINERS, same, step, weights
 from torch import Tensor, nn
-
-from expraug.training.adversarial import AdversarialTrainer, Optimization
+from training.adversarial import AdversarialTrainer, Optimization
 
 kinds = pytest.mark.parametrize("kind", TRAINERS)
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse, same, weights
 from tiny_trainers import decoupled as trainer
 from torch import Tensor
+from training.batch import LOW
+from training.decoupled import Options, Trainer
+from training.frozen import LossNetworks
 
-from expraug.faces.paste import hide_background
-from expraug.training.batch import LOW
-from expraug.training.decoupled import Options, Trainer
-from expraug.training.frozen import FrozenNets
+from expraug.faces.composite import hide_background
 
 COUNT = PAIRS + UNPAIRED
 LOSSES = {
@@ -139,16 +139,16 @@ def test_the_discriminator_compares_what_single_faces_show() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
     learner.judges.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
     learner.step(data)
-    (judged, categories), (made, asked) = seen
-    assert judged.shape == (3 * COUNT - 1, 1, LOW, LOW)
+    (classified, categories), (made, asked) = seen
+    assert classified.shape == (3 * COUNT - 1, 1, LOW, LOW)
     assert made.shape == (2 * COUNT - 1, 1, LOW, LOW)
     expected = torch.cat([data.real_category, data.category[1:]])
     assert torch.equal(asked, expected)
     assert torch.equal(categories, torch.cat([data.real_category, expected]))
-    corner = judged[..., 0, 0]
+    corner = classified[..., 0, 0]
     assert torch.allclose(corner[:COUNT], torch.tensor(0.5)), "real faces without background"
     assert torch.allclose(corner[2 * COUNT :], torch.tensor(0.5)), "changed ones likewise"
-    assert torch.allclose(judged[COUNT:], made, atol=1e-6)
+    assert torch.allclose(classified[COUNT:], made, atol=1e-6)
 
 
 @idle
@@ -163,7 +163,7 @@ def test_without_adversarial_loss_the_discriminator_stands_still() -> None:
 def test_an_autoencoder_of_the_same_nets_learns_to_draw_faces_alone() -> None:
     learner, data, calls = trainer(steps=40, decoupling=False), batch(), []
     spy = lambda faces: calls.append(faces) or coarse(faces)  # noqa: E731
-    learner.frozen = FrozenNets(spy, spy)
+    learner.frozen = LossNetworks(spy, spy)
     before = [w.detach().clone() for w in (learner.net.categories, *learner.judges.parameters())]
     told = [learner.step(data) for _ in range(15)]
     assert all(set(losses) == {"reconstruction"} for losses in told)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from expraug.training.diffaugment import _hide, _move, _relight, diffaugment
+from training.diffaugment import _hide, _move, _relight, diffaugment
 
 seeds = st.integers(0, 2**31)
 sides = st.sampled_from([16, 24, 32, 64])

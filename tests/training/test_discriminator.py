@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
-
-from expraug.training.discriminator import (
+from training.discriminator import (
     GrownDiscriminator,
     ProjectionDiscriminator,
     VideoDiscriminator,

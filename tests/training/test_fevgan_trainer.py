@@ -7,10 +7,10 @@ import torch
 from tiny_trainers import FRAMES, PAIRS, SIZE, clips, coarse, same, weights
 from tiny_trainers import fevgan as trainer
 from torch import Tensor
+from training.fevgan import Options, Trainer
+from training.frozen import LossNetworks
 
 from expraug.synthesizers.fevgan import ENCODERS, apply_motion
-from expraug.training.fevgan import Options, Trainer
-from expraug.training.frozen import FrozenNets
 
 LOSSES = {
     "l1",
@@ -134,15 +134,15 @@ def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
     assert calls == [(PAIRS, 3, SIZE, SIZE)] * 4  # sources, and what was made of them
     learner.options = replace(learner.options, triplet=0.0, identity_every=1)
     assert "triplet" not in learner.step(data)
-    learner.options, learner.frozen = Options(amp=False, identity_every=1), FrozenNets()
+    learner.options, learner.frozen = Options(amp=False, identity_every=1), LossNetworks()
     assert "triplet" not in learner.step(data)
 
 
 def test_the_discriminators_compare_the_same_frames_and_categories() -> None:
     learner, data = trainer(frames=2), clips()
     seen: list[tuple[Tensor, Tensor]] = []
-    for judge in (learner.frame, learner.video):
-        judge.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
+    for classifier in (learner.frame, learner.video):
+        classifier.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
     learner.step(data)
     (faces, asked), (films, categories) = seen[:2]
     assert faces.shape == (2 * 2 * PAIRS, 1, SIZE, SIZE)

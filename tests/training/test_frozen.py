@@ -1,11 +1,10 @@
-"""The nets that judge what is made."""
+"""The nets that classifier what is made."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from expraug.training.frozen import FrozenNets
+from training.frozen import LossNetworks
 
 
 def knows_two(faces: Tensor) -> Tensor:
@@ -15,7 +14,7 @@ def knows_two(faces: Tensor) -> Tensor:
 
 def test_what_the_net_does_not_know_counts_for_nothing() -> None:
     faces, category = torch.rand(5, 1, 8, 8, requires_grad=True), torch.tensor([0, 2, 1, 2, 1])
-    loss = FrozenNets(expression=knows_two).cross_entropy(faces, category)
+    loss = LossNetworks(expression=knows_two).cross_entropy(faces, category)
     assert loss is not None
     known = category < 2
     wanted = F.cross_entropy(knows_two(faces)[known], category[known])
@@ -27,5 +26,5 @@ def test_what_the_net_does_not_know_counts_for_nothing() -> None:
 
 def test_there_may_be_nothing_to_say() -> None:
     faces, unknown = torch.rand(2, 1, 8, 8), torch.tensor([2, 2])
-    assert FrozenNets(expression=knows_two).cross_entropy(faces, unknown) is None
-    assert FrozenNets().cross_entropy(faces, torch.tensor([0, 1])) is None
+    assert LossNetworks(expression=knows_two).cross_entropy(faces, unknown) is None
+    assert LossNetworks().cross_entropy(faces, torch.tensor([0, 1])) is None

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tiny_trainers import SIZE, batch, same, weights
 from tiny_trainers import generator as trainer
 from torch import Tensor
+from training.generator import Options, growth
+from training.losses import edge_l1
 
-from expraug.faces.paste import hide_background
-from expraug.training.generator import Options, growth
-from expraug.training.losses import edge_l1
+from expraug.faces.composite import hide_background
 
 SIDES = [16, 32, 64, 128]
 ALWAYS = {"crossed", "reconstructed", "l1", "edges", "discriminator"}
@@ -118,9 +118,9 @@ def test_the_discriminator_sees_crossed_codes_reconstructions_and_real_faces(
         learner.step_count = step
         learner.step(batch(step).real)
     steps = zip((0, 5, 7), seen[::2], seen[1::2], strict=True)
-    for step, (judged, fade), (made, again) in steps:
+    for step, (classified, fade), (made, again) in steps:
         side, expected = (16, 1.0) if step < 5 else (32, (step - 5) / 5)
-        assert judged == (crossed + 6 + 6, 1, side, side)
+        assert classified == (crossed + 6 + 6, 1, side, side)
         assert made == (crossed + 6, 1, side, side)
         assert fade == again == pytest.approx(expected)
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
-
-from expraug.training.losses import (
+from training.losses import (
     discriminator_hinge,
     edge_l1,
     generator_hinge,

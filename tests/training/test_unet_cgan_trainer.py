@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse
 from tiny_trainers import unet_cgan as trainer
 from torch import Tensor
+from training.batch import LOW, low
+from training.frozen import LossNetworks
+from training.unet_cgan import Options, Trainer
 
-from expraug.faces.paste import face_mask
-from expraug.training.batch import LOW, low
-from expraug.training.frozen import FrozenNets
-from expraug.training.unet_cgan import Options, Trainer
+from expraug.faces.composite import face_mask
 
 
 def seen_pairs(of: Trainer) -> list[Tensor]:
@@ -80,7 +80,7 @@ def test_the_identity_encoder_is_called_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.frozen = FrozenNets(counting)
+    learner.frozen = LossNetworks(counting)
     told = ["triplet" in learner.step(data) for _ in range(7)]
     assert told == [True, False, False, True, False, False, True]
     assert calls == [(PAIRS + UNPAIRED, 3, SIZE, SIZE)] * 3

@@ -5,18 +5,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from training import decoupled as of_decoupled
+from training import fevgan as of_fevgan
+from training import generator as of_generator
+from training import unet_cgan as of_unet_cgan
+from training.adversarial import AdversarialTrainer
+from training.batch import Batch
+from training.frozen import LossNetworks
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.synthesizers.unet_cgan import UNet
-from expraug.training import decoupled as of_decoupled
-from expraug.training import fevgan as of_fevgan
-from expraug.training import generator as of_generator
-from expraug.training import unet_cgan as of_unet_cgan
-from expraug.training.adversarial import AdversarialTrainer
-from expraug.training.batch import Batch
-from expraug.training.frozen import FrozenNets
 
 PAIRS, UNPAIRED, SIZE, CATEGORIES = 4, 2, 32, 3
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def unet_cgan(steps: int = 20, **options: Any) -> of_unet_cgan.Trainer:
     torch.manual_seed(0)
     setting = of_unet_cgan.Options(**{"amp": False, "lr": 3e-3, **options})
     net = UNet(CATEGORIES, 8)
-    return of_unet_cgan.Trainer(net, CATEGORIES, setting, steps, FrozenNets(coarse), CPU)
+    return of_unet_cgan.Trainer(net, CATEGORIES, setting, steps, LossNetworks(coarse), CPU)
 
 
 def generator(steps: int = 20, **options: Any) -> of_generator.Trainer:
@@ -73,7 +73,7 @@ def decoupled(steps: int = 20, **options: Any) -> of_decoupled.Trainer:
     torch.manual_seed(0)
     setting = of_decoupled.Options(**{"amp": False, "lr": 3e-3, **options})
     net = DecoupledNet(CATEGORIES, SIZE, (16, 16, 16, 8), 12, 4, identity=16, expression=4)
-    return of_decoupled.Trainer(net, CATEGORIES, setting, steps, FrozenNets(coarse), CPU)
+    return of_decoupled.Trainer(net, CATEGORIES, setting, steps, LossNetworks(coarse), CPU)
 
 
 FRAMES = 8
@@ -98,7 +98,7 @@ def fevgan(steps: int = 20, encoders: str = "both", **options: Any) -> of_fevgan
     torch.manual_seed(0)
     setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, **options})
     net = FEVGANNet(CATEGORIES, SIZE, FRAMES, (32, 16, 16, 8), 4, encoders)
-    return of_fevgan.Trainer(net, CATEGORIES, setting, steps, FrozenNets(coarse), CPU)
+    return of_fevgan.Trainer(net, CATEGORIES, setting, steps, LossNetworks(coarse), CPU)
 
 
 TRAINERS = {

@@ -183,7 +183,7 @@ class RejectAll:
     def score(self, before, after, target):
         return {"x": torch.zeros(len(after))}
 
-    def verdict(self, scores):
+    def rejection(self, scores):
         return "rejected"
 
 

@@ -226,7 +226,7 @@ def test_pickles_small():
 
 
 def test_photographs(neutral_images):
-    transform = always(faces="detect")
+    transform = always(alignment="detect")
     photograph = Image.new("RGB", (700, 500), "white")
     photograph.paste(Image.fromarray(neutral_images[0]), (300, 120))
     made, label = transform(photograph, NEUTRAL)

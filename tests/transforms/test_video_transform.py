@@ -63,7 +63,7 @@ def test_a_batch(neutral_images, happy_images):
 def test_left_alone_the_image_is_repeated(neutral_images):
     image, black = neutral_images[0], np.zeros((64, 64, 3), np.uint8)
     never = RandomExpressionClip(SCHEME, frames=3, p=0.0, synthesizer="pixel")
-    found = always(faces="detect")
+    found = always(alignment="detect")
     tiny = np.full((12, 12, 3), 7, np.uint8)
     for transform, pixels in ((never, image), (found, black), (always(), tiny)):
         for given in (Image.fromarray(pixels), tensor(pixels)):

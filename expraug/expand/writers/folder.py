@@ -8,7 +8,7 @@ from pathlib import Path
 
 from expraug.expand.parts import DestinationError
 from expraug.expand.writers import Face
-from expraug.writing import replacing
+from expraug.faces.image_file import replacing
 
 
 class FolderWriter:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from expraug.errors import ExpraugError, NoFaceError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.alignment import align_image
+from expraug.faces.align import align_image
+from expraug.faces.composite import luminance
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image import as_array
-from expraug.faces.landmarks import LandmarkLocator
+from expraug.faces.landmarks import LandmarkDetector
 from expraug.faces.mesh import SurfacePoints, splat
-from expraug.faces.paste import luminance
 
 if TYPE_CHECKING:
     from expraug.synthesizers.transfer.synthesizer import TransferSynthesizer
@@ -38,7 +38,7 @@ def fit_exemplars(
     scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
     *,
     rows: int = 3,
-    faces: str = "crop",
+    alignment: str = "crop",
 ) -> TransferSynthesizer:
     """Return a synthesizer whose exemplars are faces of a data set.
 
@@ -55,7 +55,7 @@ def fit_exemplars(
         dataset: map-style, of `(image, label)` or `{"image": ..., "label": ...}`.
         scheme: what the labels mean.
         rows: exemplars of an expression at most, and so its variants.
-        faces: "crop" for face crops, "detect" for photographs.
+        alignment: "crop" for face crops, "detect" for photographs.
 
     Raises:
         NoFaceError: no face with landmarks shows an expression.
@@ -66,22 +66,22 @@ def fit_exemplars(
         raise ValueError(f"rows must be at least 1, not {rows}")
     found = _Found(synthesizer)
     for image, expression in _labelled(dataset, LabelScheme.resolve(scheme)):
-        found.add(image, expression, faces)
+        found.add(image, expression, alignment)
     if not found.expression:
         raise NoFaceError(
             "no face with landmarks shows an expression: for photographs that are no face crops, "
-            "use faces='detect'"
+            "use alignment='detect'"
         )
     return _replaced(synthesizer, found, rows)
 
 
 def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, Expression]]:
     """Yield what can be read and shows an expression; a damaged sample lends nothing."""
-    from expraug.datasets.sample import image_and_label  # the data sets know the road
+    from expraug.labels import split_sample  # the data sets know the road
 
     for index in range(len(dataset)):
         try:
-            image, label = image_and_label(dataset[index])
+            image, label = split_sample(dataset[index])
             expression = scheme.expression(label)
             if expression is not None:
                 yield as_array(image), expression
@@ -99,11 +99,11 @@ class _Found:
         self.pose: list[Tensor] = []
         self.skin: list[Tensor] = []
         self.mouth: list[Tensor] = []
-        self._locators: dict[str, LandmarkLocator] = {}
+        self._locators: dict[str, LandmarkDetector] = {}
 
     def add(self, image: np.ndarray, expression: Expression, faces: str) -> None:
-        locator = self._locators.setdefault(faces, LandmarkLocator(faces))  # type: ignore[arg-type]
-        (location,) = locator([image])
+        detector = self._locators.setdefault(faces, LandmarkDetector(faces))  # type: ignore[arg-type]
+        (location,) = detector([image])
         if location is None or location.pose is None or abs(location.pose[0]) > LARGEST_YAW:
             return
         size = self.synthesizer.image_size

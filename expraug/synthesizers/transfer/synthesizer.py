@@ -22,10 +22,10 @@ from torch import Tensor
 
 from expraug.errors import MissingWeightsError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkLocator, find_model
-from expraug.faces.locate import Location
+from expraug.faces.composite import luminance
+from expraug.faces.detect import DetectedFace
+from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkDetector, find_model
 from expraug.faces.mesh import Splat, SurfacePoints, splat
-from expraug.faces.paste import luminance
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
@@ -53,7 +53,7 @@ class TransferSynthesizer(Synthesizer):
     """
 
     needs_landmarks = True
-    any_size = True
+    size_agnostic = True
     # triangle areas hang on the one, the place of the teeth on the other
     float32: ClassVar[frozenset[str]] = frozenset({"reference", "mouth_frame"})
 
@@ -114,8 +114,8 @@ class TransferSynthesizer(Synthesizer):
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
-        self._locator = LandmarkLocator("crop")
-        self._recent: dict[bytes, Location | None] = {}
+        self._locator = LandmarkDetector("crop")
+        self._recent: dict[bytes, DetectedFace | None] = {}
         shows = [
             int(e) for e, n in zip(self.expressions, rows.values(), strict=True) for _ in range(n)
         ]
@@ -246,7 +246,7 @@ class TransferSynthesizer(Synthesizer):
         return torch.where((intensity > 0)[:, None, None, None], made.clamp(0, 1), faces)
 
     @classmethod
-    def lacks(cls) -> str:
+    def missing_requirements(cls) -> str:
         if find_spec("mediapipe") is None:
             return "MediaPipe is not installed (pip install 'expraug[landmarks]')"
         try:
@@ -300,7 +300,7 @@ class TransferSynthesizer(Synthesizer):
             if arrays
         }
 
-    def _find(self, image: np.ndarray) -> Location | None:
+    def _find(self, image: np.ndarray) -> DetectedFace | None:
         """Locate the face in one (S, S, 3) uint8 image, or recall where it was."""
         pixels = np.ascontiguousarray(image)
         digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
@@ -316,11 +316,11 @@ class TransferSynthesizer(Synthesizer):
         scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
         *,
         rows: int = 3,
-        faces: str = "crop",
+        alignment: str = "crop",
     ) -> TransferSynthesizer:
         """Return a synthesizer that lends the expressions of a data set's own faces; see
         `expraug.synthesizers.transfer.exemplars.fit_exemplars`."""
-        return fit_exemplars(self, dataset, scheme, rows=rows, faces=faces)
+        return fit_exemplars(self, dataset, scheme, rows=rows, alignment=alignment)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recent": {}}

@@ -20,7 +20,7 @@ from expraug.datasets import open_dataset
 from expraug.datasets.readers import LayoutError
 from expraug.evaluate.face_set import collect
 from expraug.expand import DestinationError, SourceError, expand
-from expraug.faces.locate import CropLocator
+from expraug.faces.detect import CropDetector
 from expraug.transforms.torchvision import RandomExpression
 
 
@@ -74,7 +74,7 @@ def test_expand_takes_a_set_by_name(tree_of, tmp_path, layout, faces):
         tmp_path / "out",
         synthesizer="pixel",
         targets=["happy"],
-        faces="crop",
+        alignment="crop",
         gate=None,
         with_originals=True,
     )
@@ -113,7 +113,7 @@ def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_
 
 def test_evaluate_takes_people_of_a_named_set(tree_of):
     tree = tree_of("kdef")
-    found = collect([f"kdef:{tree.root}"], CropLocator(), 48, split="all")
+    found = collect([f"kdef:{tree.root}"], CropDetector(), 48, split="all")
     assert found.named
     assert set(found.people) == {"F01", "M08"}
     assert len(found) == 42

@@ -1,0 +1,191 @@
+"""Where the face is in an image: found by a detector, or known because the image is a face crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from expraug.errors import MissingDependencyError
+
+CROP_POINTS = np.array(
+    [[0.305, 0.40], [0.695, 0.40], [0.50, 0.62], [0.336, 0.81], [0.664, 0.81]], np.float64
+)
+"""Where eyes, nose and mouth corners are in a usual face crop, as fractions of its sides: the
+medians over FER2013, made symmetric (`recipes/measure_crop_points.py`)."""
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """Where a face is; pixel coordinates are (x, y), pixel centres at whole numbers.
+
+    Args:
+        points: (5, 2) float32 pixel coordinates, in the order of `alignment.TEMPLATE`.
+        faces: how many faces the image holds; the points are those of the largest.
+        mesh: (478, 2) float32 pixel coordinates of MediaPipe's face mesh, if the detector finds
+            landmarks.
+        blendshapes: (52,) float32 in [0, 1], with `mesh`: expression scores in MediaPipe's order.
+        pose: (3,) float32, with `mesh`: yaw, pitch and roll in degrees.
+    """
+
+    points: np.ndarray
+    faces: int = 1
+    mesh: np.ndarray | None = None
+    blendshapes: np.ndarray | None = None
+    pose: np.ndarray | None = None
+
+    def pack(self) -> np.ndarray:
+        """Return all but `faces` as one (n, 2) float32 array, as the cache keeps points."""
+        if self.mesh is None or self.blendshapes is None or self.pose is None:
+            return self.points
+        rest = np.concatenate([self.blendshapes, self.pose, np.zeros(1, np.float32)])
+        return np.concatenate([self.points, self.mesh, rest.reshape(-1, 2)]).astype(np.float32)
+
+    @classmethod
+    def unpack(cls, packed: np.ndarray, faces: int) -> DetectedFace:
+        """Return the location that `pack` gave this array for."""
+        if len(packed) == 5:
+            return cls(packed, faces)
+        rest = packed[-28:].reshape(-1)  # 52 scores, 3 angles and a 0 to make them even
+        return cls(packed[:5], faces, packed[5:-28], rest[:52], rest[52:55])
+
+
+class Detector(Protocol):
+    """Finds the largest face of each image."""
+
+    fingerprint: str
+    """Part of the cache key: other points give other pixels."""
+    constant: bool
+    """Whether the points follow from the image's size alone, so that caching them gains nothing."""
+    landmarks: bool
+    """Whether locations have `mesh`, `blendshapes` and `pose`, which some synthesizers need."""
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        """Return a location for each (H, W) or (H, W, 3) uint8 image, None where no face is."""
+        ...
+
+
+class CropDetector:
+    """For images that are face crops already, as FER2013 and RAF-DB: the points are given.
+
+    Args:
+        points: (5, 2) fractions of width and height, where the set's crops have eyes, nose and
+            mouth corners.
+    """
+
+    constant = True
+    landmarks = False
+
+    def __init__(self, points: np.ndarray | Sequence[Sequence[float]] = CROP_POINTS) -> None:
+        self.points = np.asarray(points, np.float64)
+        if self.points.shape != (5, 2):
+            raise ValueError(f"crop points must be (5, 2) fractions, not {self.points.shape}")
+        self.fingerprint = f"crop-{np.round(self.points, 4).tolist()}"
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        sizes = np.array([(image.shape[1], image.shape[0]) for image in images], np.float64)
+        points = (self.points * sizes[:, None] - 0.5).astype(np.float32)
+        return [DetectedFace(p) for p in points]
+
+
+class MTCNNDetector:
+    """For photographs: MTCNN (Zhang et al. 2016) from facenet-pytorch, in batches.
+
+    Images are fitted into a common square first, so a batch may mix sizes; a face needs about a
+    sixteenth of the longer side.
+
+    Args:
+        device: where the networks run.
+        side: side of the common square, in pixels.
+        batch_size: images a pass. None: 32 on CUDA, 1 on the CPU, where batches gain no time and
+            cost repeatability: MTCNN's last non-maximum suppression breaks ties differently in
+            another batch, and points were seen to move by up to 14 of the square's pixels.
+
+    Raises:
+        MissingDependencyError: facenet-pytorch is not installed.
+    """
+
+    constant = False
+    landmarks = False
+
+    def __init__(
+        self, device: str | torch.device = "cpu", side: int = 320, batch_size: int | None = None
+    ) -> None:
+        self.device, self.side = torch.device(device), side
+        self.batch_size = batch_size or (32 if self.device.type == "cuda" else 1)
+        self.fingerprint = f"mtcnn-{side}"
+        self._mtcnn: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        if self._mtcnn is None:
+            self._mtcnn = _load_mtcnn(self.device)
+        found: list[DetectedFace | None] = []
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            batch = torch.stack([self._fit(image) for image in part])
+            boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
+            for image, face_boxes, face_points in zip(part, boxes, points, strict=True):
+                found.append(self._largest(image, face_boxes, face_points))
+        return found
+
+    def _fit(self, image: np.ndarray) -> torch.Tensor:
+        """Return the image scaled into the square's top left corner: (side, side, 3) float."""
+        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+        pixels = (pixels if image.ndim == 3 else pixels.unsqueeze(2)).permute(2, 0, 1)[None]
+        ratio = self.side / max(image.shape[:2])
+        size = [max(1, round(side * ratio)) for side in image.shape[:2]]
+        pixels = F.interpolate(
+            pixels.float(), size, mode="bilinear", antialias=True, align_corners=False
+        )
+        square = pixels.new_zeros(self.side, self.side, 3)
+        square[: size[0], : size[1]] = pixels[0].permute(1, 2, 0)
+        return square
+
+    def _largest(self, image: np.ndarray, boxes: Any, points: Any) -> DetectedFace | None:
+        if boxes is None or len(boxes) == 0:
+            return None
+        boxes, points = np.asarray(boxes, np.float64), np.asarray(points, np.float64)
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        best = points[int(area.argmax())]
+        # Last digits differ with thread count and hardware; on a quarter-pixel raster the same
+        # photograph gets the same points, so the same synthetic face, everywhere.
+        best = np.round(best * 4) / 4
+        ratio = max(image.shape[:2]) / self.side
+        return DetectedFace(((best + 0.5) * ratio - 0.5).astype(np.float32), len(boxes))
+
+
+def _load_mtcnn(device: torch.device) -> Any:
+    try:
+        from facenet_pytorch import MTCNN
+    except ImportError as error:
+        raise MissingDependencyError(
+            "finding faces in photographs needs facenet-pytorch: pip install 'expraug[detect]'; "
+            "for images that are face crops already, use alignment='crop'"
+        ) from error
+    return MTCNN(keep_all=True, device=device)
+
+
+def create_detector(
+    mode: str, device: str | torch.device = "cpu", *, landmarks: bool = False
+) -> Detector:
+    """Return the detector for "crop" (face crops) or "detect" (photographs).
+
+    Args:
+        mode: "crop" or "detect".
+        device: where a detector's networks run, if they can.
+        landmarks: the synthesizer needs landmarks (`Synthesizer.needs_landmarks`).
+    """
+    if mode not in ("crop", "detect"):
+        raise ValueError(f"faces must be 'crop' or 'detect', not {mode!r}")
+    if landmarks:
+        from expraug.faces.landmarks import LandmarkDetector
+
+        return LandmarkDetector("crop" if mode == "crop" else "detect")
+    return CropDetector() if mode == "crop" else MTCNNDetector(device)

@@ -1,0 +1,7 @@
+"""The one path from photographs to synthetic photographs, and from samples to samples."""
+
+from expraug.pipeline.augment import augment
+from expraug.pipeline.augmenter import ExpressionAugmenter, Fingerprint, OnMiss
+from expraug.pipeline.requests import Outcome, SynthesisRequest
+
+__all__ = ["ExpressionAugmenter", "Fingerprint", "OnMiss", "Outcome", "SynthesisRequest", "augment"]

@@ -1,0 +1,151 @@
+"""From detected faces to what the cache keeps: aligned, synthesized, composited, scored.
+
+Nothing else calls a synthesizer, but for the recipes that train one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expraug.cache import CacheEntry
+from expraug.faces.align import align
+from expraug.faces.composite import face_mask, paste_back
+from expraug.faces.detect import DetectedFace
+from expraug.faces.frame import FramedFace, frame, stack_landmarks
+from expraug.gate import Gate
+from expraug.pipeline.requests import SynthesisRequest
+from expraug.synthesizer import Synthesizer
+
+COMPOSITING_VERSION = 3
+"""Raised when alignment or compositing gives other pixels; part of every cache key."""
+
+
+@torch.inference_mode()
+def synthesize(
+    images: Sequence[np.ndarray],
+    faces: Sequence[DetectedFace | None],
+    requests: Sequence[SynthesisRequest],
+    synthesizer: Synthesizer,
+    gate: Gate | None,
+    *,
+    device: torch.device,
+    batch_size: int,
+    frames: int | None = None,
+) -> list[list[CacheEntry]]:
+    """Make synthetic faces, or clips of them.
+
+    Args:
+        images: (H, W) or (H, W, 3) uint8; sizes may differ.
+        faces: in them; None where there is none.
+        requests: what to make of each; the intensity of a clip is not looked at.
+        synthesizer: makes them; it is moved to the device.
+        gate: scores them, if any; of a clip, the last frame.
+        device: where synthesizer and gate run.
+        batch_size: faces per batch.
+        frames: of each clip, at least 2; None makes one picture of each image.
+
+    Returns:
+        For each image the entries of its frames (one without `frames`): the changed box, and
+        scores in the last. Or a single entry without a picture and with a reason: "no_face";
+        "not_finite", what the synthesizer made is no picture; or "unchanged", it equals its source.
+    """
+    synthesizer = synthesizer.to(device)
+    entries = [[CacheEntry(None, reason="no_face")] for _ in images]
+    groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
+    for i, (image, face) in enumerate(zip(images, faces, strict=True)):
+        if face is not None:
+            framed = frame(image, face, synthesizer.image_size, synthesizer.size_agnostic)
+            groups[framed.group].append((i, framed))
+    by_size: dict[int, list[tuple[int, FramedFace]]] = defaultdict(list)
+    for members in groups.values():
+        by_size[members[0][1].size] += members
+    for ordered in by_size.values():
+        # all frames of a large photograph, in floats, would fill the memory
+        count = batch_size if frames is None else 1
+        for start in range(0, len(ordered), count):
+            part = ordered[start : start + count]
+            batch, asked = [face for _, face in part], [requests[i] for i, _ in part]
+            made = _batch(batch, asked, synthesizer, gate, device, frames)
+            for (i, _), made_of_one in zip(part, made, strict=True):
+                entries[i] = made_of_one
+    return entries
+
+
+def _batch(
+    framed: Sequence[FramedFace],
+    requests: Sequence[SynthesisRequest],
+    synthesizer: Synthesizer,
+    gate: Gate | None,
+    device: torch.device,
+    frames: int | None,
+) -> list[list[CacheEntry]]:
+    """Synthesize faces of one aligned size, those of one group beside each other."""
+    size = framed[0].size
+    groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
+    pixels = [_pixels(group).to(device) for group in groups]
+    matrices = [np.stack([face.matrix for face in group]) for group in groups]
+    aligned = [
+        align(p.float().div_(255), m, size).expand(-1, 3, -1, -1)
+        for p, m in zip(pixels, matrices, strict=True)
+    ]
+    faces = torch.cat(aligned)
+    target = torch.tensor([int(request.target) for request in requests], device=device)
+    extra = {k: v.to(device) for k, v in _extra_inputs(framed, requests, synthesizer).items()}
+    if frames is None:
+        intensity = torch.tensor([request.intensity for request in requests], device=device)
+        made = synthesizer(faces, target, intensity, **extra)[:, None]
+    else:
+        made = synthesizer.clip(faces, target, frames, **extra)
+    changes = made - faces[:, None]
+    finite = changes.flatten(1).isfinite().all(1)
+    changes = torch.where(finite.view(-1, 1, 1, 1, 1), changes, 0)
+    scores: dict[str, Tensor] = {}
+    if gate is not None:
+        seen = (faces + changes[:, -1] * face_mask(size).to(changes)).clamp(0, 1)
+        scores = gate.score(faces, seen, target)
+    values = {name: score.float().cpu().tolist() for name, score in scores.items()}
+    entries: list[list[CacheEntry]] = []
+    parts = changes.split([len(group) for group in groups])
+    for group, p, c, m in zip(groups, pixels, parts, matrices, strict=True):
+        # (faces, frames, h, w, C): the boxes with the changes in them
+        boxes = [paste_back(p, c[:, k], m, group[0].box) for k in range(c.shape[1])]
+        arrays = torch.stack(boxes, 1).permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
+        arrays = arrays[..., 0] if arrays.shape[-1] == 1 else arrays
+        for face, patches in zip(group, arrays, strict=True):
+            i = len(entries)
+            given = {name: v[i] for name, v in values.items()}
+            top, left, bottom, right = face.box
+            if not finite[i]:
+                entries.append([CacheEntry(None, reason="not_finite")])
+            elif np.array_equal(patches[-1], face.pixels[top:bottom, left:right]):
+                entries.append([CacheEntry(None, reason="unchanged")])
+            else:
+                rest = [CacheEntry(patch, face.patch_origin) for patch in patches[:-1]]
+                entries.append([*rest, CacheEntry(patches[-1], face.patch_origin, given)])
+    return entries
+
+
+def _pixels(group: Sequence[FramedFace]) -> Tensor:
+    """Return the pixels of a group, (B, C, h, w) uint8."""
+    pixels = torch.from_numpy(np.stack([face.pixels for face in group]))
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def _extra_inputs(
+    framed: Sequence[FramedFace], requests: Sequence[SynthesisRequest], synthesizer: Synthesizer
+) -> dict[str, Tensor]:
+    """Return the keyword arguments that this synthesizer's forward takes."""
+    extra: dict[str, Tensor] = {}
+    if synthesizer.variants > 1:
+        extra["variant"] = torch.tensor([request.variant for request in requests])
+    if synthesizer.needs_landmarks:
+        for name, arrays in stack_landmarks(framed).items():
+            extra[name] = torch.from_numpy(arrays)
+    return extra

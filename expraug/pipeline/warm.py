@@ -1,0 +1,238 @@
+"""Synthesizing ahead of training, into the cache."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from expraug.cache import image_digest
+from expraug.errors import ExpraugError, NoFaceError
+from expraug.expressions import Expression, LabelScheme
+from expraug.faces.image import as_array, check_size
+from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
+from expraug.pipeline.augmenter import ExpressionAugmenter
+from expraug.pipeline.requests import SynthesisRequest
+
+PILOT = 24
+"""Images, spread over the data set, that are done first to tell how long the rest will take."""
+
+
+@dataclass
+class WarmReport:
+    """What `warm` did.
+
+    Args:
+        planned: synthetic faces that were to be there at the end, as told at the start.
+        estimate: seconds that all of it would take, as told at the start; NaN if all was there.
+        seconds: that it took.
+        made: synthetic faces made now.
+        cached: synthetic faces that were there already.
+        skipped: by reason, how many *samples* were skipped whole, and how many synthetic faces
+            cannot be used.
+        failures: (index in the data set, reason, message) of each sample that was skipped.
+        rejected: (index in the data set, request, reason) of each synthetic face that was asked
+            for and cannot be used.
+    """
+
+    planned: int = 0
+    estimate: float = float("nan")
+    seconds: float = 0.0
+    made: int = 0
+    cached: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+    rejected: list[tuple[int, SynthesisRequest, str]] = field(default_factory=list)
+
+
+Requests = Callable[[int], Sequence[SynthesisRequest]]
+"""What to make of a sample, by its index."""
+
+
+def warm(
+    augmenter: ExpressionAugmenter,
+    dataset: Any,
+    scheme: SchemeLike | None = None,
+    *,
+    num_workers: int = 0,
+    progress: bool = True,
+    requests: Requests | None = None,
+) -> WarmReport:
+    """Synthesize ahead, into the cache, all that a data set's images offer.
+
+    That is `augmenter.per_image` requests per image, so at most N times as many for N images. How
+    many they are and about how long they take is printed before the bulk of the work starts. What
+    is in the cache already is not made again, so the same call goes on where an earlier one was
+    stopped.
+
+    Args:
+        augmenter: makes the faces; it has a cache.
+        dataset: map-style, of `(image, label, ...)` or a dict of both, with no random transform;
+            images as `as_array` takes them.
+        scheme: what the labels mean; None reads it off the data set (`dataset_scheme`).
+        num_workers: processes that read the data set.
+        progress: print the estimate and a progress bar on stderr.
+        requests: instead of what the images offer.
+
+    Returns:
+        Counts, and each sample that was skipped with its reason. A damaged sample is skipped,
+        never an error.
+
+    Raises:
+        LabelError: there is no telling what the labels mean, or the scheme contradicts the set.
+        ValueError: the augmenter has no cache.
+    """
+    if augmenter.cache is None:
+        raise ValueError("warm needs a cache: ExpressionAugmenter(..., cache='folder')")
+    samples = _Samples(dataset, dataset_scheme(dataset, scheme))
+    report, started = WarmReport(), time.perf_counter()
+    count = len(samples)
+    report.planned = (
+        count * augmenter.per_image
+        if requests is None
+        else sum(len(requests(i)) for i in range(count))
+    )
+    order = _pilot_first(count)
+    console = Console(stderr=True, quiet=not progress)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not progress)
+    with augmenter.cache.filling(), bar:
+        task = bar.add_task("images", total=count)
+        _warm_pilot(augmenter, samples, order, report, requests)
+        if report.made and count > PILOT:
+            about = timedelta(seconds=round(report.estimate))
+            console.print(
+                f"{report.planned:,} synthetic faces of {count:,} images: about {about} in all. "
+                f"Stop at any time; the same call goes on."
+            )
+        bar.advance(task, min(PILOT, count))
+        loader = DataLoader(
+            Subset(samples, order[PILOT:]),
+            batch_size=max(1, augmenter.batch_size // augmenter.per_image),
+            num_workers=num_workers,
+            collate_fn=list,
+        )
+        for batch in loader:
+            _warm_batch(augmenter, batch, report, samples.scheme, requests)
+            bar.advance(task, len(batch))
+    report.failures.sort(key=lambda failure: failure[0])
+    report.rejected.sort(key=lambda rejected: rejected[0])
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _pilot_first(count: int) -> list[int]:
+    """Return all indices, first `PILOT` of them that are spread evenly."""
+    pilot = sorted({round(i) for i in np.linspace(0, count - 1, min(PILOT, count))})
+    known = set(pilot)
+    return [*pilot, *(i for i in range(count) if i not in known)]
+
+
+def _warm_pilot(
+    augmenter: ExpressionAugmenter,
+    samples: _Samples,
+    order: Sequence[int],
+    report: WarmReport,
+    requests: Requests | None,
+) -> None:
+    """Do the pilot, and tell from it how long all of it takes."""
+    pilot = [samples[i] for i in order[: min(PILOT, len(order))]]
+    begun = time.perf_counter()
+    # models load with the first faces: their time does not count per face
+    _warm_batch(augmenter, pilot[:2], report, samples.scheme, requests)
+    loaded, made = time.perf_counter(), report.made
+    _warm_batch(augmenter, pilot[2:], report, samples.scheme, requests)
+    if report.made > made:
+        per_image = (time.perf_counter() - loaded) / max(1, len(pilot) - 2)
+        report.estimate = loaded - begun + per_image * (len(samples) - 2)
+
+
+@dataclass
+class _Sample:
+    index: int
+    image: np.ndarray | None = None
+    source: Expression | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class _Samples(Dataset[_Sample]):
+    """Reads samples so that a damaged one becomes a reason, also inside a worker."""
+
+    def __init__(self, dataset: Any, scheme: LabelScheme) -> None:
+        self.dataset, self.scheme = dataset, scheme
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> _Sample:
+        try:
+            image, label = split_sample(self.dataset[index])
+            if isinstance(image, Image.Image):  # may not be decoded yet
+                check_size(*image.size)
+            array = as_array(image)
+            check_size(array.shape[1], array.shape[0])
+            return _Sample(index, array, read_label(label, self.scheme))
+        except ExpraugError as error:
+            return _Sample(index, reason=error.reason, message=str(error))
+        except Exception as error:  # whatever a user's data set raises on a damaged file
+            return _Sample(index, reason="unreadable_image", message=f"{error!r}")
+
+
+def _requests_of(
+    augmenter: ExpressionAugmenter, sample: _Sample, digest: bytes, scheme: LabelScheme
+) -> Iterator[SynthesisRequest]:
+    menu = augmenter.menu(digest, sample.source, scheme)
+    yield from (request for request in dict.fromkeys(menu) if request is not None)
+
+
+def _warm_batch(
+    augmenter: ExpressionAugmenter,
+    batch: Sequence[_Sample],
+    report: WarmReport,
+    scheme: LabelScheme,
+    wanted: Requests | None,
+) -> None:
+    images: list[np.ndarray] = []
+    requests: list[SynthesisRequest] = []
+    digests: list[bytes] = []
+    indices: list[int] = []
+    for sample in batch:
+        if sample.image is None:
+            report.skipped[sample.reason] += 1
+            report.failures.append((sample.index, sample.reason, sample.message))
+            if wanted is not None:
+                report.rejected += [(sample.index, r, sample.reason) for r in wanted(sample.index)]
+            continue
+        digest = image_digest(sample.image)
+        offered = _requests_of(augmenter, sample, digest, scheme)
+        for request in wanted(sample.index) if wanted else offered:
+            images.append(sample.image)
+            requests.append(request)
+            digests.append(digest)
+            indices.append(sample.index)
+    without_face = set()
+    outcomes = augmenter(images, requests, on_miss="synthesize", digests=digests)
+    for index, request, outcome in zip(indices, requests, outcomes, strict=True):
+        if outcome.reason:
+            report.rejected.append((index, request, outcome.reason))
+        if outcome.reason == NoFaceError.reason:
+            without_face.add(index)
+        elif outcome.reason:
+            report.skipped[outcome.reason] += 1
+        elif outcome.cached:
+            report.cached += 1
+        else:
+            report.made += 1
+    for index in sorted(without_face):
+        report.skipped[NoFaceError.reason] += 1
+        report.failures.append((index, NoFaceError.reason, "the detector found no face"))

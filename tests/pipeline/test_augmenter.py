@@ -1,0 +1,226 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expraug import (
+    Expression,
+    ExpressionAugmenter,
+    LabelScheme,
+    Matrix,
+    SynthesisRequest,
+    Synthesizer,
+    Uniform,
+)
+from expraug.cache import SynthesisCache
+from expraug.errors import CacheMissError, MissingWeightsError, UnsupportedExpressionError
+from expraug.faces import CropDetector
+
+NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
+
+
+class FakeGate:
+    """Scores by brightness, so that a test knows who passes."""
+
+    fingerprint = "fake"
+
+    def score(self, faces, synthetic, target):
+        return {"identity": faces.mean(dim=(1, 2, 3))}
+
+    def rejection(self, scores):
+        return "" if scores["identity"] > 0.5 else "identity_lost"
+
+
+def test_a_neutral_face_becomes_happy(neutral_images):
+    augmenter = ExpressionAugmenter(alignment="detect")
+    outcomes = augmenter(
+        neutral_images[:3], [SynthesisRequest(HAPPY), None, SynthesisRequest(HAPPY, 0.5)]
+    )
+    assert [o.target for o in outcomes] == [HAPPY, None, HAPPY]
+    assert outcomes[1].image is neutral_images[1]
+    assert outcomes[1].reason == "not_drawn"
+    change = np.abs(outcomes[0].image.astype(int) - neutral_images[0])
+    half = np.abs(outcomes[2].image.astype(int) - neutral_images[2])
+    assert change.max() > 40
+    assert 0 < half.mean() < change.mean()
+    assert not change[:20].any(), "the background must stay"
+    assert not change[:, :20].any()
+    assert augmenter.stats == {"made": 2}
+
+
+@pytest.mark.parametrize("size", [48, 112, 256])
+@pytest.mark.parametrize("grey", [False, True])
+def test_crops_of_any_size(neutral_images, size, grey):
+    face = torch.from_numpy(neutral_images[0]).permute(2, 0, 1)[None].float()
+    small = torch.nn.functional.interpolate(face, (size, size), mode="area")[0]
+    image = small.permute(1, 2, 0).round().to(torch.uint8).numpy()
+    image = image.mean(axis=2).astype(np.uint8) if grey else image
+    (outcome,) = ExpressionAugmenter()([image], [SynthesisRequest(HAPPY)])
+    assert outcome.image.shape == image.shape
+    assert outcome.image.dtype == np.uint8
+    assert not np.array_equal(outcome.image, image)
+
+
+@pytest.mark.parametrize("store", ["lmdb", "directory"])
+def test_the_same_face_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path, store):
+    grey = neutral_images[2][:, :, 0]
+    images = [*neutral_images[:4], grey, neutral_images[0][:200]]
+    draws = [SynthesisRequest(HAPPY, level) for level in (100, 40, 100, 75, 100, 60)]
+    fresh = ExpressionAugmenter(alignment="detect")
+    SynthesisCache(tmp_path, store).info()  # makes it
+    cached = ExpressionAugmenter(alignment="detect", cache=tmp_path)
+    assert cached.cache.store == store
+    together = [o.image for o in cached(images, draws)]
+    for image, draw, expected in zip(images, draws, together, strict=True):
+        assert np.array_equal(fresh([image], [draw])[0].image, expected)
+    again = cached(images, draws)
+    assert all(o.cached for o in again)
+    assert all(np.array_equal(o.image, e) for o, e in zip(again, together, strict=True))
+    assert cached.stats == {"made": 6, "cached": 6}
+
+
+def test_lossy_caches_give_the_same_face_the_first_and_the_second_time(neutral_images, tmp_path):
+    augmenter = ExpressionAugmenter(cache=SynthesisCache(tmp_path, encoding="jpeg:90"))
+    first, second = (augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0] for _ in range(2))
+    assert second.cached
+    assert not first.cached
+    assert np.array_equal(first.image, second.image)
+
+
+def test_no_face_is_remembered(tmp_path):
+    nothing = np.full((100, 100, 3), 128, np.uint8)
+    augmenter = ExpressionAugmenter(alignment="detect", cache=tmp_path)
+    for _ in range(2):
+        (outcome,) = augmenter([nothing], [SynthesisRequest(HAPPY)])
+        assert outcome.reason == "no_face"
+        assert outcome.image is nothing
+    assert outcome.cached
+
+
+def test_gate_judges_when_a_face_is_used(neutral_images, tmp_path):
+    dark, bright = neutral_images[0] // 4, np.maximum(neutral_images[1], 200)
+    augmenter = ExpressionAugmenter(gate=FakeGate(), cache=tmp_path)
+    for cached in (False, True):
+        rejected, passed = augmenter([dark, bright], [SynthesisRequest(HAPPY)] * 2)
+        assert rejected.reason == "identity_lost"
+        assert rejected.image is dark
+        assert passed.target is HAPPY
+        assert passed.scores["identity"] > 0.5 > rejected.scores["identity"]
+        assert passed.cached is cached
+
+
+def test_on_miss(neutral_images, tmp_path):
+    image, draw = neutral_images[0], SynthesisRequest(HAPPY)
+    keep = ExpressionAugmenter(cache=tmp_path, on_miss="keep")
+    assert keep([image], [draw])[0].reason == "not_cached"
+    error = ExpressionAugmenter(cache=tmp_path, on_miss="error")
+    with pytest.raises(CacheMissError, match="warm"):
+        error([image], [draw])
+    ExpressionAugmenter(cache=tmp_path)([image], [draw])
+    assert keep([image], [draw])[0].cached
+    assert error([image], [draw])[0].cached
+
+
+def test_cuda_in_a_worker_names_the_two_ways_out(neutral_images, monkeypatch):
+    augmenter = ExpressionAugmenter()
+    augmenter.device = torch.device("cuda")
+    monkeypatch.setattr("expraug.pipeline.augmenter.get_worker_info", lambda: object())
+    with pytest.raises(CacheMissError, match=r"warm the cache.*whole batches"):
+        augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])
+
+
+def test_another_setting_is_another_face(neutral_images, tmp_path):
+    image, draw = neutral_images[0], SynthesisRequest(HAPPY)
+    ExpressionAugmenter(cache=tmp_path)([image], [draw])
+    others = [
+        ExpressionAugmenter(cache=tmp_path, alignment="detect"),
+        ExpressionAugmenter(cache=tmp_path, faces=CropDetector(CropDetector().points * 0.9)),
+        ExpressionAugmenter(cache=tmp_path, gate=FakeGate()),
+    ]
+    assert not any(a([image], [draw])[0].cached for a in others)
+    assert ExpressionAugmenter(cache=tmp_path)([image], [draw])[0].cached
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.floats(0, 1, exclude_max=True)] * 3), min_size=1), st.floats(0, 1))
+def test_draws_follow_the_numbers_alone(uniforms, p):
+    augmenter = _AUGMENTER
+    sources = [NEUTRAL] * len(uniforms)
+    draws = augmenter.draw(sources, np.array(uniforms), p)
+    for (first, _, _), draw in zip(uniforms, draws, strict=True):
+        assert (draw is not None) == (first < p)
+        assert draw is None or draw in augmenter.possible(NEUTRAL)
+    assert augmenter.draw([None] * len(uniforms), np.array(uniforms), p) == [None] * len(uniforms)
+
+
+_AUGMENTER = ExpressionAugmenter()
+
+
+def test_draw_frequencies():
+    augmenter = ExpressionAugmenter(policy=Matrix({"neutral": {"happy": 0.5}}), intensity=(0.5, 1))
+    uniforms = np.random.default_rng(0).random((4000, 3))
+    draws = augmenter.draw([NEUTRAL] * 4000, uniforms, p=0.6)
+    assert np.mean([d is not None for d in draws]) == pytest.approx(0.3, abs=0.03)
+    levels = [d.percent for d in draws if d]
+    assert {lv: levels.count(lv) / len(levels) for lv in (50, 75, 100)} == pytest.approx(
+        {50: 1 / 3, 75: 1 / 3, 100: 1 / 3}, abs=0.05
+    )
+    assert augmenter.possible(HAPPY) == []
+    assert augmenter.possible(NEUTRAL) == [SynthesisRequest(HAPPY, lv) for lv in (50, 75, 100)]
+
+
+def test_pickles_small_and_goes_on(neutral_images, tmp_path):
+    augmenter = ExpressionAugmenter(cache=tmp_path)
+    expected = augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].image
+    packed = pickle.dumps(augmenter)
+    assert len(packed) < 5000
+    again = pickle.loads(packed)
+    assert again(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].cached
+    assert np.array_equal(again(neutral_images[1:2], [SynthesisRequest(HAPPY)])[0].image,
+                          augmenter(neutral_images[1:2], [SynthesisRequest(HAPPY)])[0].image)  # fmt: skip
+    assert np.array_equal(expected, again(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].image)
+
+
+def test_impossible_requests(neutral_images, smile):
+    augmenter = ExpressionAugmenter(smile)
+    with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
+        augmenter.require([Expression.SAD])
+    with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
+        augmenter(neutral_images[:1], [SynthesisRequest(Expression.SAD)])
+    with pytest.raises(MissingWeightsError):
+        ExpressionAugmenter("no-such-thing")
+    for wrong in ({"intensity": (0, 1)}, {"on_miss": "skip"}, {"gate": "strict"}, {"faces": "x"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ExpressionAugmenter(**wrong)
+
+
+def test_a_synthesizer_object_works_too(neutral_images):
+    class Brighter(Synthesizer):
+        name = "brighter"
+        expressions = (HAPPY,)
+        image_size = 64
+
+        def forward(self, faces, target, intensity):
+            return (faces + 0.2 * intensity.view(-1, 1, 1, 1)).clamp(0, 1)
+
+    augmenter = ExpressionAugmenter(Brighter(), policy=Uniform(["happy"]))
+    (outcome,) = augmenter([neutral_images[0] // 2], [SynthesisRequest(HAPPY)])
+    centre = outcome.image[120:140, 120:140].astype(int) - neutral_images[0][120:140, 120:140] // 2
+    assert np.abs(centre - 51).max() <= 1
+
+
+def test_draws_among_the_classes_of_a_data_set():
+    augmenter = ExpressionAugmenter("pixel")
+    scheme = LabelScheme.from_classes(["happy", "neutral", "sad"])
+    uniforms = np.random.default_rng(0).random((200, 3))
+    drawn = augmenter.draw([Expression.NEUTRAL] * 200, uniforms, among=scheme)
+    assert {draw.target for draw in drawn} == {Expression.HAPPY, Expression.SAD}
+    assert {d.target for d in augmenter.possible(Expression.NEUTRAL, scheme)} == {
+        Expression.HAPPY,
+        Expression.SAD,
+    }
+    everything = augmenter.draw([Expression.NEUTRAL] * 200, uniforms)
+    assert len({draw.target for draw in everything}) == 7

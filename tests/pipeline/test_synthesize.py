@@ -1,0 +1,58 @@
+"""From located faces to patches."""
+
+import numpy as np
+from PIL import Image
+
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest
+from expraug.synthesizers import FEVGANSynthesizer, TransferSynthesizer
+
+SURPRISE = SynthesisRequest(Expression.SURPRISE)
+
+
+def enlarged(image, side):
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def test_a_detailed_face_is_made_at_twice_the_size(neutral_images, landmarker, monkeypatch):
+    image = enlarged(neutral_images[0], 512)
+    sizes = []
+    forward = TransferSynthesizer.forward
+
+    def spying(self, faces, *args, **kwargs):
+        sizes.append(faces.shape[-1])
+        return forward(self, faces, *args, **kwargs)
+
+    monkeypatch.setattr(TransferSynthesizer, "forward", spying)
+    augmenter = ExpressionAugmenter("transfer", alignment="detect")
+    large, small = augmenter([image, enlarged(image, 144)], [SURPRISE, SURPRISE])
+    assert sorted(sizes) == [128, 256]
+    # the same face, whichever size it was made at
+    difference = np.abs(large.image.astype(int) - enlarged(small.image, 512).astype(int))
+    assert difference.mean() < 4
+    monkeypatch.setattr(TransferSynthesizer, "size_agnostic", False)
+    (coarse,) = augmenter([image], [SURPRISE])
+    assert sizes[-1] == 128
+    assert not np.array_equal(coarse.image, large.image)
+
+
+def test_pixel_works_at_its_own_size_only(neutral_images):
+    image = enlarged(neutral_images[0], 512)
+    (made,) = ExpressionAugmenter("pixel", alignment="detect")(
+        [image], [SynthesisRequest(Expression.HAPPY)]
+    )
+    assert made.target is Expression.HAPPY
+
+
+def test_small_synthesizers_are_given_four_times_the_size(neutral_images, monkeypatch):
+    sizes = []
+    forward = FEVGANSynthesizer.forward
+
+    def spying(self, faces, *args):
+        sizes.append(faces.shape[-1])
+        return forward(self, faces, *args)
+
+    monkeypatch.setattr(FEVGANSynthesizer, "forward", spying)
+    augmenter = ExpressionAugmenter("fevgan", alignment="detect")
+    for side in (1024, 256, 144, 96):
+        augmenter([enlarged(neutral_images[0], side)], [SURPRISE])
+    assert sizes == [256, 256, 128, 64]
