@@ -97,7 +97,7 @@ class ExpressionGate:
 
     The classifier must not have seen the source, nor the exemplar: it would recognise them. So
     for synthetics to train on, cut the training people into folds, and give the faces of each fold
-    a gate whose classifier was trained on the other folds (`recipes/train_fer.py` does).
+    a gate whose classifier was trained on the other folds (`recipes/fer/train.py` does).
 
     Its scores are "expression", the probability of the target, and for each expression of the
     classifier "p_happy" and so on, from which soft labels can be made.

@@ -1,6 +1,6 @@
 """Where an identity encoder tells people apart: the threshold that 1 % of different people pass.
 
-    python recipes/calibrate_identity.py --faces LFW.parquet [--encoder dlib:FOLDER] [--people 300]
+    python -m recipes.calibrate_identity --faces LFW.parquet [--encoder dlib:FOLDER] [--people 300]
 
 Takes two photographs of each of a number of people, aligns them as the road does, and prints the
 cosines of same-person and different-person pairs, the threshold, the share of same-person pairs

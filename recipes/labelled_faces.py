@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from train_fer_classifier import prepared
 
 from expraug.datasets import open_source
 from expraug.expressions import Expression
+from recipes.fer_classifier.train import prepared
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Write the bundled sample faces: people whom no fit or training of ours has seen.
 
-    python recipes/make_samples.py --london LONDON.parquet --out examples/faces
+    python -m recipes.make_samples --london LONDON.parquet --out examples/faces
 
 Takes people of the test split (`expraug.datasets.person_split`) photographed with both
 expressions, cuts each photograph to a square around the face and scales it to 256 px.

@@ -1,6 +1,6 @@
 """Where eyes, nose and mouth are in a set of face crops: the default points of `alignment="crop"`.
 
-    python recipes/measure_crop_points.py --faces FER2013.parquet [--count 600]
+    python -m recipes.measure_crop_points --faces FER2013.parquet [--count 600]
 
 Prints the medians of MTCNN's five points as fractions of the crop's sides, and their spread.
 """

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from expraug.errors import UnreadableImageError
 from expraug.expressions import LabelScheme
 from expraug.faces.image import as_array, as_given
-from expraug.labels import image_and_label, label_like, labels_of, replaced, scheme_of
+from expraug.labels import dataset_scheme, join_sample, labels_of, split_sample, write_label
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             raise ValueError(f"copies must be at least 1, not {copies}")
         self.base = base
         self.augmenter = augmenter
-        self.scheme = scheme_of(base) if scheme is None else LabelScheme.resolve(scheme)
+        self.scheme = dataset_scheme(base) if scheme is None else LabelScheme.resolve(scheme)
         self.mode = mode
         self.seed = seed
         self._labels = None if labels is None else list(labels)
@@ -121,7 +121,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         sample = self.base[index]
         if self.mode == "add":
             return sample
-        label = image_and_label(sample)[1]
+        label = split_sample(sample)[1]
         found = self._draw(self.scheme.expression(label), index, int(self._epoch))
         return sample if found is None else self._changed(sample, found, label)
 
@@ -133,7 +133,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
     def targets(self) -> list[Any]:
         labels = self._base_labels()
         return labels + [
-            label_like(labels[source], self.scheme, draw.target) for source, draw in self._added
+            write_label(labels[source], self.scheme, draw.target) for source, draw in self._added
         ]
 
     @cached_property
@@ -194,7 +194,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
 
     def _changed(self, sample: Any, draw: SynthesisRequest, planned_label: Any) -> Any:
         """Return a sample with image and label changed together, or as it is."""
-        image, label = image_and_label(sample)
+        image, label = split_sample(sample)
         source = self.scheme.expression(label)
         if source != self.scheme.expression(planned_label):
             # a base that answers a damaged file with another sample, as timm's does
@@ -209,7 +209,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         if outcome.target is None:
             return sample
         made = as_given(outcome.image, array, image)
-        return replaced(sample, made, label_like(label, self.scheme, outcome.target))
+        return join_sample(sample, made, write_label(label, self.scheme, outcome.target))
 
 
 def is_synthetic(dataset: Any) -> list[bool]:

@@ -19,9 +19,8 @@ from expraug.errors import ExpraugError, LabelError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.image import as_array, as_given, read_image
 from expraug.faces.image_file import ImageFormat, encode, provenance
-from expraug.labels import LABEL_KEYS, label_like
+from expraug.labels import LABEL_KEYS, write_label
 from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
-from expraug.transforms import uniforms_from_pixels
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -145,7 +144,7 @@ class ExpressionMap:
             real = {name: values[i] for name, values in columns.items()} | self._real(row)
             changed = [
                 real
-                | {label_column: label_like(row.label, scheme, draw.target)}
+                | {label_column: write_label(row.label, scheme, draw.target)}
                 | self._synthetic(row, outcome, draw)
                 for outcome, draw in row.made
             ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from expraug.datasets.augmented import ExpressionAugmentedDataset, Mode
 from expraug.expressions import LabelScheme
-from expraug.labels import label_like
+from expraug.labels import write_label
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 
@@ -100,7 +100,7 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
         own = sample[1]
         if not self.soft_labels or target == own:
             return image, target
-        made = label_like(own, self.scheme, draw.target)
+        made = write_label(own, self.scheme, draw.target)
         return image, self._dense({own: 1 - draw.intensity, made: draw.intensity})
 
     def _dense(self, shares: Mapping[Any, float]) -> np.ndarray:

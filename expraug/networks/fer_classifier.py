@@ -1,6 +1,6 @@
 """The classifier: a small FER network that says which expression an aligned face shows.
 
-It is ours, trained by `recipes/train_fer_classifier.py` on real faces of other people than those that
+It is ours, trained by `recipes/fer_classifier/train.py` on real faces of other people than those that
 `evaluate` is run on, and stored as safetensors beside its model card. It sees faces at the
 resolution of FER2013, so that a sharp photograph is not told from a blurred one by its sharpness.
 """
@@ -156,7 +156,7 @@ def load_fer_classifier(folder: str | Path | None = None) -> FERNet:
     if not (folder / CONFIG_FILE).is_file():
         raise MissingWeightsError(
             f"no classifier at {folder}: no {CONFIG_FILE} there. Give a folder that "
-            f"recipes/train_fer_classifier.py wrote, or leave the choice out for the embedded one"
+            f"recipes/fer_classifier/train.py wrote, or leave the choice out for the embedded one"
         )
     description = json.loads((folder / CONFIG_FILE).read_text())
     weights = folder / WEIGHTS_FILE

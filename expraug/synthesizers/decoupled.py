@@ -7,7 +7,7 @@ face, stands in `expraug/training/decoupled.py` with all that only training need
 leaves open, or we chose otherwise:
 
 * another expression is another expression code, learned for each category; intensity moves from the
-  code that the face has towards it, and at 1 as far beyond it as `recipes/fit_lengths.py` chose;
+  code that the face has towards it, and at 1 as far beyond it as `recipes/latent/calibrate_edit_strength.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
   with the other: so colour and detail stay. Where the generator has pictures, what they move, moves
   in the source itself, the rest is added, and the first face is drawn from what the generator's

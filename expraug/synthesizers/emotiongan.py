@@ -13,7 +13,7 @@ chose otherwise:
 * the model is a multinomial logistic regression of real faces' expressions on their codes, or a
   conditional one of matched pairs; the direction is the least unlikely move that raises its log
   odds: `expraug/latent/directions.py`;
-* how far intensity 1 goes is measured, for each expression: `recipes/fit_emotiongan.py`.
+* how far intensity 1 goes is measured, for each expression: `recipes/emotiongan/fit.py`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from expraug.gate import Gate
 from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.policy import Policy
 from expraug.synthesizer import Synthesizer
-from expraug.transforms import policy_for, uniforms_from_pixels
+from expraug.transforms import policy_for
 
 
 class RandomExpression(v2.Transform):

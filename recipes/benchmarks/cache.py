@@ -1,6 +1,6 @@
 """What a cache hit costs, against decoding the same face from JPEG.
 
-    python recipes/benchmarks/cache.py --faces examples/faces --json cache.json
+    python -m recipes.benchmarks.cache --faces examples/faces --json cache.json
 
 Times are medians in µs. All methods take turns in one process, on one thread, so that a busy
 machine slows all of them alike. Every hit brings back a patch of the whole image.

@@ -1,7 +1,7 @@
 """How fast `expraug expand` is, against decoding and encoding alone, and what memory it takes.
 
-    python recipes/benchmarks/expand.py --source LFW.parquet --faces 1000 --side 256
-    python recipes/benchmarks/expand.py --source FER2013.parquet --side 0 --memory 1000,20000
+    python -m recipes.benchmarks.expand --source LFW.parquet --faces 1000 --side 256
+    python -m recipes.benchmarks.expand --source FER2013.parquet --side 0 --memory 1000,20000
 
 The bound decodes each source and encodes as many PNG files, marked as synthetic, in as many threads
 as the expansion has, and writes nothing. Both take turns in one process; rates are medians, in

@@ -1,6 +1,6 @@
 """What expraug costs in a DataLoader, beside the heavy transforms of other libraries.
 
-    python recipes/benchmarks/loader.py [--faces examples/faces] [--workers 1,2,4] [--json OUT]
+    python -m recipes.benchmarks.loader [--faces examples/faces] [--workers 1,2,4] [--json OUT]
 
 Every loader decodes JPEG faces and sends them through a usual torchvision v2 pipeline (random
 resized crop, flip, colour jitter, to float, normalise). In front of it stands, at p = 0.5: nothing;

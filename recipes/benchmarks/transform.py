@@ -1,6 +1,6 @@
 """What `RandomExpression` costs in a training pipeline, and what making a face costs.
 
-    python recipes/benchmarks/transform.py [--faces examples/faces] [--threads 1] [--json OUT]
+    python -m recipes.benchmarks.transform [--faces examples/faces] [--threads 1] [--json OUT]
 
 Warm: a usual torchvision v2 training pipeline (decode, random resized crop, flip, colour jitter,
 to float, normalise) with and without `RandomExpression` at p = 0.5 in front, every face cached.

@@ -1,6 +1,6 @@
 """How fast `unet_cgan` makes faces, beside a generator of StarGAN's size.
 
-    python recipes/benchmarks/unet_cgan.py [--threads 1] [--weights FOLDER] [--json OUT]
+    python -m recipes.benchmarks.unet_cgan [--threads 1] [--weights FOLDER] [--json OUT]
 
 Faces a second of the synthesizer's whole `forward`, on aligned faces in memory, and of StarGAN's
 generator (Choi et al., CVPR 2018), written for this from the table of its layers, with weights as

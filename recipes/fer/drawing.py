@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fer.conditions import Condition
+from recipes.fer.conditions import Condition
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from expraug.datasets import person_split
 from expraug.errors import ExpraugError
 from expraug.expressions import Expression
-from fer.data import FaceTable, with_labels
+from recipes.fer.data import FaceTable, with_labels
 
 
 class LeakError(ExpraugError):

@@ -16,11 +16,11 @@ from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.gate import AllGates, ExpressionGate, Gate, IdentityGate, thresholds_of_real
 from expraug.networks.identity import create_identity_encoder, identity_encoder_class
-from fer.conditions import Condition
-from fer.drawing import Mixing, Samples
-from fer.fold import Fold, splits
-from fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
-from fer.training import Recipe, build, predict, train
+from recipes.fer.conditions import Condition
+from recipes.fer.drawing import Mixing, Samples
+from recipes.fer.fold import Fold, splits
+from recipes.fer.synthetics import Plan, SyntheticTable, gate_scores, synthetics
+from recipes.fer.training import Recipe, build, predict, train
 
 
 @dataclass(frozen=True)

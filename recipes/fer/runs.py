@@ -14,17 +14,17 @@ import xxhash
 
 from expraug.expressions import places
 from expraug.synthesizer import create_synthesizer
-from fer.augment import extra_samples
-from fer.conditions import CONDITIONS, Condition, parse_arm
-from fer.data import FaceTable, read_faces
-from fer.drawing import Mixing, Samples
-from fer.fold import Fold, cut
-from fer.gating import Judged, judged_synthetics, passed
-from fer.metrics import measure
-from fer.results import append, done
-from fer.setting import Setting
-from fer.synthetics import SyntheticTable
-from fer.training import predict, train
+from recipes.fer.augment import extra_samples
+from recipes.fer.conditions import CONDITIONS, Condition, parse_arm
+from recipes.fer.data import FaceTable, read_faces
+from recipes.fer.drawing import Mixing, Samples
+from recipes.fer.fold import Fold, cut
+from recipes.fer.gating import Judged, judged_synthetics, passed
+from recipes.fer.metrics import measure
+from recipes.fer.results import append, done
+from recipes.fer.setting import Setting
+from recipes.fer.synthetics import SyntheticTable
+from recipes.fer.training import predict, train
 
 
 def read_fold(

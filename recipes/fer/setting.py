@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from options import fill, read_yaml
-
-from fer.drawing import Mixing
-from fer.fold import Cut
-from fer.gating import GateOptions
-from fer.synthetics import Plan
-from fer.training import Recipe
+from recipes.fer.drawing import Mixing
+from recipes.fer.fold import Cut
+from recipes.fer.gating import GateOptions
+from recipes.fer.synthetics import Plan
+from recipes.fer.training import Recipe
+from recipes.training.options import fill, read_yaml
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from expraug.expressions import Expression, LabelScheme
 from expraug.faces.composite import face_mask, luminance
 from expraug.gate import Gate
 from expraug.synthesizer import Synthesizer, create_synthesizer
-from fer.data import FaceTable
+from recipes.fer.data import FaceTable
 
 LENDERS = 500
 """Faces of a class, at most, that exemplars are chosen from."""

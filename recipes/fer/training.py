@@ -14,10 +14,10 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from fer.augment import augment, centre, standardise
-from fer.checkpoint import Checkpoint
-from fer.conditions import Condition, mixer
-from fer.drawing import Draw, Mixing, Samples
+from recipes.fer.augment import augment, centre, standardise
+from recipes.fer.checkpoint import Checkpoint
+from recipes.fer.conditions import Condition, mixer
+from recipes.fer.drawing import Draw, Mixing, Samples
 
 
 @dataclass(frozen=True)

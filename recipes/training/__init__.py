@@ -1,4 +1,4 @@
 """Training of the synthesizers that learn: losses, discriminators, trainers.
 
-The recipes call it (`recipes/train_unet_cgan.py`); it needs torch and torchvision alone.
+The recipes call it (`recipes/unet_cgan/train.py`); it needs torch and torchvision alone.
 """

@@ -20,7 +20,8 @@ from expraug.pipeline import ExpressionAugmenter
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from expanded_sets import contents, write_faces
-from stress_expand.damage import KINDS, damaged_files
+
+from recipes.stress.damage import KINDS, damaged_files
 
 DAMAGED = {
     "truncated.jpg": "unreadable_image",

@@ -19,7 +19,8 @@ from expraug.expand.processes import WorkerDiedError  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from expanded_sets import contents, write_faces  # noqa: E402
-from stress_expand.ray_worker import actors, kill_workers  # noqa: E402
+
+from recipes.stress.ray_worker import actors, kill_workers  # noqa: E402
 
 OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop", "chunk_size": 4}
 ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}

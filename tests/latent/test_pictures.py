@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from training.generator import mirror_of, teach_shapes
 
 from expraug.faces.warp import pixel_grid
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.latent.pictures import FLOW, INNER_LIPS, Pictures, at_rest, dense
+from recipes.latent.trainer import mirror_of, teach_shapes
 
 SIZE, WIDTH = 32, 24
 GRID = torch.cartesian_prod(torch.linspace(0.1, 0.9, 9), torch.linspace(0.1, 0.9, 9))

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY / "recipes"))
+sys.path.insert(0, str(REPOSITORY))
 
 
 @pytest.fixture(scope="session")
 def run_recipe() -> Callable[..., str]:
-    """Run a recipe by its file name, with arguments, and return what it printed."""
+    """Run a recipe by its module's name, with arguments, and return what it printed."""
 
-    def run(script: str, *arguments: object) -> str:
+    def run(module: str, *arguments: object) -> str:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", REPOSITORY / "recipes" / script, *map(str, arguments)],
+            [sys.executable, "-W", "ignore", "-m", f"recipes.{module}", *map(str, arguments)],
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},

@@ -5,20 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import paired.training
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch.nn.functional as F
 import typer
-from make_pairs import SCHEMA, row
-from paired.data import Draw, Faces, person_number
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 from typer.testing import CliRunner
 
 from expraug.datasets import person_split
+from recipes.pairs.data import Draw, Faces, person_number
+from recipes.pairs.make_pairs import SCHEMA, row
 
 
 def train_person(number: int) -> str:

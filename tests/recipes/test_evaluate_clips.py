@@ -42,7 +42,7 @@ def test_the_recipe(run_recipe, faces: Path, sequences: Path, dlib_folder: Path,
     out = tmp_path / "clips.json"
     arguments = ["pixel", "--data", faces, "--identity", f"dlib:{dlib_folder}", "--limit", 2]
     arguments += ["--frames", 5, "--sequences", f"ck+:{sequences}", "--json", out]
-    printed = run_recipe("evaluate_clips.py", *arguments)
+    printed = run_recipe("fevgan.evaluate_clips", *arguments)
     for words in ("pixel, clip", "pixel, cross-fade", "2 sequences of ck+", "apex agreement"):
         assert words in " ".join(printed.split())
     found = json.loads(out.read_text())
@@ -58,9 +58,8 @@ def test_the_recipe(run_recipe, faces: Path, sequences: Path, dlib_folder: Path,
 
 def test_without_sequences_the_output_says_so() -> None:
     sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-    from evaluate_clips import real_onset
-
     from expraug.faces import CropDetector
+    from recipes.fevgan.evaluate_clips import real_onset
 
     curve, told = real_onset(None, CropDetector(), 5)
     assert curve == pytest.approx([0, 0.1464, 0.5, 0.8536, 1], abs=1e-3)

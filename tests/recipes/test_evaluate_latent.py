@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from evaluate_latent import measure_swap
 from torch import Tensor, nn
 
 from expraug import Expression
@@ -11,6 +10,7 @@ from expraug.evaluate.bootstrap import Bootstrap
 from expraug.evaluate.face_set import FaceSet
 from expraug.faces.composite import hide_background
 from expraug.networks.fer_classifier import FERNet
+from recipes.latent.evaluate import measure_swap
 
 PEOPLE = ["a", "a", "b", "b", "c", "c"]
 

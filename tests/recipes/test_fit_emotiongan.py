@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import evaluate_latent
-import fit_emotiongan
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,12 +14,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import typer
-from evaluate_latent import never_falls, write_sheet
-from face_measures import light_of
-from fit_emotiongan import CONFIG, Setting, load_generator
-from labelled_faces import gather, sources_of
-from options import fill, read_yaml
-from paired.moves import likely, moves_of_pairs
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -33,6 +25,12 @@ from expraug.faces.composite import hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
+from recipes.emotiongan.fit import CONFIG, Setting, load_generator
+from recipes.face_measures import light_of
+from recipes.labelled_faces import gather, sources_of
+from recipes.latent.evaluate import never_falls, write_sheet
+from recipes.pairs.moves import likely, moves_of_pairs
+from recipes.training.options import fill, read_yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "latent"))
 
@@ -80,7 +78,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names_in(split: str, count: int) -> list[str]:
     """Return people of a split, every second of whom belongs to the classifier's half."""
-    from splits import half_of_person
+    from recipes.splits import half_of_person
 
     people = [n for n in (f"person {i}" for i in range(3000)) if person_split(n) == split]
     if split != "train":

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_lengths import main
-from labelled_faces import LabelledFaces
-from lengths import Limits, choose
 from paired_faces import call
 from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
+from recipes.labelled_faces import LabelledFaces
+from recipes.latent.calibrate_edit_strength import main
+from recipes.latent.edit_strength import Limits, choose
 
 
 class BrightIsHappy:

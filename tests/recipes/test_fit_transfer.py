@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("cv2")
-from fit_transfer.extract import FER2013, LFW, LONDON, Faces
-from fit_transfer.geometry import fit_shape, identity_components, ridge
-from fit_transfer.mesh import LANDMARKS, MIRRORED_SCORES, MOVES, STABLE, flip, inside, stabilise
+from recipes.transfer.extract import FER2013, LFW, LONDON, Faces
+from recipes.transfer.geometry import fit_shape, identity_components, ridge
+from recipes.transfer.mesh import LANDMARKS, MIRRORED_SCORES, MOVES, STABLE, flip, inside, stabilise
 
 COUNT, SCORES = 2000, 52
 

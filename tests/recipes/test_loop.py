@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from loop import append_line, run
 from paired_faces import log
 from torch import nn
-from training.adversarial import AdversarialTrainer, Optimization
+
+from recipes.training.adversarial import AdversarialTrainer, Optimization
+from recipes.training.loop import append_line, run
 
 
 class Towards(AdversarialTrainer):

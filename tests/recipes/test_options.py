@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from options import read_yaml
+
+from recipes.training.options import read_yaml
 
 
 @pytest.mark.parametrize("value", ["4e-4", "0.0004", "4.0e-4", "4E-4"])

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import paired.watching
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paired.data import (
+from paired_faces import NUMBERS, train_person
+from torch import Tensor
+
+from expraug import Expression
+from expraug.datasets import person_split
+from expraug.networks.fer_classifier import FERNet, see
+from recipes.pairs.data import (
     Draw,
     Faces,
     cached,
@@ -21,13 +26,7 @@ from paired.data import (
     read_pairs,
     single_faces,
 )
-from paired.watching import expression_net
-from paired_faces import NUMBERS, train_person
-from torch import Tensor
-
-from expraug import Expression
-from expraug.datasets import person_split
-from expraug.networks.fer_classifier import FERNet, see
+from recipes.pairs.watching import expression_net
 
 CPU, SIZE, CATEGORIES = torch.device("cpu"), 32, tuple(Expression)
 NEUTRAL, HAPPY, SAD, CONTEMPT = (int(e) for e in CATEGORIES[:3] + CATEGORIES[-1:])

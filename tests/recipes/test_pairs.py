@@ -22,7 +22,7 @@ def pairs(faces, tmp_path_factory):
 
 
 def test_evaluate_pairs(run_recipe, pairs, tmp_path):
-    out = run_recipe("evaluate_pairs.py", "--pairs", pairs, "--sheet", tmp_path / "sheet.png")
+    out = run_recipe("pairs.evaluate", "--pairs", pairs, "--sheet", tmp_path / "sheet.png")
     assert "neutral -> happy, 10 people" in out
     assert "SSIM" in out
     assert "PSNR" in out
@@ -32,7 +32,7 @@ def test_evaluate_pairs(run_recipe, pairs, tmp_path):
 def test_fit_pixel_uses_training_people_only(run_recipe, pairs, tmp_path):
     # the samples are all in the test split: none may be used, and nothing is written of nobody
     with pytest.raises(AssertionError, match="no one to fit on"):
-        run_recipe("fit_pixel.py", "--pairs", pairs, "--out", tmp_path / "pixel")
+        run_recipe("pixel.fit", "--pairs", pairs, "--out", tmp_path / "pixel")
     assert not (tmp_path / "pixel").exists()
 
 
@@ -52,7 +52,7 @@ def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(run_re
 
 def test_the_embedded_pixel_is_the_recipes(run_recipe, shared, tmp_path):
     london = shared / "data" / "london_faces" / "train.parquet"
-    run_recipe("fit_pixel.py", "--pairs", london, "--out", tmp_path)
+    run_recipe("pixel.fit", "--pairs", london, "--out", tmp_path)
     again, embedded = create_synthesizer(str(tmp_path)), create_synthesizer("pixel")
     # the six others come from made pairs
     assert again.expressions == (Expression.NEUTRAL, Expression.HAPPY)

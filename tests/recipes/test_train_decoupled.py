@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from options import read_setting
 from paired_faces import NUMBERS, call, ends_alike, log, watch_training
 from PIL import Image
 from safetensors.torch import save_file
-from train_decoupled import Options, Setting, main
 
 from expraug import Expression, create_synthesizer
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
+from recipes.decoupled.train import Options, Setting, main
+from recipes.training.options import read_setting
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -103,7 +103,7 @@ def test_training_begins_with_the_generator(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from train_generator import read_nets
+    from recipes.latent.train_generator import read_nets
 
     watch_training(monkeypatch)
     config = tmp_path / "tiny.yaml"

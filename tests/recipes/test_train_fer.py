@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from fer.augment import AUGMENTATIONS, augment, extra_samples
-from fer.conditions import CONDITIONS, Condition, parse_arm
-from fer.data import FaceTable
-from fer.drawing import Draw, Mixing, Samples
-from fer.fold import Cut, LeakError, cut, prove_disjoint, splits
-from fer.metrics import interval, measure, paired
-from fer.runs import select
-from fer.setting import Setting
-from fer.synthetics import SyntheticTable
-from fer.training import Recipe, predict, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expraug import Expression
+from recipes.fer.augment import AUGMENTATIONS, augment, extra_samples
+from recipes.fer.conditions import CONDITIONS, Condition, parse_arm
+from recipes.fer.data import FaceTable
+from recipes.fer.drawing import Draw, Mixing, Samples
+from recipes.fer.fold import Cut, LeakError, cut, prove_disjoint, splits
+from recipes.fer.metrics import interval, measure, paired
+from recipes.fer.runs import select
+from recipes.fer.setting import Setting
+from recipes.fer.synthetics import SyntheticTable
+from recipes.fer.training import Recipe, predict, train
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -189,7 +189,7 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path, monkeyp
     real, faces = _samples()
     recipe, file = Recipe(**SMALL | {"save_every": 5}), tmp_path / "run.safetensors"
     whole = train(recipe, CONDITIONS["flip_crop"], real, None, None, Mixing(), 1, CPU)
-    import fer.training as training
+    import recipes.fer.training as training
 
     calls = 0
 
@@ -279,7 +279,7 @@ def test_the_balanced_loss_knows_that_extra_samples_on_top_make_their_class_freq
     real, _ = _samples(40)
     extra = Samples(real.pixels[:1].repeat(9, 1, 1), torch.tensor([[0.0, 1.0]]).repeat(9, 1))
     recipe, condition = Recipe(**SMALL | {"steps": 1}), Condition("", loss="balanced")
-    import fer.training as training
+    import recipes.fer.training as training
 
     added = []
     monkeypatch.setattr(training, "build", lambda *_: Constant())
@@ -334,20 +334,20 @@ def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
         "cpu",
     )
     command += ("--no-landmarks", "--work", tmp_path / "work", "--out", out)
-    assert "flip_crop+pixel seed 1" in run_recipe("train_fer.py", *command)
+    assert "flip_crop+pixel seed 1" in run_recipe("fer.train", *command)
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 8  # two conditions, two seeds, validation and test
     assert {r["test_set"] for r in rows} == {"validation", "mirrored"}
     assert all(0 <= float(r["accuracy"]) <= 1 for r in rows)
     assert int(rows[-1]["extra"]) > 0
-    assert "seed" not in run_recipe("train_fer.py", *command)  # all of it is there
-    printed = run_recipe("fer_table.py", out)
+    assert "seed" not in run_recipe("fer.train", *command)  # all of it is there
+    printed = run_recipe("fer.table", out)
     assert "| **flip_crop** | 2 |" in printed
     assert "| flip_crop+pixel | 2 |" in printed
 
 
 def test_ablations_stand_below_the_arms_of_their_setting():
-    from fer_table import best_without, collect, table
+    from recipes.fer.table import best_without, collect, table
 
     def row(setting, condition, seed, accuracy):
         metrics = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece"), accuracy)

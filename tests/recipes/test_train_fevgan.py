@@ -4,27 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paired.clips
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import train_embedder
-import train_fevgan
-from make_clips import LEVELS, strip
-from make_pairs import SCHEMA, row
-from options import read_setting
-from paired.clips import Clips, DrawClips, read_clips, resample
 from paired_faces import NUMBERS, CoarsePicture, call, ends_alike, log, train_person
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from train_fevgan import CATEGORIES, Options, Setting, main
 
 from expraug import Expression, create_synthesizer
 from expraug.networks.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
+from recipes.fevgan.train import CATEGORIES, Options, Setting, main
+from recipes.pairs.clips import Clips, DrawClips, read_clips, resample
+from recipes.pairs.make_clips import LEVELS, strip
+from recipes.pairs.make_pairs import SCHEMA, row
+from recipes.training.options import read_setting
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from options import read_setting
 from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
-from train_generator import Options, Setting, landmarks_of, main, read_nets, real_faces
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
+from recipes.latent.train_generator import (
+    Options,
+    Setting,
+    landmarks_of,
+    main,
+    read_nets,
+    real_faces,
+)
+from recipes.training.options import read_setting
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from options import read_setting
 from paired_faces import NUMBERS, call, ends_alike, log, watch_training
 from PIL import Image
-from train_unet_cgan import Options, Setting, main
 
 from expraug import Expression, create_synthesizer
+from recipes.training.options import read_setting
+from recipes.unet_cgan.train import Options, Setting, main
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_trainers import TRAINERS, same, step, weights
 from torch import Tensor, nn
-from training.adversarial import AdversarialTrainer, Optimization
+
+from recipes.training.adversarial import AdversarialTrainer, Optimization
 
 kinds = pytest.mark.parametrize("kind", TRAINERS)
 

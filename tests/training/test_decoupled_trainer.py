@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse, same, weights
 from tiny_trainers import decoupled as trainer
 from torch import Tensor
-from training.batch import LOW
-from training.decoupled import Options, Trainer
-from training.frozen import LossNetworks
 
 from expraug.faces.composite import hide_background
+from recipes.decoupled.trainer import Options, Trainer
+from recipes.training.batch import LOW
+from recipes.training.loss_networks import LossNetworks
 
 COUNT = PAIRS + UNPAIRED
 LOSSES = {

@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.diffaugment import _hide, _move, _relight, diffaugment
+
+from recipes.training.diffaugment import _hide, _move, _relight, diffaugment
 
 seeds = st.integers(0, 2**31)
 sides = st.sampled_from([16, 24, 32, 64])

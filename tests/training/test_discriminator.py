@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
-from training.discriminator import (
+
+from recipes.training.discriminator import (
     GrownDiscriminator,
     ProjectionDiscriminator,
     VideoDiscriminator,

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from tiny_trainers import CPU, same, weights
 from torch import Tensor
-from training.embedder import Trainer
 
 from expraug.networks.embedder import LENGTH, FaceEmbedder
+from recipes.embedder.trainer import Trainer
 
 
 def make(steps: int = 20) -> Trainer:

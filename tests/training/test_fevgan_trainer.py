@@ -7,10 +7,10 @@ import torch
 from tiny_trainers import FRAMES, PAIRS, SIZE, clips, coarse, same, weights
 from tiny_trainers import fevgan as trainer
 from torch import Tensor
-from training.fevgan import Options, Trainer
-from training.frozen import LossNetworks
 
 from expraug.synthesizers.fevgan import ENCODERS, apply_motion
+from recipes.fevgan.trainer import Options, Trainer
+from recipes.training.loss_networks import LossNetworks
 
 LOSSES = {
     "l1",

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from training.frozen import LossNetworks
+
+from recipes.training.loss_networks import LossNetworks
 
 
 def knows_two(faces: Tensor) -> Tensor:

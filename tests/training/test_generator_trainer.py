@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tiny_trainers import SIZE, batch, same, weights
 from tiny_trainers import generator as trainer
 from torch import Tensor
-from training.generator import Options, growth
-from training.losses import edge_l1
 
 from expraug.faces.composite import hide_background
+from recipes.latent.trainer import Options, growth
+from recipes.training.losses import edge_l1
 
 SIDES = [16, 32, 64, 128]
 ALWAYS = {"crossed", "reconstructed", "l1", "edges", "discriminator"}

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
-from training.losses import (
+
+from recipes.training.losses import (
     discriminator_hinge,
     edge_l1,
     generator_hinge,

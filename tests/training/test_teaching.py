@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training.batch import Batch
-from training.decoupled import Teaching, energy, teach_codes
 
 from expraug.faces.composite import hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet, DecoupledSynthesizer
+from recipes.decoupled.trainer import Teaching, energy, teach_codes
+from recipes.training.batch import Batch
 
 SIZE, WIDTH, CHANNELS = 32, 12, (16, 16, 16, 8)
 CPU = torch.device("cpu")

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from tiny_trainers import PAIRS, SIZE, UNPAIRED, batch, coarse
 from tiny_trainers import unet_cgan as trainer
 from torch import Tensor
-from training.batch import LOW, low
-from training.frozen import LossNetworks
-from training.unet_cgan import Options, Trainer
 
 from expraug.faces.composite import face_mask
+from recipes.training.batch import LOW, low
+from recipes.training.loss_networks import LossNetworks
+from recipes.unet_cgan.trainer import Options, Trainer
 
 
 def seen_pairs(of: Trainer) -> list[Tensor]:

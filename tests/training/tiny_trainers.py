@@ -5,18 +5,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from training import decoupled as of_decoupled
-from training import fevgan as of_fevgan
-from training import generator as of_generator
-from training import unet_cgan as of_unet_cgan
-from training.adversarial import AdversarialTrainer
-from training.batch import Batch
-from training.frozen import LossNetworks
 
 from expraug.latent.generator import CodeEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.synthesizers.unet_cgan import UNet
+from recipes.decoupled import trainer as of_decoupled
+from recipes.fevgan import trainer as of_fevgan
+from recipes.latent import trainer as of_generator
+from recipes.training.adversarial import AdversarialTrainer
+from recipes.training.batch import Batch
+from recipes.training.loss_networks import LossNetworks
+from recipes.unet_cgan import trainer as of_unet_cgan
 
 PAIRS, UNPAIRED, SIZE, CATEGORIES = 4, 2, 32, 3
 CPU = torch.device("cpu")

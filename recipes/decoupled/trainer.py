@@ -1,0 +1,327 @@
+"""Training of `decoupled`: what makes identity and expression two parts of one code.
+
+Faces are drawn from codes in four ways, each with a loss of its own:
+
+* a face's own two codes: the face itself;
+* its identity code and the expression code of another face of the same person: that face;
+* its identity code and the expression code of somebody else: nobody photographed it, but an
+  identity encoder must see the first, a FER net the expression of the second (swap consistency);
+* its identity code and the expression code of a category, which is what the synthesizer is asked
+  for: the change against the face's own codes, added to the face, must make the target.
+
+Before that, `teach_codes` lets the net imitate the inversion by the generator's own encoder: what
+it is to draw is known as codes, so nothing need be drawn.
+
+The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
+identity codes of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
+2018); and a discriminator that knows the category tells what was drawn or changed from real faces,
+at a low resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.faces.composite import face_mask, hide_background
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.synthesizers.decoupled import DecoupledNet
+from recipes.training.adversarial import AdversarialTrainer, Optimization
+from recipes.training.batch import Batch, low
+from recipes.training.discriminator import ProjectionDiscriminator
+from recipes.training.loss_networks import LossNetworks
+from recipes.training.losses import (
+    discriminator_hinge,
+    edge_l1,
+    generator_hinge,
+    identity_triplet,
+    masked_l1,
+    total_variation,
+)
+
+_SLOPE = 0.1  # of luminance, in [-1, 1], from one pixel to the next, where faces have detail
+
+
+@dataclass(frozen=True)
+class Options(Optimization):
+    """Weights of the losses, and how the nets are trained.
+
+    Args:
+        reconstruction: of L1 and edges of what is drawn from a face's own codes.
+        pair: likewise, with the expression code of another face of the person.
+        change: of L1 to the target of what is changed to a category.
+        smooth: of the total variation of the change.
+        feedback: of the squared error of the codes that the feedback network finds.
+        contrast: of the cross entropy of finding a face's partner by its identity code.
+        expression: of the cross entropy of what is changed, and of what is drawn with the
+            expression code of somebody else.
+        identity, margin, identity_every: of the triplet of what is drawn with the expression code
+            of somebody else; steps between two.
+        adversarial: of what is drawn with the expression code of somebody else, and of what is
+            changed.
+        decoupling: False for an autoencoder of the same nets, to compare with: single faces are
+            drawn from their own codes, and `reconstruction` is the only loss.
+    """
+
+    reconstruction: float = 10.0
+    pair: float = 10.0
+    change: float = 30.0
+    smooth: float = 0.5
+    feedback: float = 0.3
+    contrast: float = 0.1
+    expression: float = 0.1
+    identity: float = 1.0
+    margin: float = 0.2
+    identity_every: int = 4
+    adversarial: float = 0.1
+    decoupling: bool = True
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How the net learns to imitate an inversion.
+
+    Args:
+        steps, lr: of AdamW on one cycle; steps 0 leaves it out.
+        change: weight of the difference of a pair's codes, next to that of the codes themselves.
+        contrast, decoupling: as the trainer's.
+    """
+
+    steps: int = 0
+    lr: float = 1e-3
+    change: float = 5.0
+    contrast: float = 0.05
+    decoupling: bool = True
+
+
+def teach_codes(
+    net: DecoupledNet,
+    encoder: CodeEncoder,
+    draw: Callable[[], Batch],
+    teaching: Teaching,
+    device: torch.device,
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Let a net find the codes that the generator's own encoder finds in faces.
+
+    From its two codes of a face, those of that face; from its identity code and the expression code
+    of another face of the person, or of a category, those of the other face.
+
+    Args:
+        net: trained in place, but for the generator.
+        encoder: of the generator.
+        draw: returns batches.
+        teaching: see there.
+        device: where the nets are.
+        report: is called every 100 steps with the means of the losses: of the codes, as shares of
+            their variance.
+    """
+    net.train()
+    generator = net.generator
+    weight = energy(generator).to(device)
+    learning = [p for n, p in net.named_parameters() if not n.startswith("generator.")]
+    adam = torch.optim.AdamW(learning, teaching.lr, (0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, teaching.lr, max(2, teaching.steps))
+    sums: dict[str, float] = {}
+    for step in range(1, teaching.steps + 1):
+        batch = draw()
+        sources, pairs = len(batch.source), len(batch.target)
+        faces = torch.cat([batch.source, batch.target, batch.real])
+        with torch.no_grad():
+            wanted = encode(generator, encoder, hide_background(faces))
+        with torch.autocast(device.type, torch.bfloat16):
+            who, shown = net.encode(faces)
+            one, two = who[:pairs], who[sources : sources + pairs]
+            other = torch.cat(
+                [shown[sources : sources + pairs], net.wanted(batch.category[:pairs])]
+            )
+            own, paired, asked = net.codes(
+                torch.cat([who, one, one]), torch.cat([shown, other])
+            ).split([len(faces), pairs, pairs])
+        spread = _energy(wanted - wanted.mean(0), weight)
+        losses = {"own": _energy(own - wanted, weight) / spread}
+        if teaching.decoupling:
+            target = wanted[sources : sources + pairs]
+            move = target - wanted[:pairs]
+            missed = asked - own[:pairs] - move
+            losses |= {
+                "pair": _energy(paired - target, weight) / spread,
+                "change": teaching.change * _energy(missed, weight) / _energy(move, weight),
+                "contrast": teaching.contrast * _contrast(one, two),
+            }
+        adam.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        adam.step()
+        schedule.step()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0) + float(value.detach()) / 100
+        if step % 100 == 0:
+            report({"step": step, **sums})
+            sums.clear()
+
+
+def energy(generator: StyleGenerator) -> Tensor:
+    """Return (L, W): how much of a painted face's pixels, squared, each number of a code moves.
+
+    Of the shape, how far it moves them: a pixel's move counts as much as `_SLOPE` of luminance.
+
+    Raises:
+        ValueError: the generator is not painted.
+    """
+    pictures = generator.pictures
+    if pictures is None:
+        raise ValueError("only of a painted generator is it known what codes do: set painted=true")
+    rows = []
+    for side, layers in zip(pictures.sides, pictures.layers, strict=True):
+        for layer in layers:
+            rows.append(pictures.get_buffer(f"layer{layer}").square().sum(1) / side**2)
+    flow = pictures.flow_in_face() * generator.image_size / 2
+    rows.append(flow.square().mean((2, 3)).sum(1) * _SLOPE**2)
+    return torch.stack(rows)
+
+
+def _energy(codes: Tensor, weight: Tensor) -> Tensor:
+    return (codes.float().square() * weight).sum((1, 2)).mean()
+
+
+class Trainer(AdversarialTrainer):
+    """Takes the steps.
+
+    Args:
+        net: as `DecoupledSynthesizer` holds it.
+        categories: number of expressions.
+        options: see there.
+        steps: of the whole run.
+        frozen: see there.
+        device: where all of it is.
+    """
+
+    def __init__(
+        self,
+        net: DecoupledNet,
+        categories: int,
+        options: Options,
+        steps: int,
+        frozen: LossNetworks,
+        device: torch.device,
+    ) -> None:
+        size = net.generator.image_size
+        feedback = CodeEncoder(size, 1, sum(net.lengths), channels=(24, 48, 96, 128))
+        super().__init__(
+            nn.ModuleDict({"net": net, "feedback": feedback}),
+            ProjectionDiscriminator(1, categories, halvings=4),
+            options,
+            steps,
+            device,
+        )
+        self.net, self.feedback = net, feedback
+        self.options, self.frozen = options, frozen
+        self.mask = face_mask(size).to(device)
+        self._draw = net.generator.synthesis
+        if options.compile:
+            self._draw = torch.compile(self._draw)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Take one step of the discriminator and one of the rest; return the losses."""
+        o, net = self.options, self.net
+        if not o.decoupling:
+            return self._autoencode(torch.cat([batch.source, batch.real]))
+        sources, pairs = len(batch.source), len(batch.target)
+        with self.autocast:
+            seen = torch.cat([batch.source, batch.target, batch.real])
+            who, shown = net.encode(seen)
+            one, own = who[:sources], shown[:sources]
+            partner, strange = shown[sources:].split([pairs, sources])
+            asked = net.wanted(batch.category)
+            persons = torch.cat([one, one[:pairs], one, one])
+            expressions = torch.cat([own, partner, strange, asked])
+            codes = net.codes(persons, expressions)
+            counts = [sources, pairs, sources, sources]
+            first, *_, last = codes.split(counts)
+            read = net.read(batch.source, first)
+            drawn = self._draw(codes[:-sources])
+            again, paired, swapped = drawn.split(counts[:3])
+            change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
+            made = (batch.source + change * self.mask).clamp(0, 1)
+            classified = self._judge(batch, swapped.detach(), made.detach())
+            source, target = hide_background(batch.source), hide_background(batch.target)
+            losses = {
+                "reconstruction": o.reconstruction * _difference(again, source),
+                "pair": o.pair * _difference(paired, target),
+                "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
+                "smooth": o.smooth * total_variation(change),
+                "feedback": o.feedback
+                * self._feedback(drawn, persons[:-sources], expressions[:-sources]),
+                "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
+            }
+            losses |= self._adversarial(batch, swapped, made)
+            if o.expression:
+                faces = torch.cat([made, swapped.clamp(0, 1)])
+                asked = torch.cat([batch.category, batch.real_category])
+                unlike = self.frozen.cross_entropy(faces, asked)
+                if unlike is not None:
+                    losses["expression"] = o.expression * unlike
+            due = self.step_count % o.identity_every == 0
+            if self.frozen.identity is not None and o.identity and due:
+                anchor = self.frozen.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
+                negative = batch.embedding[batch.other]
+                losses["identity"] = o.identity * identity_triplet(
+                    anchor, batch.embedding, negative, o.margin
+                )
+        self.update_made(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | classified).items()}
+
+    def _autoencode(self, faces: Tensor) -> dict[str, float]:
+        with self.autocast:
+            again = self._draw(self.net.codes(*self.net.encode(faces)))
+            wanted = hide_background(faces)
+            loss = self.options.reconstruction * _difference(again, wanted)
+        self.update_made(loss)
+        return {"reconstruction": float(loss.detach())}
+
+    def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
+        found = self.feedback(drawn)[:, 0]
+        person, expression = found.split(self.net.lengths, 1)
+        # codes are what is to be found, not what is to become easy to find
+        return F.mse_loss(person, who.detach()) + F.mse_loss(expression, shown.detach())
+
+    def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+        if not self.options.adversarial:
+            return {}
+        self.judges.requires_grad_(False)  # they learn nothing from this
+        fake, category = self._fakes(batch, swapped, made)
+        return {
+            "adversarial": self.options.adversarial
+            * generator_hinge(self.judges(low(fake), category).float())
+        }
+
+    def _judge(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+        if not self.options.adversarial:
+            return {}
+        self.judges.requires_grad_(True)
+        fake, category = self._fakes(batch, swapped, made)
+        seen = torch.cat([low(hide_background(batch.real)), low(fake)])
+        out = self.judges(seen, torch.cat([batch.real_category, category])).float()
+        real, fakes = out.split([len(batch.real), len(fake)])
+        loss = discriminator_hinge(real, [fakes])
+        self.update_judges(loss)
+        return {"discriminator": loss.detach()}
+
+    @staticmethod
+    def _fakes(batch: Batch, swapped: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the discriminator is to tell from real faces, and what it should show."""
+        fakes = torch.cat([swapped, hide_background(made[batch.known])])
+        return fakes, torch.cat([batch.real_category, batch.category[batch.known]])
+
+
+def _difference(found: Tensor, wanted: Tensor) -> Tensor:
+    return F.l1_loss(found, wanted) + edge_l1(found, wanted)
+
+
+def _contrast(one: Tensor, two: Tensor, temperature: float = 0.1) -> Tensor:
+    cosine = F.normalize(one, dim=1) @ F.normalize(two, dim=1).T
+    return F.cross_entropy(cosine / temperature, torch.arange(len(one), device=one.device))

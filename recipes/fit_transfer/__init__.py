@@ -1,1 +1,0 @@
-"""The stages of `recipes/fit_transfer.py`, one file for each."""

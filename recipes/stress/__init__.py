@@ -1,0 +1,1 @@
+"""What `recipes/stress/expand.py` damages and kills."""

@@ -1,1 +1,0 @@
-"""What `recipes/stress_expand.py` damages and kills."""

@@ -1,0 +1,1 @@
+"""The stages of `recipes/transfer/fit.py`, one file for each."""

@@ -1,0 +1,88 @@
+"""Train `unet_cgan` from pairs and from single real faces.
+
+    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
+        --limit 2200 --variants 1 --size 128 --out PAIRS.parquet
+    python -m recipes.unet_cgan.train PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
+        --photographs LONDON.parquet --identity dlib:FOLDER --classifier JUDGE --half 0 \\
+        --config recipes/unet_cgan/cpu.yaml --out expraug/weights/unet_cgan
+
+PAIRS is what `make_pairs.py` wrote; the sets behind it are single real faces, as `train_fer_classifier.py`
+takes them, of the half whose faces JUDGE knows (`--half`): the classifier of the evaluation knows the
+other. `--photographs` holds people photographed neutral and happy; training people are used.
+
+`--minutes 10` stops after so long, and the same command goes on. Losses, and on faces held out of
+training the agreement with JUDGE, the cosine to the source and the L1 to the target, are appended
+to `log.csv` in `--work`, with a contact sheet beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
+from recipes.pairs.training import CATEGORIES, Sources, Steps, train_on_pairs
+from recipes.training.options import read_setting
+from recipes.unet_cgan.trainer import Options, Trainer
+
+
+@dataclass(frozen=True)
+class Setting(Steps):
+    """What the YAML file says.
+
+    Args:
+        size, width: of the net, as `UNetCGANSynthesizer` takes them.
+        options: of the trainer.
+    """
+
+    width: int = 32
+    options: Options = field(default_factory=Options)
+
+
+def main(
+    pairs: Annotated[Path, typer.Argument(help="What make_pairs.py wrote.")],
+    sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
+    config: Annotated[Path, typer.Option(help="YAML: see recipes/unet_cgan.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+    ],
+    real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
+    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="As options.triplet=0; several.")
+    ] = None,
+    work: Path = Path("work/unet_cgan"),
+    minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    setting, on = read_setting(Setting, Options, config, option or []), torch.device(device)
+    torch.manual_seed(setting.seed)
+    names = [str(c) for c in CATEGORIES]
+    learning = UNetCGANSynthesizer(names, setting.size, setting.width).generator
+    train_on_pairs(
+        Sources(pairs, sets, half, real_pairs, classifier, identity, work),
+        setting,
+        UNetCGANSynthesizer(names, setting.size, setting.width),
+        lambda frozen: Trainer(
+            learning,
+            len(names),
+            setting.options,
+            setting.steps,
+            frozen,
+            on,
+        ),
+        lambda model, average: model.generator.load_state_dict(average.state_dict()),
+        out,
+        minutes,
+        on,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
