@@ -3,6 +3,10 @@
 In bulk work (`warm`, `expand`) these are caught, counted by `reason` and listed; the work goes on.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
 
 class ExpraugError(Exception):
     """Base of all errors raised on purpose by expraug."""
@@ -69,3 +73,25 @@ class CacheMissError(ExpraugError, LookupError):
     """A synthetic face that is not cached, where `on_miss="error"` or a worker may not make it."""
 
     reason = "cache_miss"
+
+
+def failure(
+    reason: str, scores: Mapping[str, float], what: str, shape: Sequence[int]
+) -> NoFaceError | RejectedError:
+    """Return the error for what could not be made of one image.
+
+    Args:
+        reason: as `Outcome.reason` has it.
+        scores: of the gate.
+        what: was asked for, as "the clip of happy".
+        shape: of the image, (H, W, ...).
+    """
+    if reason == NoFaceError.reason:
+        return NoFaceError(
+            f"no face found in the {shape[1]}x{shape[0]} image; for images that are face crops "
+            f"already, use alignment='crop'"
+        )
+    told = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    error = RejectedError(f"{what} cannot be used: {reason}" + (f" ({told})" if told else ""))
+    error.reason = reason
+    return error

@@ -101,7 +101,7 @@ class MTCNNDetector:
     Args:
         device: where the networks run.
         side: side of the common square, in pixels.
-        batch_size: images a pass. None: 32 on CUDA, 1 on the CPU, where batches gain no time and
+        batch_size: images per batch. None: 32 on CUDA, 1 on the CPU, where batches gain no time and
             cost repeatability: MTCNN's last non-maximum suppression breaks ties differently in
             another batch, and points were seen to move by up to 14 of the square's pixels.
 
@@ -115,10 +115,16 @@ class MTCNNDetector:
     def __init__(
         self, device: str | torch.device = "cpu", side: int = 320, batch_size: int | None = None
     ) -> None:
-        self.device, self.side = torch.device(device), side
-        self.batch_size = batch_size or (32 if self.device.type == "cuda" else 1)
+        self.side, self._batch_size = side, batch_size
         self.fingerprint = f"mtcnn-{side}"
+        self.to(device)
+
+    def to(self, device: str | torch.device) -> MTCNNDetector:
+        """Move it to a device, and return it; the networks follow with the next images."""
+        self.device = torch.device(device)
+        self.batch_size = self._batch_size or (32 if self.device.type == "cuda" else 1)
         self._mtcnn: Any = None
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
@@ -183,7 +189,7 @@ def create_detector(
         landmarks: the synthesizer needs landmarks (`Synthesizer.needs_landmarks`).
     """
     if mode not in ("crop", "detect"):
-        raise ValueError(f"faces must be 'crop' or 'detect', not {mode!r}")
+        raise ValueError(f"alignment must be 'crop' or 'detect', not {mode!r}")
     if landmarks:
         from expraug.faces.landmarks import LandmarkDetector
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from expraug.errors import NoFaceError, RejectedError
+from expraug.errors import failure
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector
 from expraug.faces.image import as_array, as_given, read_image
-from expraug.pipeline.augmenter import ExpressionAugmenter, no_face_message
+from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
 from expraug.synthesizer import AUTO, Synthesizer
 
@@ -66,18 +66,10 @@ def augment(
     augmenter = _augmenter(synthesizer, alignment, device)
     shown = None if source is None else Expression.parse(source)
     request = SynthesisRequest(Expression.parse(target), intensity, variant)
-    augmenter.require([request.target], shown)
-    if variant >= augmenter.synthesizer.variants:
-        raise ValueError(
-            f"variant must be 0 to {augmenter.synthesizer.variants - 1}, not {variant}"
-        )
+    augmenter.require([request.target], shown, variant)
     (outcome,) = augmenter([array], [request])
-    if outcome.reason == NoFaceError.reason:
-        raise NoFaceError(no_face_message(array))
     if outcome.reason:
-        error = RejectedError(f"{request.target} cannot be made of this image: {outcome.reason}")
-        error.reason = outcome.reason
-        raise error
+        raise failure(outcome.reason, outcome.scores, str(request.target), array.shape)
     return as_given(outcome.image, array, image)
 
 

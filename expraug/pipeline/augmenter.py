@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,19 +11,15 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
-from expraug.errors import (
-    CacheMissError,
-    NoFaceError,
-    RejectedError,
-    UnsupportedExpressionError,
-)
+from expraug.cache import CacheEntry, SynthesisCache, image_digest
+from expraug.errors import CacheMissError, UnsupportedExpressionError
 from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, create_detector
 from expraug.gate import Gate, IdentityGate
+from expraug.pipeline.key import Fingerprint, synthetic_key
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.pipeline.requests import Outcome, SynthesisRequest, sample_menu
-from expraug.pipeline.synthesize import COMPOSITING_VERSION, synthesize
+from expraug.pipeline.synthesize import synthesize
 from expraug.policy import Policy, Uniform
 from expraug.synthesizer import AUTO, Synthesizer, create_synthesizer, resolve_name
 
@@ -33,23 +28,6 @@ if TYPE_CHECKING:
     from expraug.pipeline.warm import WarmReport
 
 OnMiss = Literal["synthesize", "keep", "error"]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What decides on the bytes of a synthetic face besides image and request.
-
-    As text it is part of every cache key. Nothing reads it back.
-    """
-
-    synthesizer: str
-    detector: str
-    gate: str
-    compositing: int = COMPOSITING_VERSION
-
-    def __str__(self) -> str:
-        parts = (self.synthesizer, self.detector, self.gate, f"compositing-{self.compositing}")
-        return "|".join(parts)
 
 
 class ExpressionAugmenter:
@@ -261,7 +239,7 @@ class ExpressionAugmenter:
         if digests is None:
             by_array = {id(images[i]): image_digest(images[i]) for i, _ in asked}
             digests = [by_array.get(id(image), b"") for image in images]
-        keys = {i: self._key(digests[i], request) for i, request in asked}
+        keys = {i: synthetic_key(digests[i], self._cache_name, request) for i, request in asked}
         entries: dict[int, CacheEntry] = {}
         if self.cache is not None:
             for i, key in keys.items():
@@ -269,8 +247,8 @@ class ExpressionAugmenter:
                     entries[i] = found
         cached = set(entries)
         missing = [(i, request) for i, request in asked if i not in entries]
-        if missing and self._may_synthesize(len(missing), on_miss or self.on_miss):
-            made = self._synthesize(
+        if missing and self.may_synthesize(len(missing), on_miss or self.on_miss):
+            made = self.synthesize(
                 [images[i] for i, _ in missing],
                 [request for _, request in missing],
                 [digests[i] for i, _ in missing],
@@ -282,18 +260,19 @@ class ExpressionAugmenter:
                 stored = [(key, self.cache.as_stored(key, entry)) for key, entry in stored]
             entries |= {i: entry for (i, _), (_, entry) in zip(missing, stored, strict=True)}
         for i, request in asked:
-            outcome = self._outcome(images[i], request, entries.get(i), cached=i in cached)
+            outcome = self.outcome(images[i], request, entries.get(i), cached=i in cached)
             self.stats[outcome.reason or ("cached" if i in cached else "made")] += 1
             outcomes[i] = outcome
         return outcomes
 
-    def _synthesize(
+    def synthesize(
         self,
         images: Sequence[np.ndarray],
         requests: Sequence[SynthesisRequest],
         digests: Sequence[bytes] | None,
         frames: int | None = None,
     ) -> list[list[CacheEntry]]:
+        """Find faces and make what is asked, past the cache of synthetics; see `synthesize`."""
         return synthesize(
             images,
             self.detect(images, digests),
@@ -305,9 +284,10 @@ class ExpressionAugmenter:
             frames=frames,
         )
 
-    def _outcome(
+    def outcome(
         self, image: np.ndarray, request: SynthesisRequest, entry: CacheEntry | None, cached: bool
     ) -> Outcome:
+        """Return what an entry of the cache (None: there is none) makes of an image."""
         if entry is None:
             return Outcome(image, reason="not_cached")
         if entry.patch is None:
@@ -315,14 +295,9 @@ class ExpressionAugmenter:
         reason = self.gate.rejection(entry.scores) if self.gate else ""
         if reason:
             return Outcome(image, reason=reason, scores=entry.scores, cached=cached)
-        return Outcome(_with_patch(image, entry), request.target, "", entry.scores, cached)
+        return Outcome(with_patch(image, entry), request.target, "", entry.scores, cached)
 
-    def _key(self, digest: bytes, request: SynthesisRequest) -> bytes:
-        return entry_key(
-            digest, self._cache_name, int(request.target), request.percent, request.variant
-        )
-
-    def _may_synthesize(self, count: int, on_miss: OnMiss) -> bool:
+    def may_synthesize(self, count: int, on_miss: OnMiss) -> bool:
         in_worker = get_worker_info() is not None
         if on_miss == "synthesize" and in_worker and self.device.type == "cuda":
             raise CacheMissError(
@@ -346,57 +321,10 @@ class ExpressionAugmenter:
         *,
         variant: int = 0,
     ) -> np.ndarray:
-        """Turn one image into a clip of its face, from the source to the full expression.
+        """Turn one image into a clip of its face: see `expraug.pipeline.clip.clip`."""
+        from expraug.pipeline.clip import clip
 
-        Clips are not kept in the cache, which only tells where the face is. The gate scores the
-        last frame.
-
-        Args:
-            image: (H, W) grey or (H, W, 3) RGB uint8.
-            source: what the face shows; None if that is not known.
-            target: what the last frame shows.
-            frames: their number T, at least 2.
-            variant: of the synthesizer's `variants`, counted from 0.
-
-        Returns:
-            (T, C, H, W) uint8, C = 1 for a grey image and 3 otherwise. The first frame is the
-            image, and every frame is the image where the face's soft mask is 0.
-
-        Raises:
-            NoFaceError: no face in the image.
-            UnsupportedExpressionError: the synthesizer does not make the target, or not of a face
-                that shows the source.
-            RejectedError: the last frame may not be used; `reason` says why.
-            CacheMissError: a CUDA synthesizer in a DataLoader worker.
-            ValueError: fewer than two frames, or no such variant.
-        """
-        wanted = Expression.parse(target)
-        shown = None if source is None else Expression.parse(source)
-        if frames < 2:
-            raise ValueError(f"a clip has at least 2 frames, not {frames}")
-        if not 0 <= variant < self.synthesizer.variants:
-            raise ValueError(f"variant must be 0 to {self.synthesizer.variants - 1}, not {variant}")
-        self.require([wanted], shown)
-        if get_worker_info() is not None and self.device.type == "cuda":
-            raise CacheMissError(
-                "clips are not cached, and CUDA cannot run in a DataLoader worker: make them in "
-                "the training process (num_workers=0), or on the CPU (device='cpu')"
-            )
-        request = SynthesisRequest(wanted, variant=variant)
-        (entries,) = self._synthesize([image], [request], None, frames)
-        last = self._outcome(image, request, entries[-1], cached=False)
-        self.stats[last.reason or "made"] += 1
-        if last.reason == NoFaceError.reason:
-            raise NoFaceError(no_face_message(image))
-        if last.reason:
-            told = ", ".join(f"{name} {score:.2f}" for name, score in last.scores.items())
-            error = RejectedError(
-                f"the clip of {wanted} cannot be used: {last.reason}" + (f" ({told})" * bool(told))
-            )
-            error.reason = last.reason
-            raise error
-        made = np.stack([_with_patch(image, entry) for entry in entries])
-        return made[:, None] if made.ndim == 3 else made.transpose(0, 3, 1, 2)
+        return clip(self, image, source, target, frames, variant=variant)
 
     def detect(
         self, images: Sequence[np.ndarray], digests: Sequence[bytes] | None = None
@@ -428,14 +356,20 @@ class ExpressionAugmenter:
         return warm(self, dataset, scheme, num_workers=num_workers, progress=progress)
 
     def require(
-        self, targets: Sequence[Expression], source: Expression | Literal["any"] | None = "any"
+        self,
+        targets: Sequence[Expression],
+        source: Expression | Literal["any"] | None = "any",
+        variant: int = 0,
     ) -> None:
         """Raise UnsupportedExpressionError unless the synthesizer can make all these targets.
 
         Args:
             targets: expressions.
             source: of a face that shows this; "any" asks for the targets alone.
+            variant: ValueError if there is no such one.
         """
+        if not 0 <= variant < self.synthesizer.variants:
+            raise ValueError(f"variant must be 0 to {self.synthesizer.variants - 1}, not {variant}")
         name, all_of_them = self.synthesizer.name, self.synthesizer.expressions
         if missing := [t for t in targets if t not in all_of_them]:
             raise UnsupportedExpressionError(
@@ -459,16 +393,7 @@ class ExpressionAugmenter:
             )
 
 
-def no_face_message(image: np.ndarray) -> str:
-    """Return what to tell of an image in which no face was found."""
-    height, width = image.shape[:2]
-    return (
-        f"no face found in the {width}x{height} image; for images that are face crops already, "
-        f"use alignment='crop'"
-    )
-
-
-def _with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
+def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
     """Return the image with an entry's patch in its place."""
     assert entry.patch is not None
     (top, left), (height, width) = entry.origin, entry.patch.shape[:2]

@@ -41,7 +41,7 @@ def test_a_neutral_face_becomes_happy(neutral_images):
     )
     assert [o.target for o in outcomes] == [HAPPY, None, HAPPY]
     assert outcomes[1].image is neutral_images[1]
-    assert outcomes[1].reason == "not_drawn"
+    assert outcomes[1].reason == "not_asked"
     change = np.abs(outcomes[0].image.astype(int) - neutral_images[0])
     half = np.abs(outcomes[2].image.astype(int) - neutral_images[2])
     assert change.max() > 40
@@ -68,15 +68,15 @@ def test_crops_of_any_size(neutral_images, size, grey):
 def test_the_same_face_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path, store):
     grey = neutral_images[2][:, :, 0]
     images = [*neutral_images[:4], grey, neutral_images[0][:200]]
-    draws = [SynthesisRequest(HAPPY, level) for level in (100, 40, 100, 75, 100, 60)]
+    requests = [SynthesisRequest(HAPPY, level / 100) for level in (100, 40, 100, 75, 100, 60)]
     fresh = ExpressionAugmenter(alignment="detect")
     SynthesisCache(tmp_path, store).info()  # makes it
     cached = ExpressionAugmenter(alignment="detect", cache=tmp_path)
     assert cached.cache.store == store
-    together = [o.image for o in cached(images, draws)]
-    for image, draw, expected in zip(images, draws, together, strict=True):
-        assert np.array_equal(fresh([image], [draw])[0].image, expected)
-    again = cached(images, draws)
+    together = [o.image for o in cached(images, requests)]
+    for image, request, expected in zip(images, requests, together, strict=True):
+        assert np.array_equal(fresh([image], [request])[0].image, expected)
+    again = cached(images, requests)
     assert all(o.cached for o in again)
     assert all(np.array_equal(o.image, e) for o, e in zip(again, together, strict=True))
     assert cached.stats == {"made": 6, "cached": 6}
@@ -100,7 +100,7 @@ def test_no_face_is_remembered(tmp_path):
     assert outcome.cached
 
 
-def test_gate_judges_when_a_face_is_used(neutral_images, tmp_path):
+def test_the_gate_decides_when_a_face_is_used(neutral_images, tmp_path):
     dark, bright = neutral_images[0] // 4, np.maximum(neutral_images[1], 200)
     augmenter = ExpressionAugmenter(gate=FakeGate(), cache=tmp_path)
     for cached in (False, True):
@@ -113,15 +113,15 @@ def test_gate_judges_when_a_face_is_used(neutral_images, tmp_path):
 
 
 def test_on_miss(neutral_images, tmp_path):
-    image, draw = neutral_images[0], SynthesisRequest(HAPPY)
+    image, request = neutral_images[0], SynthesisRequest(HAPPY)
     keep = ExpressionAugmenter(cache=tmp_path, on_miss="keep")
-    assert keep([image], [draw])[0].reason == "not_cached"
+    assert keep([image], [request])[0].reason == "not_cached"
     error = ExpressionAugmenter(cache=tmp_path, on_miss="error")
     with pytest.raises(CacheMissError, match="warm"):
-        error([image], [draw])
-    ExpressionAugmenter(cache=tmp_path)([image], [draw])
-    assert keep([image], [draw])[0].cached
-    assert error([image], [draw])[0].cached
+        error([image], [request])
+    ExpressionAugmenter(cache=tmp_path)([image], [request])
+    assert keep([image], [request])[0].cached
+    assert error([image], [request])[0].cached
 
 
 def test_cuda_in_a_worker_names_the_two_ways_out(neutral_images, monkeypatch):
@@ -133,43 +133,52 @@ def test_cuda_in_a_worker_names_the_two_ways_out(neutral_images, monkeypatch):
 
 
 def test_another_setting_is_another_face(neutral_images, tmp_path):
-    image, draw = neutral_images[0], SynthesisRequest(HAPPY)
-    ExpressionAugmenter(cache=tmp_path)([image], [draw])
+    image, request = neutral_images[0], SynthesisRequest(HAPPY)
+    ExpressionAugmenter(cache=tmp_path)([image], [request])
     others = [
         ExpressionAugmenter(cache=tmp_path, alignment="detect"),
-        ExpressionAugmenter(cache=tmp_path, faces=CropDetector(CropDetector().points * 0.9)),
+        ExpressionAugmenter(cache=tmp_path, alignment=CropDetector(CropDetector().points * 0.9)),
         ExpressionAugmenter(cache=tmp_path, gate=FakeGate()),
     ]
-    assert not any(a([image], [draw])[0].cached for a in others)
-    assert ExpressionAugmenter(cache=tmp_path)([image], [draw])[0].cached
+    assert not any(a([image], [request])[0].cached for a in others)
+    assert ExpressionAugmenter(cache=tmp_path)([image], [request])[0].cached
+
+
+_AUGMENTER = ExpressionAugmenter("pixel")
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(*[st.floats(0, 1, exclude_max=True)] * 3), min_size=1), st.floats(0, 1))
-def test_draws_follow_the_numbers_alone(uniforms, p):
-    augmenter = _AUGMENTER
-    sources = [NEUTRAL] * len(uniforms)
-    draws = augmenter.draw(sources, np.array(uniforms), p)
-    for (first, _, _), draw in zip(uniforms, draws, strict=True):
-        assert (draw is not None) == (first < p)
-        assert draw is None or draw in augmenter.possible(NEUTRAL)
-    assert augmenter.draw([None] * len(uniforms), np.array(uniforms), p) == [None] * len(uniforms)
+@given(st.binary(min_size=16, max_size=16), st.floats(0, 1, exclude_max=True))
+def test_a_sampled_request_is_one_of_the_images_menu(digest, uniform):
+    menu = _AUGMENTER.menu(digest, NEUTRAL)
+    assert _AUGMENTER.sample_request(digest, NEUTRAL, uniform) == menu[int(uniform * 4)]
+    assert _AUGMENTER.sample_request(digest, None, uniform) is None
 
 
-_AUGMENTER = ExpressionAugmenter()
+def test_a_menu_follows_policy_and_settings():
+    policy = Matrix({"neutral": {"happy": 0.5}})
+    augmenter = ExpressionAugmenter("pixel", policy=policy, intensity=(0.5, 1), per_image=6)
+    menu = augmenter.menu(bytes(16), NEUTRAL)
+    assert len(menu) == 6
+    assert sum(request is None for request in menu) == 3
+    assert {r for r in menu if r} == {SynthesisRequest(HAPPY, i) for i in (0.5, 0.75, 1)}
+    assert augmenter.menu(bytes(16), HAPPY) == (None,) * 6
+    other = ExpressionAugmenter("pixel", intensity=(0.5, 1), per_image=6, seed=1)
+    same = ExpressionAugmenter("pixel", intensity=(0.5, 1), per_image=6, seed=1)
+    assert other.menu(bytes(16), NEUTRAL) == same.menu(bytes(16), NEUTRAL)
+    assert other.menu(bytes(16), NEUTRAL) != menu
 
 
-def test_draw_frequencies():
-    augmenter = ExpressionAugmenter(policy=Matrix({"neutral": {"happy": 0.5}}), intensity=(0.5, 1))
-    uniforms = np.random.default_rng(0).random((4000, 3))
-    draws = augmenter.draw([NEUTRAL] * 4000, uniforms, p=0.6)
-    assert np.mean([d is not None for d in draws]) == pytest.approx(0.3, abs=0.03)
-    levels = [d.percent for d in draws if d]
-    assert {lv: levels.count(lv) / len(levels) for lv in (50, 75, 100)} == pytest.approx(
-        {50: 1 / 3, 75: 1 / 3, 100: 1 / 3}, abs=0.05
-    )
-    assert augmenter.possible(HAPPY) == []
-    assert augmenter.possible(NEUTRAL) == [SynthesisRequest(HAPPY, lv) for lv in (50, 75, 100)]
+def test_repr_shows_the_settings():
+    shown = repr(ExpressionAugmenter("pixel", per_image=3, alignment="crop"))
+    assert "'pixel'" in shown
+    assert "per_image=3" in shown
+
+
+def test_to_moves_detector_and_synthesizer():
+    augmenter = ExpressionAugmenter("pixel", alignment="detect")
+    assert augmenter.to("meta") is augmenter
+    assert augmenter.device.type == augmenter.detector.device.type == "meta"
 
 
 def test_pickles_small_and_goes_on(neutral_images, tmp_path):
@@ -179,8 +188,8 @@ def test_pickles_small_and_goes_on(neutral_images, tmp_path):
     assert len(packed) < 5000
     again = pickle.loads(packed)
     assert again(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].cached
-    assert np.array_equal(again(neutral_images[1:2], [SynthesisRequest(HAPPY)])[0].image,
-                          augmenter(neutral_images[1:2], [SynthesisRequest(HAPPY)])[0].image)  # fmt: skip
+    other = [a(neutral_images[1:2], [SynthesisRequest(HAPPY)])[0].image for a in (again, augmenter)]
+    assert np.array_equal(*other)
     assert np.array_equal(expected, again(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].image)
 
 
@@ -192,7 +201,14 @@ def test_impossible_requests(neutral_images, smile):
         augmenter(neutral_images[:1], [SynthesisRequest(Expression.SAD)])
     with pytest.raises(MissingWeightsError):
         ExpressionAugmenter("no-such-thing")
-    for wrong in ({"intensity": (0, 1)}, {"on_miss": "skip"}, {"gate": "strict"}, {"faces": "x"}):
+    for wrong in (
+        {"intensity": (0, 1)},
+        {"on_miss": "skip"},
+        {"gate": "strict"},
+        {"alignment": "x"},
+        {"per_image": 0},
+        {"intensity": 0.8},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ExpressionAugmenter(**wrong)
 
@@ -212,15 +228,9 @@ def test_a_synthesizer_object_works_too(neutral_images):
     assert np.abs(centre - 51).max() <= 1
 
 
-def test_draws_among_the_classes_of_a_data_set():
-    augmenter = ExpressionAugmenter("pixel")
+def test_a_menu_within_the_classes_of_a_data_set():
     scheme = LabelScheme.from_classes(["happy", "neutral", "sad"])
-    uniforms = np.random.default_rng(0).random((200, 3))
-    drawn = augmenter.draw([Expression.NEUTRAL] * 200, uniforms, among=scheme)
-    assert {draw.target for draw in drawn} == {Expression.HAPPY, Expression.SAD}
-    assert {d.target for d in augmenter.possible(Expression.NEUTRAL, scheme)} == {
-        Expression.HAPPY,
-        Expression.SAD,
-    }
-    everything = augmenter.draw([Expression.NEUTRAL] * 200, uniforms)
-    assert len({draw.target for draw in everything}) == 7
+    asked = [_AUGMENTER.menu(i.to_bytes(16, "big"), NEUTRAL, scheme) for i in range(50)]
+    assert {r.target for menu in asked for r in menu} == {HAPPY, Expression.SAD}
+    everything = [_AUGMENTER.menu(i.to_bytes(16, "big"), NEUTRAL) for i in range(50)]
+    assert len({r.target for menu in everything for r in menu}) == 7

@@ -1,4 +1,4 @@
-"""The road of clips: it is that of single faces, frame by frame."""
+"""Clips go the way of single faces, frame by frame."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Gatekeeper:
         return "identity_lost"
 
 
-@pytest.mark.parametrize("faces", ["crop", "detect"])
-def test_frames_are_what_the_augmenter_makes_at_their_intensities(neutral_images, faces):
+@pytest.mark.parametrize("alignment", ["crop", "detect"])
+def test_frames_are_what_the_augmenter_makes_at_their_intensities(neutral_images, alignment):
     image = np.pad(neutral_images[0], ((40, 0), (0, 60), (0, 0)), mode="edge")
-    image = neutral_images[0] if faces == "crop" else image
-    augmenter = ExpressionAugmenter("pixel", faces=faces)
+    image = neutral_images[0] if alignment == "crop" else image
+    augmenter = ExpressionAugmenter("pixel", alignment=alignment)
     clip = augmenter.clip(image, "neutral", "happy", 5)
     assert clip.shape == (5, 3, *image.shape[:2])
     assert clip.dtype == np.uint8
     assert np.array_equal(clip[0].transpose(1, 2, 0), image)
-    draws = [SynthesisRequest(HAPPY, level) for level in (25, 50, 75, 100)]
-    made = augmenter([image] * 4, draws)
+    requests = [SynthesisRequest(HAPPY, level / 100) for level in (25, 50, 75, 100)]
+    made = augmenter([image] * 4, requests)
     for frame, outcome in zip(clip[1:], made, strict=True):
         assert np.array_equal(frame.transpose(1, 2, 0), outcome.image)
     assert augmenter.stats == {"made": 5}
@@ -74,7 +74,7 @@ def test_transfer_finds_its_own_landmarks(neutral_images, landmarker):
     assert torch.equal(clip[:, 0], faces)
 
 
-def test_failures_are_those_of_the_road(neutral_images, smile):
+def test_failures_are_those_of_single_faces(neutral_images, smile):
     augmenter = ExpressionAugmenter(smile, alignment="detect")
     black = np.zeros((200, 200, 3), np.uint8)
     with pytest.raises(NoFaceError, match="alignment='crop'"):
@@ -90,7 +90,7 @@ def test_failures_are_those_of_the_road(neutral_images, smile):
         augmenter.clip(neutral_images[0], "neutral", "happy", 1)
 
 
-def test_the_gate_judges_the_last_frame(neutral_images):
+def test_the_gate_scores_the_last_frame(neutral_images):
     gate = Gatekeeper()
     augmenter = ExpressionAugmenter("pixel", gate=gate)
     with pytest.raises(RejectedError, match="identity_lost") as raised:

@@ -10,6 +10,8 @@ from expraug.pipeline.memo import MemoizedDetector
 class Finds(CropDetector):
     """Finds three faces at known points in bright images, none in dark ones."""
 
+    constant = False
+
     def __init__(self, fingerprint="finds"):
         self.fingerprint = fingerprint
         self.asked = 0
@@ -52,3 +54,51 @@ def test_a_readonly_cache_is_only_read(tmp_path):
         MemoizedDetector(finds, cache)([np.ones((8, 9), np.uint8)])
     assert finds.asked == 2
     assert cache.stats.failed == 0
+
+
+class Counting(CropDetector):
+    """Looks at the pixels, and remembers how many images it was asked about."""
+
+    constant = False
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def __call__(self, images):
+        self.asked.append(len(images))
+        found = super().__call__(images)
+        return [where if image.any() else None for image, where in zip(images, found, strict=True)]
+
+
+def test_each_image_is_looked_at_once():
+    counting = Counting()
+    detector = MemoizedDetector(counting)
+    first, second, empty = (np.full((20, 20 + v), v, np.uint8) for v in (1, 2, 0))
+    found = detector([first, second, first, empty])
+    assert counting.asked == [3]
+    assert found[0] is found[2]
+    assert found[3] is None
+    assert np.array_equal(found[1].points, CropDetector()([second])[0].points)
+    assert detector([empty, second])[1] is found[1]
+    assert counting.asked == [3], "none found is remembered too"
+    assert detector([first.copy()])[0] is found[0], "an equal image is the same image"
+    detector.forget()
+    detector([first])
+    assert counting.asked == [3, 1]
+
+
+def test_what_follows_from_the_size_is_not_remembered():
+    counting = Counting()
+    counting.constant = True
+    detector = MemoizedDetector(counting)
+    image = np.ones((20, 20), np.uint8)
+    for _ in range(2):
+        detector([image, image])
+    assert counting.asked == [2, 2]
+
+
+def test_it_passes_for_the_detector_that_it_asks():
+    detector = MemoizedDetector(CropDetector())
+    assert detector.fingerprint == CropDetector().fingerprint
+    assert (detector.constant, detector.landmarks) == (True, False)
