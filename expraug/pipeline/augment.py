@@ -63,7 +63,10 @@ def augment(
         image = Image.fromarray(array)
     else:
         array = as_array(image)
-    augmenter = _augmenter(synthesizer, alignment, device)
+    if isinstance(synthesizer, str) and isinstance(alignment, str):
+        augmenter = _augmenter(synthesizer, alignment, device)
+    else:
+        augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
     shown = None if source is None else Expression.parse(source)
     request = SynthesisRequest(Expression.parse(target), intensity, variant)
     augmenter.require([request.target], shown, variant)
@@ -74,7 +77,5 @@ def augment(
 
 
 @lru_cache(maxsize=4)  # loading a synthesizer takes longer than using it once
-def _augmenter(
-    synthesizer: str | Synthesizer, alignment: str | Detector, device: str
-) -> ExpressionAugmenter:
+def _augmenter(synthesizer: str, alignment: str, device: str) -> ExpressionAugmenter:
     return ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
