@@ -3,6 +3,11 @@
 In bulk work (`warm`, `expand`) these are caught, counted by `reason` and listed; the work goes on.
 """
 
+from __future__ import annotations
+
+import sys
+import warnings
+
 
 class ExpraugError(Exception):
     """Base of all errors raised on purpose by expraug."""
@@ -54,9 +59,15 @@ class RejectedError(ExpraugError, ValueError):
 
 
 class MissingWeightsError(ExpraugError, FileNotFoundError):
-    """Model weights that are neither embedded nor at the given place, or fail their digest."""
+    """Model weights that are neither embedded nor at the given place, or cannot be fetched."""
 
     reason = "missing_weights"
+
+
+class InvalidWeightsError(MissingWeightsError):
+    """Model weights that are there but cannot be used: damaged, or not what they should be."""
+
+    reason = "invalid_weights"
 
 
 class MissingDependencyError(ExpraugError, ImportError):
@@ -69,3 +80,13 @@ class CacheMissError(ExpraugError, LookupError):
     """A synthetic face that is not cached, where `on_miss="error"` or a worker may not make it."""
 
     reason = "cache_miss"
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, pointing at the line outside expraug that called into it, however far away that is."""
+    frame, level = sys._getframe(), 1
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "expraug"
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
