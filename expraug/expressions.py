@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import SupportsIndex
 
 from expraug.errors import LabelError
 
@@ -37,16 +38,16 @@ class Expression(IntEnum):
             if found is None:
                 raise LabelError(f"{value!r} is no known expression; use one of {_listed(cls)}")
             return found
-        try:
-            return cls(_integer(value))
-        except ValueError:
-            raise LabelError(f"{value!r} is no expression index; use 0 to {len(cls) - 1}") from None
+        number = _integer(value)
+        if number is None or not 0 <= number < len(cls):
+            raise LabelError(f"{value!r} is no expression index; use 0 to {len(cls) - 1}")
+        return cls(number)
 
 
-def _integer(label: object) -> int | None:
+def _integer(label: SupportsIndex) -> int | None:
     """Return an integer of any library as an int; None for anything else, such as 4.7 and True."""
     try:
-        return None if isinstance(label, bool) else operator.index(label)  # type: ignore[call-overload,no-any-return]
+        return None if isinstance(label, bool) else operator.index(label)
     except TypeError:
         return None
 

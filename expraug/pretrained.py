@@ -281,25 +281,26 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     return Path(str(found[0])).parent
 
 
-def _misfit(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """Say what is wrong with JSON values as arguments of a function or class; "" if nothing is.
+def _misfit(constructed: type, arguments: Mapping[str, Any]) -> str:
+    """Say what is wrong with JSON values as arguments of a class; "" if nothing is.
 
     Args:
-        function: annotated with types that JSON has, and `Sequence`, `Mapping`, `Literal` and
-            unions of them; what other annotations say is not looked at.
+        constructed: its constructor is annotated with the types that JSON has, and `Sequence`,
+            `Mapping`, `Literal` and unions of them; other annotations are not looked at.
         arguments: by name.
     """
     try:
-        inspect.signature(function).bind(**arguments)
+        inspect.signature(constructed).bind(**arguments)
     except TypeError as error:
         return f"has {error}"
     try:
-        hints = get_type_hints(getattr(function, "__init__", function))
+        hints = get_type_hints(getattr(constructed, "__init__", None))
     except (NameError, TypeError):  # names that only a type checker imports
         return ""
     for name, value in arguments.items():
         if name in hints and not _fits(value, hints[name]):
-            return f"has {name} = {_short(value)}, which is not {hints[name]}"
+            kind = getattr(hints[name], "__name__", hints[name])
+            return f"has {name} = {_short(value)}, which is no {kind}"
     return ""
 
 

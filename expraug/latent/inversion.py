@@ -20,6 +20,7 @@ DrawFaces = Callable[[Tensor], Tensor]
 """Maps (B, L, W) codes to (B, 1, S, S) grey faces, each by itself; differentiable."""
 
 _SCALES = 3
+_MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Refining:
             difference between their pixels; both at the full size and at a half and a quarter.
         start, mean: weight of the mean squared distance of the codes to where they start, and to
             the mean code.
+
+    Raises:
+        ValueError: fewer steps than 0, or so many that it would never end.
     """
 
     steps: int = 0
@@ -40,6 +44,10 @@ class Refining:
     gradient: float = 1.0
     start: float = 0.02
     mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= _MOST_STEPS:
+            raise ValueError(f"steps must be 0 to {_MOST_STEPS}, not {self.steps}")
 
 
 def invert(

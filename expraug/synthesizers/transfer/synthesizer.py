@@ -35,6 +35,7 @@ _OPEN_MOUTH = (0.010, 0.025)  # from closed to open enough that the row's interi
 _NEW_MOUTH = 0.02  # change of the opening at which the source's own interior is given up
 _CPU_BATCH = 16  # larger ones leave the processor's cache and are slower
 _REMEMBERED = 2048  # faces whose landmarks are kept, 4 kB each: other targets are often next
+_MOST_ROWS = 1000  # of an expression
 _LARGEST_ANGLE = 45  # degrees of yaw and pitch up to which the covariates were learned
 
 
@@ -50,6 +51,9 @@ class TransferSynthesizer(Synthesizer):
         texture_size: side of the luminance maps.
         mouth_size: height and width of the mouth interiors.
         image_size: side of the aligned faces, in pixels.
+
+    Raises:
+        ValueError: no rows, or fewer than 1 or more than 1000 of an expression.
     """
 
     needs_landmarks = True
@@ -111,6 +115,8 @@ class TransferSynthesizer(Synthesizer):
             mouth_size=list(mouth_size),
             image_size=image_size,
         )
+        if not rows or not all(1 <= n <= _MOST_ROWS for n in rows.values()):
+            raise ValueError(f"rows must be 1 to {_MOST_ROWS} of each expression, not {dict(rows)}")
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
