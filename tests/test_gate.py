@@ -129,6 +129,37 @@ def test_expression_gate_passes_what_its_classifier_sees():
     assert torch.allclose(scores["expression"], torch.tensor([0.9, 0.3, 0.7]))
 
 
+class Blind(Brightness):
+    """Gives every face the same answer, so that NaN leaves no trace in it."""
+
+    threshold = -1.0
+
+    def probabilities(self, faces):
+        return torch.tensor([[0.1, 0.9]]).expand(len(faces), -1)
+
+    def __call__(self, faces):
+        return torch.ones(len(faces), 1)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        IdentityGate(MeanColour(), threshold=-2),
+        IdentityGate(Blind()),
+        ExpressionGate(Brightness(), threshold=0),
+        ExpressionGate(Blind()),
+        AllGates([IdentityGate(Blind()), ExpressionGate(Blind())]),
+    ],
+)
+def test_what_is_not_finite_never_passes(gate, value):
+    made = _of_brightness(0.9, 0.9).clone()
+    made[0, 1, 2, 3] = value
+    for target in (Expression.HAPPY, Expression.FEAR):  # fear is unknown to the classifiers
+        verdicts = _verdicts(gate, _of_brightness(0.9, 0.9), made, [target] * 2)
+        assert verdicts == ["not_finite", ""]
+
+
 def test_thresholds_of_real_reject_the_share_asked_for():
     happy = torch.linspace(0, 1, 101)
     probabilities = torch.stack([1 - happy, happy], 1)
