@@ -1,3 +1,5 @@
+import copy
+import json
 import pickle
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 
 from expraug import Expression, IdentityGate
-from expraug.errors import MissingWeightsError
+from expraug.errors import InvalidWeightsError, MissingWeightsError
 from expraug.faces import MTCNNDetector, align, similarity
 from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
 from expraug.networks.identity import (
@@ -50,6 +52,41 @@ def test_encoders_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv(DLIB_VARIABLE, str(tmp_path))
     assert identity_encoder_class() is DlibDescriptor
     assert IdentityGate().fingerprint == "identity-dlib-resnet"  # without loading anything
+
+
+@pytest.mark.parametrize(
+    ("manifest", "packed"),
+    [
+        ("", b""),
+        ("{}", b""),
+        ('[{"weights": 3}]', b""),
+        ('[{"weights": [{"name": "fc", "shape": ["wide"]}]}]', b""),
+        ('[{"weights": [{"name": "fc", "shape": [256, 128]}]}]', b"short"),
+        ('[{"weights": [{"name": "fc", "shape": [1e30]}]}]', b"short"),
+        ('[{"weights": [{"name": "fc", "shape": [1]}]}]', b"\0\0\0\0"),
+    ],
+)
+def test_a_damaged_descriptor_is_told(tmp_path, manifest, packed):
+    (tmp_path / "face_recognition_model-weights_manifest.json").write_text(manifest)
+    (tmp_path / "face_recognition_model.bin").write_bytes(packed)
+    with pytest.raises(InvalidWeightsError, match=str(tmp_path)):
+        create_identity_encoder(f"dlib:{tmp_path}")
+
+
+def test_a_descriptor_of_other_values_is_told(shared, tmp_path):
+    for file in (shared / "models").glob("face_recognition_model*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = tmp_path / "face_recognition_model-weights_manifest.json"
+    whole = json.loads(manifest.read_text())
+    for change, told in (({"scale": 1e400}, "not finite"), ({"shape": [7]}, "dlib descriptor")):
+        weights = copy.deepcopy(whole)
+        entry = weights[0]["weights"][-1]
+        entry.update({k: v for k, v in change.items() if k == "shape"})
+        if "scale" in change:
+            entry["quantization"]["scale"] = change["scale"]
+        manifest.write_text(json.dumps(weights))
+        with pytest.raises(InvalidWeightsError, match=told):
+            create_identity_encoder(f"dlib:{tmp_path}")
 
 
 def test_facenet_without_network_says_what_to_do(monkeypatch, tmp_path):

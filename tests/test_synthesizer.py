@@ -102,13 +102,9 @@ def test_registry():
 
 
 def test_a_class_of_the_same_name_from_elsewhere_takes_nothing_over():
+    namesake = type("PixelSynthesizer", (Synthesizer,), {})
     with pytest.raises(ValueError, match=r"taken by expraug\.synthesizers\.pixel\.PixelSynth"):
-
-        class PixelSynthesizer(Synthesizer):
-            pass
-
-        PixelSynthesizer.__qualname__ = "PixelSynthesizer"
-        register_synthesizer("pixel")(PixelSynthesizer)
+        register_synthesizer("pixel")(namesake)
     assert create_synthesizer("pixel").name == "pixel"
 
 

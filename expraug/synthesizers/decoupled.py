@@ -3,7 +3,7 @@
 Our implementation of the method: a ResNet50 sees the face, its features become a code of identity
 and a code of expression, a mapping network turns both into the codes of the generator's layers, and
 a progressive generator draws the face. A feedback network, which finds both codes in the drawn
-face, stands in `expraug/training/decoupled.py` with all that only training needs. What the paper
+face, stands in `recipes/decoupled/trainer.py` with all that only training needs. What the paper
 leaves open, or we chose otherwise:
 
 * another expression is another expression code, learned for each category; intensity moves from the

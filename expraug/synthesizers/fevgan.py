@@ -3,7 +3,7 @@
 Our implementation of the method: two encoders see the face, one of identity, which was trained
 before and stays as it is, and one of all else; a decoder of transposed convolutions, in space and
 then in time, makes the frames from both, the label and noise. How it is trained stands in
-`expraug/training/fevgan.py`. What the paper leaves open, or we chose otherwise:
+`recipes/fevgan/trainer.py`. What the paper leaves open, or we chose otherwise:
 
 * frames hold what has changed since the first one, so that this is the face itself: where its
   pixels have moved, and the *change* of luminance that is added to that. Colour and detail stay,

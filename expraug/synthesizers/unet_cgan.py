@@ -2,7 +2,7 @@
 
 Our implementation of the method: a U-Net takes the face and the target category, one net for all
 expressions. How it is trained, with other-identity pairs and a triplet loss, stands in
-`expraug/training/unet_cgan.py`. What the papers leave open, or we chose otherwise:
+`recipes/unet_cgan/trainer.py`. What the papers leave open, or we chose otherwise:
 
 * the net predicts the *change* of luminance, which is added to the face (the input-to-output skip
   of US-GAN), so colour and detail stay, and it costs least to leave a face as it is;
