@@ -29,7 +29,7 @@ class MeanColour:
         return torch.nn.functional.normalize(faces.mean(dim=(2, 3)))
 
 
-def test_scores_and_verdict():
+def test_scores_and_rejection():
     gate = IdentityGate(MeanColour())
     red, blue = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
     red[:, 0], blue[:, 2] = 1, 1
@@ -106,8 +106,8 @@ def test_dlib_tells_people_apart(shared, neutral_images, happy_images):
     detector = MTCNNDetector()
 
     def embed(images):
-        locations = detector(images)
-        matrices = similarity(np.stack([x.points for x in locations]).astype(np.float64))
+        detected = detector(images)
+        matrices = similarity(np.stack([x.points for x in detected]).astype(np.float64))
         faces = [
             align(torch.from_numpy(i).permute(2, 0, 1)[None].float() / 255, m[None], 128)
             for i, m in zip(images, matrices, strict=True)
@@ -144,7 +144,7 @@ def _of_brightness(*levels):
     return torch.tensor(levels).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
 
 
-def _verdicts(gate, faces, made, target):
+def _rejections(gate, faces, made, target):
     scores = gate.score(faces, made, torch.tensor([int(t) for t in target]))
     rows = [{name: float(s[i]) for name, s in scores.items()} for i in range(len(made))]
     return [gate.rejection(row) for row in rows]
@@ -154,13 +154,13 @@ def test_expression_gate_passes_what_its_classifier_sees():
     sources, made = _of_brightness(0.5, 0.5, 0.5), _of_brightness(0.9, 0.3, 0.3)
     happy, neutral, fear = Expression.HAPPY, Expression.NEUTRAL, Expression.FEAR
     asked = (happy, happy, neutral)
-    assert _verdicts(ExpressionGate(Brightness()), sources, made, asked) == [
+    assert _rejections(ExpressionGate(Brightness()), sources, made, asked) == [
         *("", "expression_not_seen", "")
     ]
     by_class = ExpressionGate(Brightness(), {happy: 0.2, neutral: 0.8})
-    assert _verdicts(by_class, sources, made, asked) == ["", "", "expression_not_seen"]
+    assert _rejections(by_class, sources, made, asked) == ["", "", "expression_not_seen"]
     # what the classifier does not know it cannot reject
-    assert _verdicts(ExpressionGate(Brightness()), sources, made, (fear,) * 3) == [""] * 3
+    assert _rejections(ExpressionGate(Brightness()), sources, made, (fear,) * 3) == [""] * 3
     scores = by_class.score(sources, made, torch.tensor([1, 1, 0]))
     assert torch.allclose(scores["p_happy"], torch.tensor([0.9, 0.3, 0.3]))
     assert torch.allclose(scores["expression"], torch.tensor([0.9, 0.3, 0.7]))
@@ -193,8 +193,8 @@ def test_what_is_not_finite_never_passes(gate, value):
     made = _of_brightness(0.9, 0.9).clone()
     made[0, 1, 2, 3] = value
     for target in (Expression.HAPPY, Expression.FEAR):  # fear is unknown to the classifiers
-        verdicts = _verdicts(gate, _of_brightness(0.9, 0.9), made, [target] * 2)
-        assert verdicts == ["not_finite", ""]
+        rejections = _rejections(gate, _of_brightness(0.9, 0.9), made, [target] * 2)
+        assert rejections == ["not_finite", ""]
 
 
 def test_thresholds_of_real_reject_the_share_asked_for():
@@ -212,5 +212,5 @@ def test_all_gates_must_pass():
     red = torch.zeros(1, 3, 8, 8)
     red[:, 0] = 1
     made = torch.cat([_of_brightness(0.9), red])
-    assert _verdicts(gate, sources, made, [Expression.HAPPY] * 2) == ["", "identity_lost"]
+    assert _rejections(gate, sources, made, [Expression.HAPPY] * 2) == ["", "identity_lost"]
     assert gate.fingerprint == "identity-mean-colour+expression-brightness"

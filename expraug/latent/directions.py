@@ -165,7 +165,8 @@ def leading(readout: Readout, covariance: Tensor, count: int) -> Tensor:
     values, vectors = torch.linalg.eigh(spread)
     keep = values.flip(0) > values[-1] * _RANK
     order = torch.arange(len(values) - 1, -1, -1)[keep][:count]
-    return (vectors[:, order] / values[order].sqrt()).T @ readout.weight
+    leading: Tensor = (vectors[:, order] / values[order].sqrt()).T @ readout.weight
+    return leading
 
 
 def least_move(covariance: Tensor, rows: Tensor, amounts: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ def least_move(covariance: Tensor, rows: Tensor, amounts: Tensor) -> Tensor:
     size = torch.where(size > 0, size, 1.0)
     a, t = a / size[:, None], t / size
     whitened = torch.linalg.pinv(a @ root, rtol=_RANK) @ t
-    move = root @ whitened
+    move: Tensor = root @ whitened
     if not torch.allclose(a @ move, t, rtol=1e-6, atol=1e-6 * float(t.abs().max())):
         raise ValueError(
             "no move changes these read-outs by these amounts: they depend on each other. Keep "

@@ -150,7 +150,7 @@ class StyleGenerator(nn.Module):
         return image
 
     def _detail(self, x: Tensor, codes: Tensor, number: int) -> Tensor:
-        detail = self.grey[number](x).to(codes.dtype)  # autocast is for the features alone
+        detail: Tensor = self.grey[number](x).to(codes.dtype)  # autocast is for the features alone
         return detail if self.pictures is None else detail + self.pictures.paint(codes, number)
 
 
@@ -188,7 +188,8 @@ class CodeEncoder(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         x = self.blocks(F.pixel_unshuffle(2 * faces - 1, 2)).flatten(1)
-        return self.last(x).view(-1, self.layers, self.width).to(faces.dtype)
+        codes: Tensor = self.last(x).view(-1, self.layers, self.width)
+        return codes.to(faces.dtype)
 
 
 class _Styled(nn.Module):

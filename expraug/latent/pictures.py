@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from expraug.errors import MissingDependencyError
 from expraug.faces.composite import face_mask
 from expraug.faces.landmarks import LANDMARKS
-from expraug.faces.warp import enlarge, look, pixel_grid, resized, warp
+from expraug.faces.warp import enlarge, pixel_grid, resized, sample, warp
 
 FLOW = 32
 """Side of the flows."""
 _STIFFNESS = 1e-3  # of the thin plate between landmarks
 _FAINT = 1e-6  # components of less variance are left out
-_NOISE = 0.03  # shares of the widest way that landmarks move, below which they only tremble
+_NOISE = 0.03  # shares of the widest move of landmarks, below which they only tremble
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
 _ROUNDS, _DAMPING = 24, 0.5  # of finding what moves onto a pixel
@@ -109,8 +109,9 @@ class Pictures(nn.Module):
 
     def shapes(self, landmarks: Tensor) -> Tensor:
         """Return the (N, W) codes of the shapes that (N, V, 2) landmarks have."""
-        ways = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
-        return (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(ways, rtol=_NOISE)
+        moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
+        codes: Tensor = (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(moves, rtol=_NOISE)
+        return codes
 
     def paint(self, codes: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) codes add up: (B, 1, s, s)
@@ -132,13 +133,13 @@ class Pictures(nn.Module):
     def bring(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Bring (B, C, S, S) faces of (B, W) shapes, 0 beside them, to rest."""
         moved, side = self._moves(shapes), faces.shape[-1]
-        return look(faces, pixel_grid(side, faces) + resized(moved, side), "zeros")
+        return sample(faces, pixel_grid(side, faces) + resized(moved, side), "zeros")
 
     def move(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Move (B, C, s, s) faces at rest, 0 beside them, into (B, W) shapes."""
         side = faces.shape[-1]
         back = self._back(self._moves(shapes), side)
-        return look(faces, pixel_grid(side, faces) + back, "zeros")
+        return sample(faces, pixel_grid(side, faces) + back, "zeros")
 
     def reshape(self, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Move what (B, C, S, S) faces of some (B, W) shapes show to where it is in others.
@@ -150,8 +151,8 @@ class Pictures(nn.Module):
         first, last = self._back(still, side), self._back(moved, side)
         grid = pixel_grid(side, first)
         # that a flow and its inverse do not quite meet must not change a face that stays
-        way = last - first + (look(still, grid + last) - look(still, grid + first))
-        return warp(faces, way)
+        flow = last - first + (sample(still, grid + last) - sample(still, grid + first))
+        return warp(faces, flow)
 
     def mouth(self, side: int) -> Tensor:
         """Return what lies in the mouth at rest, (1, 1, side, side) in [0, 1], with a soft edge."""
@@ -188,7 +189,7 @@ class Pictures(nn.Module):
         grid = pixel_grid(side, moved)
         back = torch.zeros_like(grid)
         for _ in range(_ROUNDS):
-            back = back - _DAMPING * (back + look(moved, grid + back))
+            back = back - _DAMPING * (back + sample(moved, grid + back))
         return back
 
     def _filled(self, still: Tensor, shapes: Tensor) -> Tensor:
@@ -227,7 +228,7 @@ class Pictures(nn.Module):
 def moves_at(flows: Tensor, points: Tensor) -> Tensor:
     """Return how (B, 2, FLOW, FLOW) flows move (V, 2) points, fractions of the frame: (B, V, 2)."""
     place = (2 * points - 1).T[None, :, :, None]
-    return look(flows, place)[..., 0].transpose(1, 2) / 2
+    return sample(flows, place)[..., 0].transpose(1, 2) / 2
 
 
 def usual_inside(still: Tensor, openness: Tensor) -> Tensor:

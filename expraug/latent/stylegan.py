@@ -40,7 +40,8 @@ class StyleGANFaces(nn.Module):
     def mapping(self, z: Tensor) -> Tensor:
         """Return (B, L, W) codes for (B, Z) standard normal draws."""
         condition = z.new_zeros(len(z), self.conditions) if self.conditions else None
-        return self.network.mapping(z, condition)
+        codes: Tensor = self.network.mapping(z, condition)
+        return codes
 
     def synthesis(self, codes: Tensor) -> Tensor:
         """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) codes."""
@@ -48,7 +49,8 @@ class StyleGANFaces(nn.Module):
         grey = luminance(0.5 + 0.5 * faces)
         if grey.shape[-1] == self.image_size:
             return grey
-        return resize(grey, [self.image_size, self.image_size], antialias=True)
+        resized: Tensor = resize(grey, [self.image_size, self.image_size], antialias=True)
+        return resized
 
 
 def _number(network: Any, name: str) -> int:

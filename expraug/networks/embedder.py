@@ -86,6 +86,6 @@ class _Halving(nn.Module):
         self.skip = nn.Conv2d(fine, coarse, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = self.skip(F.avg_pool2d(x, 2))
-        x = self.one(F.relu(self.first(x)))
-        return around + self.two(F.relu(self.second(x)))
+        around: Tensor = self.skip(F.avg_pool2d(x, 2))
+        change: Tensor = self.two(F.relu(self.second(self.one(F.relu(self.first(x))))))
+        return around + change

@@ -80,18 +80,21 @@ class FERNet(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return (B, E) logits of the standardised windows (B, 1, 48, 48) that `see` cuts."""
-        return self.head(self.body(windows))
+        logits: Tensor = self.head(self.body(windows))
+        return logits
 
     @torch.inference_mode()
     def probabilities(self, faces: Tensor) -> Tensor:
         """Return (B, E) probabilities, the mean over each face and its mirror image."""
         windows = see(faces)
-        return (self(windows).softmax(1) + self(windows.flip(3)).softmax(1)) / 2
+        both: tuple[Tensor, Tensor] = self(windows), self(windows.flip(3))
+        return (both[0].softmax(1) + both[1].softmax(1)) / 2
 
     @torch.inference_mode()
     def features(self, faces: Tensor) -> Tensor:
         """Return (B, 4 * width) activations before the last layer."""
-        return self.body(see(faces))
+        features: Tensor = self.body(see(faces))
+        return features
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.

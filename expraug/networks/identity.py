@@ -65,7 +65,8 @@ class FacenetEncoder(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         # MTCNN crops, which it was trained on, reach from the hairline to the chin
         x = _window(faces, half=0.42, centre=(0.5, 0.55), size=160)
-        return self.network((x * 255 - 127.5) / 128)
+        vectors: Tensor = self.network((x * 255 - 127.5) / 128)
+        return vectors
 
 
 class DlibDescriptor(nn.Module):
@@ -170,7 +171,7 @@ def _read_face_api(path: Path) -> dict[str, Tensor]:
             dtype = np.dtype(np.uint8 if quantised else np.float32)
             values = np.frombuffer(packed, dtype, count, start).astype(np.float32)
             if quantised:
-                with np.errstate(invalid="ignore", over="ignore"):  # told by whoever reads them
+                with np.errstate(invalid="ignore", over="ignore"):  # found by the descriptor
                     values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
             tensors[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
             start += count * dtype.itemsize

@@ -217,7 +217,7 @@ class DecoupledNet(nn.Module):
 
     def codes(self, who: Tensor, shown: Tensor) -> Tensor:
         """Return (B, L, W), the generator's codes for a code of identity and one of expression."""
-        found = self.mapping(torch.cat([who, shown], 1)).to(who.dtype)
+        found: Tensor = self.mapping(torch.cat([who, shown], 1)).to(who.dtype)
         return found.view(len(who), self.generator.layers, self.generator.width)
 
 

@@ -27,7 +27,7 @@ from expraug.synthesizer import Synthesizer, register_synthesizer
 
 @register_synthesizer("pixel")
 class PixelSynthesizer(Synthesizer):
-    """One affine map a pixel and expression: `face + intensity * (weight * luminance + bias)`.
+    """One affine map per pixel and expression: `face + intensity * (weight * luminance + bias)`.
 
     Args:
         sources: for each target expression that it can make, the source expressions that its map
@@ -69,7 +69,7 @@ class PixelSynthesizer(Synthesizer):
 class PixelFit:
     """Accumulates pairs of aligned faces and solves for the maps of one expression.
 
-    Memory does not grow with the number of pairs: five sums a pixel are kept.
+    Memory does not grow with the number of pairs: five sums per pixel are kept.
 
     Args:
         image_size: side of the aligned faces, in pixels.

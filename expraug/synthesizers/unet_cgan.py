@@ -106,7 +106,8 @@ class UNet(nn.Module):
         ):
             x = up(torch.cat([enlarge(reduce(x)), skip], 1), category)
         x = torch.cat([enlarge(self.last(x)), grey.to(x.dtype)], 1)
-        return self.head(x).to(grey.dtype).tanh()
+        change: Tensor = self.head(x).to(grey.dtype)
+        return change.tanh()
 
 
 class _Conditioned(nn.Module):

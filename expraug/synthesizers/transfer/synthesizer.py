@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.errors import MissingWeightsError
-from expraug.expressions import Expression, LabelScheme
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.faces.detect import DetectedFace
 from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkDetector, find_model
 from expraug.faces.mesh import Splat, SurfacePoints, splat
+from expraug.labels import SchemeLike
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
@@ -120,7 +121,7 @@ class TransferSynthesizer(Synthesizer):
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
-        self._locator = LandmarkDetector("crop")
+        self._detector = LandmarkDetector("crop")
         self._recent: dict[bytes, DetectedFace | None] = {}
         shows = [
             int(e) for e, n in zip(self.expressions, rows.values(), strict=True) for _ in range(n)
@@ -128,11 +129,11 @@ class TransferSynthesizer(Synthesizer):
         self.register_buffer("shows", torch.tensor(shows), persistent=False)
         bank, classes = len(shows), len(Expression)
         floats: dict[str, tuple[int, ...]] = {
-            # geometry: displacement a score, and its change with yaw and pitch
+            # geometry: displacement per score, and its change with yaw and pitch
             "basis": (BLENDSHAPES, LANDMARKS * 2),
             "basis_yaw": (BLENDSHAPES, LANDMARKS * 2),
             "basis_pitch": (BLENDSHAPES, LANDMARKS * 2),
-            # appearance: change of log luminance a score, inside `mask`; largest up and down
+            # appearance: change of log luminance per score, inside `mask`; largest up and down
             "appearance": (BLENDSHAPES, texels),
             "mask": (texture_size, texture_size),
             "limits": (2,),
@@ -293,12 +294,12 @@ class TransferSynthesizer(Synthesizer):
         """
         pixels = (faces.detach() * 255).round().clamp(0, 255).to(torch.uint8)
         found = [self._find(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
-        known = [i for i, location in enumerate(found) if location is not None]
-        located = [location for location in found if location is not None]
+        known = [i for i, face in enumerate(found) if face is not None]
+        detected = [face for face in found if face is not None]
         named = {
-            "landmarks": [(np.asarray(f.mesh) + 0.5) / faces.shape[-1] for f in located],
-            "blendshapes": [np.asarray(f.blendshapes) for f in located],
-            "pose": [np.asarray(f.pose) for f in located],
+            "landmarks": [(np.asarray(f.mesh) + 0.5) / faces.shape[-1] for f in detected],
+            "blendshapes": [np.asarray(f.blendshapes) for f in detected],
+            "pose": [np.asarray(f.pose) for f in detected],
         }
         return torch.tensor(known, dtype=torch.long, device=faces.device), {
             name: torch.from_numpy(np.stack(arrays)).to(faces)
@@ -307,19 +308,19 @@ class TransferSynthesizer(Synthesizer):
         }
 
     def _find(self, image: np.ndarray) -> DetectedFace | None:
-        """Locate the face in one (S, S, 3) uint8 image, or recall where it was."""
+        """Detect the face in one (S, S, 3) uint8 image, or recall where it was."""
         pixels = np.ascontiguousarray(image)
         digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
         if digest not in self._recent:
             if len(self._recent) >= _REMEMBERED:
                 del self._recent[next(iter(self._recent))]
-            self._recent[digest] = self._locator([pixels])[0]
+            self._recent[digest] = self._detector([pixels])[0]
         return self._recent[digest]
 
     def fit_exemplars(
         self,
         dataset: Any,
-        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
+        scheme: SchemeLike | None = None,
         *,
         rows: int = 3,
         alignment: str = "crop",
