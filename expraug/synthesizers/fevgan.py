@@ -176,7 +176,7 @@ class FEVGANNet(nn.Module):
     """The generator; arguments as `FEVGANSynthesizer` takes them.
 
     `identity` is never trained: what it says of who somebody is must not be learned from the few
-    people there are clips of. It is there too if it does not feed the decoder, for training compares
+    people there are clips of. It is there too if it does not feed the decoder, as training compares
     faces by it.
     """
 

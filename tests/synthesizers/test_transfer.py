@@ -194,8 +194,8 @@ def test_detectors_without_landmarks_are_refused(transfer, landmarker, neutral_i
     with pytest.raises(ValueError, match="needs landmarks, which CropDetector"):
         ExpressionAugmenter(transfer, alignment=CropDetector())
     with pytest.raises(ValueError, match="needs landmarks, which MemoizedDetector"):
-        ExpressionAugmenter(transfer, faces=MemoizedDetector(CropDetector()))
-    augmenter = ExpressionAugmenter(transfer, faces=MemoizedDetector(LandmarkDetector()))
+        ExpressionAugmenter(transfer, alignment=MemoizedDetector(CropDetector()))
+    augmenter = ExpressionAugmenter(transfer, alignment=MemoizedDetector(LandmarkDetector()))
     assert augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].target is HAPPY
 
 
