@@ -44,7 +44,7 @@ class DecoupledSynthesizer(Synthesizer):
         image_size: side of the aligned faces, in pixels; 4 times a power of 2, from 32.
         channels, width, painted: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
-        identity, expression: lengths of the two codes.
+        identity, expression: sizes of the two codes.
         shape_channels: of the encoder of shapes that a painted generator has, as `CodeEncoder`
             takes them.
         plain: show the luminance of the drawn face itself, instead of adding its change to the
@@ -56,9 +56,9 @@ class DecoupledSynthesizer(Synthesizer):
 
     version = "2"
     size_agnostic = True
-    float32: ClassVar[frozenset[str]] = frozenset({"lengths"})
+    float32: ClassVar[frozenset[str]] = frozenset({"edit_strength"})
 
-    lengths: Tensor
+    edit_strength: Tensor
     """(E,), how far intensity 1 goes: 1 is the category's own code."""
     row: Tensor
 
@@ -102,7 +102,7 @@ class DecoupledSynthesizer(Synthesizer):
             painted,
             shape_channels,
         )
-        self.register_buffer("lengths", torch.ones(len(self.expressions)))
+        self.register_buffer("edit_strength", torch.ones(len(self.expressions)))
         self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class DecoupledSynthesizer(Synthesizer):
         if not len(faces):
             return faces
         row = self.row[target]
-        strength = (intensity.to(faces.dtype) * self.lengths[row]).view(-1, 1)
+        strength = (intensity.to(faces.dtype) * self.edit_strength[row]).view(-1, 1)
         parts = independently(faces, row, strength)
         return torch.cat([self._make(*part) for part in parts]).clamp_(0, 1)
 
@@ -171,7 +171,7 @@ class DecoupledNet(nn.Module):
         shape_channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__()
-        self.lengths = [identity, expression]
+        self.sizes = [identity, expression]
         self.resnet = resnet50(resnet_width)
         side = image_size // 32
         self.parts = nn.Linear(32 * resnet_width * side * side, identity + expression)
@@ -198,7 +198,7 @@ class DecoupledNet(nn.Module):
             (B, identity), of mean 0 and variance 1, and (B, expression), in [-1, 1].
         """
         features = self.resnet(2 * hide_background(grey) - 1).flatten(1)
-        who, shown = self.parts(features).to(grey.dtype).split(self.lengths, 1)
+        who, shown = self.parts(features).to(grey.dtype).split(self.sizes, 1)
         return self.norm(who), shown.tanh()
 
     def wanted(self, row: Tensor) -> Tensor:
