@@ -73,12 +73,12 @@ class Balance:
     ) -> Probabilities:
         mean = sum(self.counts.values()) / len(self.counts)
         have = self.counts.get(source, 0) if source is not None else 0
-        lacking = {t: max(mean - self.counts[t], 0.0) for t in available if t in self.counts}
-        total = sum(lacking.values())
+        shortfall = {t: max(mean - self.counts[t], 0.0) for t in available if t in self.counts}
+        total = sum(shortfall.values())
         if have <= mean or total == 0:
             return {}
         share = (have - mean) / have
-        return {t: share * lack / total for t, lack in lacking.items() if lack > 0}
+        return {t: share * short / total for t, short in shortfall.items() if short > 0}
 
 
 @dataclass(frozen=True)

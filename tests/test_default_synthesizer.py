@@ -16,8 +16,10 @@ def test_transfer_where_its_landmarks_can_be_had(landmarker):
 
 
 def test_unet_cgan_otherwise_and_says_what_is_missing():
-    with pytest.warns(UserWarning, match=r"no-landmarks\.task.*EXPRAUG_LANDMARKER"):
-        assert create_synthesizer().name == "unet_cgan"
+    for create in (create_synthesizer, lambda: ExpressionAugmenter().synthesizer):
+        with pytest.warns(UserWarning, match=r"no-landmarks\.task.*EXPRAUG_LANDMARKER") as told:
+            assert create().name == "unet_cgan"
+        assert [w.filename for w in told] == [__file__], "one warning, at the caller's line"
 
 
 def test_workers_take_the_same(landmarker, monkeypatch):

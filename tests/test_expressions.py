@@ -1,7 +1,13 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import expraug
 from expraug import Expression, LabelScheme
 from expraug.errors import LabelError
 
@@ -56,10 +62,42 @@ def test_errors_name_what_there_is():
         LabelScheme.named("fer2013").expression(9)
     with pytest.raises(LabelError, match="both mean happy"):
         LabelScheme.from_classes(["happy", "joy"])
-    with pytest.raises(LabelError):
-        Expression.parse(8)
+    for wrong in (8, -1, 4.7, 1.0, True, None, [1], "bored"):
+        with pytest.raises(LabelError):
+            Expression.parse(wrong)
+    assert Expression.parse(np.int64(1)) is Expression.HAPPY
 
 
 def test_resolve_takes_every_form():
     for form in ("fer2013", ["sad", "happy"], {"x": "sad", "y": None}, LabelScheme.named("ck+")):
         assert isinstance(LabelScheme.resolve(form), LabelScheme)
+    assert LabelScheme.resolve({"a": Expression.SAD}).expression("a") is Expression.SAD
+    assert LabelScheme.resolve(np.array(["sad", "joy"])).expression(1) is Expression.HAPPY
+    for wrong in (7, None, 0.5):
+        with pytest.raises(LabelError, match="no label scheme"):
+            LabelScheme.resolve(wrong)
+
+
+@pytest.mark.parametrize("wrong", [4.7, True, None, [4], "4", -1])
+def test_what_is_no_class_is_no_label(wrong):
+    with pytest.raises(LabelError, match="is outside label scheme"):
+        LabelScheme.named("fer2013").expression(wrong)
+
+
+def test_integers_of_any_library_are_labels():
+    torch = pytest.importorskip("torch")
+    for label in (4, np.int64(4), np.uint8(4), torch.tensor(4)):
+        assert LabelScheme.named("fer2013").expression(label) is Expression.SAD
+
+
+def test_expressions_need_no_torch():
+    code = (  # the package itself imports torch; its module of expressions must not
+        "import sys, types\n"
+        "sys.modules['torch'] = None\n"
+        "package = types.ModuleType('expraug')\n"
+        "package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['expraug'] = package\n"
+        "from expraug.expressions import Expression\n"
+    )
+    folder = Path(expraug.__file__).parent
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)

@@ -1,3 +1,5 @@
+import copy
+import json
 import pickle
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 
 from expraug import Expression, IdentityGate
-from expraug.errors import MissingWeightsError
+from expraug.errors import InvalidWeightsError, MissingWeightsError
 from expraug.faces import MTCNNDetector, align, similarity
 from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
 from expraug.networks.identity import (
@@ -27,7 +29,7 @@ class MeanColour:
         return torch.nn.functional.normalize(faces.mean(dim=(2, 3)))
 
 
-def test_scores_and_verdict():
+def test_scores_and_rejection():
     gate = IdentityGate(MeanColour())
     red, blue = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
     red[:, 0], blue[:, 2] = 1, 1
@@ -52,6 +54,41 @@ def test_encoders_by_name(monkeypatch, tmp_path):
     assert IdentityGate().fingerprint == "identity-dlib-resnet"  # without loading anything
 
 
+@pytest.mark.parametrize(
+    ("manifest", "packed"),
+    [
+        ("", b""),
+        ("{}", b""),
+        ('[{"weights": 3}]', b""),
+        ('[{"weights": [{"name": "fc", "shape": ["wide"]}]}]', b""),
+        ('[{"weights": [{"name": "fc", "shape": [256, 128]}]}]', b"short"),
+        ('[{"weights": [{"name": "fc", "shape": [1e30]}]}]', b"short"),
+        ('[{"weights": [{"name": "fc", "shape": [1]}]}]', b"\0\0\0\0"),
+    ],
+)
+def test_a_damaged_descriptor_is_told(tmp_path, manifest, packed):
+    (tmp_path / "face_recognition_model-weights_manifest.json").write_text(manifest)
+    (tmp_path / "face_recognition_model.bin").write_bytes(packed)
+    with pytest.raises(InvalidWeightsError, match=str(tmp_path)):
+        create_identity_encoder(f"dlib:{tmp_path}")
+
+
+def test_a_descriptor_of_other_values_is_told(shared, tmp_path):
+    for file in (shared / "models").glob("face_recognition_model*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = tmp_path / "face_recognition_model-weights_manifest.json"
+    whole = json.loads(manifest.read_text())
+    for change, told in (({"scale": 1e400}, "not finite"), ({"shape": [7]}, "dlib descriptor")):
+        weights = copy.deepcopy(whole)
+        entry = weights[0]["weights"][-1]
+        entry.update({k: v for k, v in change.items() if k == "shape"})
+        if "scale" in change:
+            entry["quantization"]["scale"] = change["scale"]
+        manifest.write_text(json.dumps(weights))
+        with pytest.raises(InvalidWeightsError, match=told):
+            create_identity_encoder(f"dlib:{tmp_path}")
+
+
 def test_facenet_without_network_says_what_to_do(monkeypatch, tmp_path):
     import facenet_pytorch.models.inception_resnet_v1 as facenet
 
@@ -69,8 +106,8 @@ def test_dlib_tells_people_apart(shared, neutral_images, happy_images):
     detector = MTCNNDetector()
 
     def embed(images):
-        locations = detector(images)
-        matrices = similarity(np.stack([x.points for x in locations]).astype(np.float64))
+        detected = detector(images)
+        matrices = similarity(np.stack([x.points for x in detected]).astype(np.float64))
         faces = [
             align(torch.from_numpy(i).permute(2, 0, 1)[None].float() / 255, m[None], 128)
             for i, m in zip(images, matrices, strict=True)
@@ -107,7 +144,7 @@ def _of_brightness(*levels):
     return torch.tensor(levels).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
 
 
-def _verdicts(gate, faces, made, target):
+def _rejections(gate, faces, made, target):
     scores = gate.score(faces, made, torch.tensor([int(t) for t in target]))
     rows = [{name: float(s[i]) for name, s in scores.items()} for i in range(len(made))]
     return [gate.rejection(row) for row in rows]
@@ -117,16 +154,47 @@ def test_expression_gate_passes_what_its_classifier_sees():
     sources, made = _of_brightness(0.5, 0.5, 0.5), _of_brightness(0.9, 0.3, 0.3)
     happy, neutral, fear = Expression.HAPPY, Expression.NEUTRAL, Expression.FEAR
     asked = (happy, happy, neutral)
-    assert _verdicts(ExpressionGate(Brightness()), sources, made, asked) == [
+    assert _rejections(ExpressionGate(Brightness()), sources, made, asked) == [
         *("", "expression_not_seen", "")
     ]
     by_class = ExpressionGate(Brightness(), {happy: 0.2, neutral: 0.8})
-    assert _verdicts(by_class, sources, made, asked) == ["", "", "expression_not_seen"]
+    assert _rejections(by_class, sources, made, asked) == ["", "", "expression_not_seen"]
     # what the classifier does not know it cannot reject
-    assert _verdicts(ExpressionGate(Brightness()), sources, made, (fear,) * 3) == [""] * 3
+    assert _rejections(ExpressionGate(Brightness()), sources, made, (fear,) * 3) == [""] * 3
     scores = by_class.score(sources, made, torch.tensor([1, 1, 0]))
     assert torch.allclose(scores["p_happy"], torch.tensor([0.9, 0.3, 0.3]))
     assert torch.allclose(scores["expression"], torch.tensor([0.9, 0.3, 0.7]))
+
+
+class Blind(Brightness):
+    """Gives every face the same answer, so that NaN leaves no trace in it."""
+
+    threshold = -1.0
+
+    def probabilities(self, faces):
+        return torch.tensor([[0.1, 0.9]]).expand(len(faces), -1)
+
+    def __call__(self, faces):
+        return torch.ones(len(faces), 1)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        IdentityGate(MeanColour(), threshold=-2),
+        IdentityGate(Blind()),
+        ExpressionGate(Brightness(), threshold=0),
+        ExpressionGate(Blind()),
+        AllGates([IdentityGate(Blind()), ExpressionGate(Blind())]),
+    ],
+)
+def test_what_is_not_finite_never_passes(gate, value):
+    made = _of_brightness(0.9, 0.9).clone()
+    made[0, 1, 2, 3] = value
+    for target in (Expression.HAPPY, Expression.FEAR):  # fear is unknown to the classifiers
+        rejections = _rejections(gate, _of_brightness(0.9, 0.9), made, [target] * 2)
+        assert rejections == ["not_finite", ""]
 
 
 def test_thresholds_of_real_reject_the_share_asked_for():
@@ -144,5 +212,5 @@ def test_all_gates_must_pass():
     red = torch.zeros(1, 3, 8, 8)
     red[:, 0] = 1
     made = torch.cat([_of_brightness(0.9), red])
-    assert _verdicts(gate, sources, made, [Expression.HAPPY] * 2) == ["", "identity_lost"]
+    assert _rejections(gate, sources, made, [Expression.HAPPY] * 2) == ["", "identity_lost"]
     assert gate.fingerprint == "identity-mean-colour+expression-brightness"

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from expraug import Expression, create_synthesizer, list_synthesizers, register_synthesizer
-from expraug.errors import MissingWeightsError, UnsupportedExpressionError
-from expraug.synthesizer import CONFIG_FILE, WEIGHTS_FILE, Synthesizer
+from expraug.errors import InvalidWeightsError, MissingWeightsError, UnsupportedExpressionError
+from expraug.pretrained import CONFIG_FILE, WEIGHTS_FILE
+from expraug.synthesizer import Synthesizer
+from expraug.synthesizers import UNetCGANSynthesizer
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -77,38 +79,13 @@ def test_fingerprint_follows_weights_and_config(synthesizer):
     assert synthesizer.fingerprint != before
 
 
-def test_damaged_weights_are_refused(tmp_path):
-    create_synthesizer("pixel").save_pretrained(tmp_path)
-    file = tmp_path / WEIGHTS_FILE
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(MissingWeightsError, match="sha256"):
-        Synthesizer.from_pretrained(tmp_path)
-
-
-def test_missing_weights_say_what_there_is(monkeypatch):
+def test_missing_weights_say_what_there_is():
     with pytest.raises(MissingWeightsError, match=r"embedded are .*pixel"):
         create_synthesizer("nothing-here")
-    with pytest.raises(MissingWeightsError, match="pinned commit"):
-        create_synthesizer("owner/name@main")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(MissingWeightsError, match="could not fetch"):
-        create_synthesizer("owner/name@" + "0" * 40)
-
-
-def test_hub_download_uses_the_pinned_revision(monkeypatch, tmp_path):
-    create_synthesizer("pixel").save_pretrained(tmp_path)
-    asked = {}
-
-    def snapshot_download(repository, **options):
-        asked.update(options, repository=repository)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    made = create_synthesizer("owner/name@" + "a" * 40)
-    assert made.fingerprint == create_synthesizer("pixel").fingerprint
-    assert asked["repository"] == "owner/name"
-    assert asked["revision"] == "a" * 40
-    assert asked["allow_patterns"] == [CONFIG_FILE, WEIGHTS_FILE]
+    with pytest.raises(MissingWeightsError, match=r"no synthesizer 'nothing-here'; there are "):
+        create_synthesizer("nothing-here", pretrained=False)
+    with pytest.raises(InvalidWeightsError, match="'pixel', not a UNetCGANSynthesizer"):
+        UNetCGANSynthesizer.from_pretrained("pixel")
 
 
 def test_registry():
@@ -124,19 +101,88 @@ def test_registry():
     assert fresh.expressions == (Expression.SAD,)
 
 
+def test_a_class_of_the_same_name_from_elsewhere_takes_nothing_over():
+    namesake = type("PixelSynthesizer", (Synthesizer,), {})
+    with pytest.raises(ValueError, match=r"taken by expraug\.synthesizers\.pixel\.PixelSynth"):
+        register_synthesizer("pixel")(namesake)
+    assert create_synthesizer("pixel").name == "pixel"
+
+
+PLUGIN = (
+    "from expraug import Synthesizer, register_synthesizer\n"
+    "@register_synthesizer('{name}')\nclass Plugin(Synthesizer):\n    pass\n"
+)
+
+
+def install(site: Path, package: str, code: str | None, name: str = "") -> None:
+    """Install a package whose module is a plug-in; without code, the module is not there."""
+    module = package.replace("-", "_")
+    if code is not None:
+        (site / f"{module}.py").write_text(code)
+    info = site / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[expraug.synthesizers]\n{name or package} = {module}\n"
+    )
+
+
+def run_with(site: Path, code: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])}
+    script = site / "script.py"
+    script.write_text(code)
+    return subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False
+    )
+
+
 def test_entry_points_register(tmp_path):
     """A package that names its module in the entry-point group is found."""
-    (tmp_path / "plugin.py").write_text(
-        "from expraug import Synthesizer, register_synthesizer\n"
-        "@register_synthesizer('from-plugin')\nclass Plugin(Synthesizer):\n    pass\n"
-    )
-    info = tmp_path / "plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[expraug.synthesizers]\nplugin = plugin\n")
+    install(tmp_path, "from-plugin", PLUGIN.format(name="from-plugin"))
     code = "import expraug; assert 'from-plugin' in expraug.list_synthesizers()"
-    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
+    done = run_with(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
+def test_broken_plugins_are_left_out_by_name(tmp_path):
+    half = PLUGIN.format(name="half-registered") + "raise RuntimeError('no licence')\n"
+    install(tmp_path, "sound", PLUGIN.format(name="sound"))
+    install(tmp_path, "raises", half, name="half-registered")
+    install(tmp_path, "exits", "import sys\nsys.exit('not on this machine')\n")
+    install(tmp_path, "taken", PLUGIN.format(name="pixel"))
+    install(tmp_path, "absent", None)
+    done = run_with(
+        tmp_path,
+        "import expraug\n"
+        "from expraug.errors import MissingWeightsError\n"
+        "names = expraug.list_synthesizers()\n"
+        "assert 'sound' in names and 'pixel' in names, names\n"
+        "assert 'half-registered' not in names\n"
+        "assert type(expraug.create_synthesizer('pixel')).__module__ == "
+        "'expraug.synthesizers.pixel'\n"
+        "for pretrained in (True, False):\n"
+        "    try:\n"
+        "        expraug.create_synthesizer('half-registered', pretrained=pretrained)\n"
+        "    except MissingWeightsError as error:\n"
+        "        print(error)\n",
+    )
+    assert done.returncode == 0, done.stderr
+    for package, why in {
+        "raises": "RuntimeError: no licence",
+        "exits": "SystemExit: not on this machine",
+        "taken": "ValueError: synthesizer name 'pixel' is taken by expraug.synthesizers.pixel",
+        "absent": "ModuleNotFoundError: No module named 'absent'",
+    }.items():
+        (line,) = (x for x in done.stderr.splitlines() if f"of the package {package} " in x)
+        assert why in line
+        assert "script.py:3: UserWarning" in line, "it points at the caller's line"
+    assert "sound" not in done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert "no synthesizer 'half-registered'; there are " in line
+        assert "of the package raises cannot be imported (RuntimeError: no licence)" in line
 
 
 def test_embedded_weights_have_model_cards():

@@ -103,7 +103,8 @@ def decode(key: bytes, value: bytes) -> CacheEntry | None:
 
 def _checksum(key: bytes, body: bytes | memoryview) -> int:
     # Seeded with the key, so that a whole value that lies under another key is damage too.
-    return xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(key))
+    checksum: int = xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(key))
+    return checksum
 
 
 def _compress(patch: np.ndarray, kind: str, quality: int) -> bytes:

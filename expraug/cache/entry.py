@@ -51,13 +51,15 @@ def image_digest(image: np.ndarray) -> bytes:
         )
     digest = xxhash.xxh3_128(struct.pack(f"<{image.ndim}Q", *image.shape))
     digest.update(np.ascontiguousarray(image).data)
-    return digest.digest()
+    key: bytes = digest.digest()
+    return key
 
 
 @lru_cache(maxsize=256)
 def synthesizer_prefix(fingerprint: str) -> bytes:
     """Return the 8 bytes with which all keys of a synthesizer start."""
-    return xxhash.xxh64(fingerprint.encode()).digest()
+    prefix: bytes = xxhash.xxh64(fingerprint.encode()).digest()
+    return prefix
 
 
 def entry_key(digest: bytes, fingerprint: str, *parts: int) -> bytes:

@@ -44,7 +44,8 @@ class LmdbStore:
         return "LMDB " + ".".join(map(str, lmdb.version(**engine())))
 
     def get(self, key: bytes) -> bytes | None:
-        return self._run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
+        value: bytes | None = self._run(lambda txn, dbs: txn.get(key, db=dbs["values"]))
+        return value
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]], max_bytes: int | None) -> int:
         def store(txn: Any, databases: Databases) -> int:

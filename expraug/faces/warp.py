@@ -15,25 +15,26 @@ def pixel_grid(side: int, like: Tensor) -> Tensor:
     return torch.stack([x, y])[None]
 
 
-def look(images: Tensor, place: Tensor, padding: str = "border") -> Tensor:
-    """Return what (B, C, s, s) images show at (B, 2, t, t) places: (B, C, t, t)."""
+def sample(images: Tensor, place: Tensor, padding: str = "border") -> Tensor:
+    """Sample (B, C, s, s) images bilinearly at (B, 2, t, t) places: (B, C, t, t)."""
     grid = place.expand(len(images), -1, -1, -1).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def warp(images: Tensor, way: Tensor) -> Tensor:
+def warp(images: Tensor, flow: Tensor) -> Tensor:
     """Let parts of images move.
 
     Args:
         images: (B, C, S, S) float.
-        way: (B, 2, s, s), from each pixel of the result to what it shows, in units of `pixel_grid`.
+        flow: (B, 2, s, s), from each pixel of the result to what it shows, in units of
+            `pixel_grid`.
 
     Returns:
-        (B, C, S, S); where the way is 0, the same to the bit.
+        (B, C, S, S); where the flow is 0, the same to the bit.
     """
     grid = pixel_grid(images.shape[-1], images)
-    stays = look(images, grid)  # the same but for rounding
-    return images + (look(images, grid + resized(way, images.shape[-1])) - stays)
+    stays = sample(images, grid)  # the same but for rounding
+    return images + (sample(images, grid + resized(flow, images.shape[-1])) - stays)
 
 
 def resized(images: Tensor, side: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Faces as latent codes: the generator that draws them, its inversion, and directions of change.
+"""Faces as latents: the generator that draws them, its inversion, and directions of change.
 
 `emotiongan` and `decoupled` stand on it.
 """

@@ -1,13 +1,13 @@
-"""Directions of change in a space of codes: what moves one read-out of a code and leaves others.
+"""Directions of change in a space of latents: what moves one read-out and leaves others.
 
-A generalised linear model (`fit_logistic`) reads the expression off a code. Its weights are a
-filter, not a direction: to cancel what is common to all codes they lean on dimensions in which
-codes hardly differ, and a code moved along them is that of no face (Haufe et al. 2014). So of all
-moves that raise the read-out as asked, we take the least unlikely one: with codes of covariance S,
-the move d that minimises d' S⁻¹ d subject to A d = t, which is d = S A' (A S A')⁻¹ t. The rows of A
-are whatever is to change or to stay: the expressions, identity, pose, light.
+A generalised linear model (`fit_logistic`) reads the expression off a latent. Its weights are a
+filter, not a direction: to cancel what is common to all latents they lean on dimensions in which
+latents hardly differ, and a latent moved along them is that of no face (Haufe et al. 2014). So of
+all moves that raise the read-out as asked, we take the least unlikely one: with latents of
+covariance S, the move d that minimises d' S⁻¹ d subject to A d = t, which is d = S A' (A S A')⁻¹ t.
+The rows of A are whatever is to change or to stay: the expressions, identity, pose, light.
 
-Everything is computed in float64; codes are flat here, (N, D).
+Everything is computed in float64; latents are flat here, (N, D).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RANK = 1e-9  # singular values below this share of the largest one count as non
 
 @dataclass(frozen=True)
 class Readout:
-    """An affine function of codes.
+    """An affine function of latents.
 
     Args:
         weight: (K, D) float64.
@@ -35,13 +35,13 @@ class Readout:
     weight: Tensor
     bias: Tensor
 
-    def __call__(self, codes: Tensor) -> Tensor:
-        """Return (N, K) values for (N, D) codes."""
-        return codes.to(self.weight.dtype) @ self.weight.T + self.bias
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Return (N, K) values for (N, D) latents."""
+        return latents.to(self.weight.dtype) @ self.weight.T + self.bias
 
 
 def fit_logistic(
-    codes: Tensor,
+    latents: Tensor,
     labels: Tensor,
     weights: Tensor | None = None,
     strength: float = 1.0,
@@ -50,10 +50,10 @@ def fit_logistic(
     """Fit a multinomial logistic regression, every class weighing the same.
 
     Args:
-        codes: (N, D) float.
+        latents: (N, D) float.
         labels: (N,) long, 0 to K - 1, each of them at least once.
         weights: (N,) float, at least 0: how sure each label is. None: all alike.
-        strength: of the L2 penalty on the weights of standardised codes, in faces: it weighs as
+        strength: of the L2 penalty on the weights of standardised latents, in faces: it weighs as
             the losses of so many.
         iterations: of the solver at most.
 
@@ -70,7 +70,7 @@ def fit_logistic(
         raise MissingDependencyError(
             "fitting directions needs scikit-learn: pip install 'expraug[train]'"
         ) from error
-    x = codes.double()
+    x = latents.double()
     own = torch.ones(len(x), dtype=torch.float64) if weights is None else weights.double()
     classes = int(labels.max()) + 1
     sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, own)
@@ -99,10 +99,10 @@ def fit_matched(moves: Tensor, strength: float = 1.0, iterations: int = 300) -> 
     """Fit a conditional logistic regression of matched pairs (Breslow & Day 1980, chapter 7).
 
     Of two faces of one person, which one shows the expression? What the pair has in common, who it
-    is above all, drops out: only the difference of their codes counts.
+    is above all, drops out: only the difference of their latents counts.
 
     Args:
-        moves: (N, D) float, codes of faces that show it minus those of the other face.
+        moves: (N, D) float, latents of faces that show it minus those of the other face.
         strength, iterations: as `fit_logistic` takes them.
 
     Returns:
@@ -129,15 +129,15 @@ def fit_matched(moves: Tensor, strength: float = 1.0, iterations: int = 300) -> 
     return torch.from_numpy(np.asarray(model.coef_))[0] / torch.where(scale > 0, scale, 1.0)
 
 
-def fit_linear(codes: Tensor, values: Tensor, ridge: float = 0.1) -> Readout:
+def fit_linear(latents: Tensor, values: Tensor, ridge: float = 0.1) -> Readout:
     """Fit values by ridge regression.
 
     Args:
-        codes: (N, D) float.
+        latents: (N, D) float.
         values: (N, K) float: an embedding, angles of the head, light.
-        ridge: penalty on the squared weights of standardised codes, as a share of N.
+        ridge: penalty on the squared weights of standardised latents, as a share of N.
     """
-    x, y = codes.double(), values.double()
+    x, y = latents.double(), values.double()
     mean, middle = x.mean(0), y.mean(0)
     scale = x.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1.0)
@@ -149,23 +149,24 @@ def fit_linear(codes: Tensor, values: Tensor, ridge: float = 0.1) -> Readout:
 
 
 def leading(readout: Readout, covariance: Tensor, count: int) -> Tensor:
-    """Return the combinations of a read-out that vary most over codes.
+    """Return the combinations of a read-out that vary most over latents.
 
-    Of an identity embedding of a hundred numbers, what codes can say is a few combinations of
+    Of an identity embedding of a hundred numbers, what latents can say is a few combinations of
     them (reduced-rank regression, Izenman 1975).
 
     Args:
-        covariance: (D, D) of codes.
+        covariance: (D, D) of latents.
         count: how many at most.
 
     Returns:
-        (count, D) float64, each of variance 1 over codes and uncorrelated with the others.
+        (count, D) float64, each of variance 1 over latents and uncorrelated with the others.
     """
     spread = readout.weight @ covariance.double() @ readout.weight.T
     values, vectors = torch.linalg.eigh(spread)
     keep = values.flip(0) > values[-1] * _RANK
     order = torch.arange(len(values) - 1, -1, -1)[keep][:count]
-    return (vectors[:, order] / values[order].sqrt()).T @ readout.weight
+    leading: Tensor = (vectors[:, order] / values[order].sqrt()).T @ readout.weight
+    return leading
 
 
 def least_move(covariance: Tensor, rows: Tensor, amounts: Tensor) -> Tensor:
@@ -184,16 +185,16 @@ def least_move(covariance: Tensor, rows: Tensor, amounts: Tensor) -> Tensor:
     """
     root, failed = torch.linalg.cholesky_ex(covariance.double())
     if failed:
-        raise ValueError("the covariance of the codes must be positive definite: shrink it more")
+        raise ValueError("the covariance of the latents must be positive definite: shrink it more")
     a, t = rows.double(), amounts.double()
-    # scaled to variance 1 over codes, so that units do not decide which of the rows is nothing
+    # scaled to variance 1 over latents, so that units do not decide which of the rows is nothing
     size = (a @ root).norm(dim=1)
     if bool(((size == 0) & (t != 0)).any()):
-        raise ValueError("a read-out that no code changes cannot be moved")
+        raise ValueError("a read-out that no latent changes cannot be moved")
     size = torch.where(size > 0, size, 1.0)
     a, t = a / size[:, None], t / size
     whitened = torch.linalg.pinv(a @ root, rtol=_RANK) @ t
-    move = root @ whitened
+    move: Tensor = root @ whitened
     if not torch.allclose(a @ move, t, rtol=1e-6, atol=1e-6 * float(t.abs().max())):
         raise ValueError(
             "no move changes these read-outs by these amounts: they depend on each other. Keep "
@@ -209,7 +210,7 @@ def expression_directions(
 
     Args:
         logits: (K, D), the weights of `fit_logistic`.
-        covariance: (D, D) of codes, shrunk.
+        covariance: (D, D) of latents, shrunk.
         kept: (M, D), read-outs that stay as they are.
         conditional: each of the others' logits stays, against one another; else only their mean.
 

@@ -1,14 +1,15 @@
-"""A generator that draws faces from latent codes, and what any other must offer to take its place.
+"""A generator that draws faces from latents, and what any other must offer to take its place.
 
 Style-based (Karras et al. 2019) and grown progressively (Karras et al. 2018): each layer's features
-are normalised and then scaled and shifted by the layer's own code. What we chose otherwise: groups
-of channels are normalised instead of single ones; each resolution adds its detail to the enlarged
-image of the one below (Karras et al. 2020); codes also lay maps over the small features, which
-makes faces easier to invert (Kim et al. 2021); there is no noise, so that a code is one face; and
-what maps random draws to codes is a normal distribution fitted to the codes of real faces.
+are normalised and then scaled and shifted by the layer's own latent. What we chose otherwise:
+groups of channels are normalised instead of single ones; each resolution adds its detail to the
+enlarged image of the one below (Karras et al. 2020); latents also lay maps over the small features,
+which makes faces easier to invert (Kim et al. 2021); there is no noise, so that a latent is one
+face; and what maps random draws to latents is a normal distribution fitted to the latents of real
+faces.
 
-A `painted` generator begins with an active appearance model (`expraug/latent/pictures.py`): codes
-add up pictures as well, and one more code moves all that is drawn into the shape of the face. The
+A `painted` generator begins with an active appearance model (`expraug/latent/pictures.py`): latents
+add up pictures as well, and one more latent moves all that is drawn into the shape of the face. The
 convolutions learn what sums of pictures cannot draw.
 """
 
@@ -28,7 +29,7 @@ from expraug.latent.pictures import Pictures
 
 SMALLEST = 4
 """Side of the first features, in pixels."""
-_MAPPED = 16  # largest side of features that codes lay maps over
+_MAPPED = 16  # largest side of features that latents lay maps over
 _MAPS = 8
 
 
@@ -36,18 +37,18 @@ class FaceGenerator(Protocol):
     """What the latent synthesizers need of a generator, as NVIDIA's StyleGAN code has it."""
 
     layers: int
-    """Number of layers that take a code, L."""
+    """Number of layers that take a latent, L."""
     width: int
-    """Length of a code, W."""
+    """Length of a latent, W."""
     image_size: int
     """Side of its faces, S, in pixels. They must be aligned as `expraug.faces.align` does."""
 
     def mapping(self, z: Tensor) -> Tensor:
-        """Return (B, L, W) codes for (B, Z) draws of the standard normal distribution."""
+        """Return (B, L, W) latents for (B, Z) draws of the standard normal distribution."""
         ...
 
-    def synthesis(self, codes: Tensor) -> Tensor:
-        """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) codes; differentiable."""
+    def synthesis(self, latents: Tensor) -> Tensor:
+        """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) latents; differentiable."""
         ...
 
 
@@ -57,7 +58,7 @@ class StyleGenerator(nn.Module):
     Args:
         image_size: side of its faces, in pixels: 4 times a power of 2.
         channels: of its features at 4, 8, … `image_size` pixels, multiples of 8.
-        width: length of a code, and of a random draw.
+        width: length of a latent, and of a random draw.
         painted: begin with pictures: blank ones until they are fitted.
 
     Raises:
@@ -65,7 +66,7 @@ class StyleGenerator(nn.Module):
     """
 
     mean: Tensor
-    """(L, W), of codes of faces."""
+    """(L, W), of latents of faces."""
     factor: Tensor
 
     def __init__(
@@ -103,63 +104,65 @@ class StyleGenerator(nn.Module):
         self.register_buffer("factor", torch.zeros(width, self.layers * width))
 
     def mapping(self, z: Tensor) -> Tensor:
-        """Return (B, L, W) codes for (B, W) standard normal draws: as `fit_mapping` found them."""
+        """Return (B, L, W) latents for (B, W) standard normal draws, as `fit_mapping` fitted."""
         return self.mean + (z @ self.factor).view(-1, *self.mean.shape)
 
     @torch.no_grad()
-    def fit_mapping(self, codes: Tensor) -> None:
-        """Draw codes henceforth from the normal distribution of these, (N, L, W), along its W
+    def fit_mapping(self, latents: Tensor) -> None:
+        """Draw latents henceforth from the normal distribution of these, (N, L, W), along its W
         widest directions."""
-        flat = codes.flatten(1)
+        flat = latents.flatten(1)
         rank = min(self.width, len(flat) - 1)
         _, values, axes = torch.pca_lowrank(flat.float(), rank, niter=4)
-        self.mean.copy_(codes.mean(0))
+        self.mean.copy_(latents.mean(0))
         self.factor.zero_()
         self.factor[:rank] = (values / (len(flat) - 1) ** 0.5)[:, None] * axes.T
 
-    def synthesis(self, codes: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
-        """Return the faces of codes.
+    def synthesis(self, latents: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
+        """Return the faces of latents.
 
         Args:
-            codes: (B, L, W) float.
+            latents: (B, L, W) float.
             size: side of the faces, in pixels, while it grows; None for `image_size`.
             fade: in [0, 1], how much of the last resolution's detail is there.
 
         Returns:
             (B, 1, size, size) float, about in [0, 1].
         """
-        image = self.still(codes, size, fade)
+        image = self.still(latents, size, fade)
         if self.pictures is not None:
-            image = self.pictures.move(image, codes[:, -1])
+            image = self.pictures.move(image, latents[:, -1])
         return 0.5 + 0.5 * image
 
-    def still(self, codes: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
+    def still(self, latents: Tensor, size: int | None = None, fade: float = 1.0) -> Tensor:
         """Return what is drawn before it moves into shape, (B, 1, size, size) float, about in
         [-1, 1]; arguments as `synthesis` has them."""
-        x = self.first.expand(len(codes), -1, -1, -1)
-        x = self.styled[0](x, codes[:, 0])
-        image = self._detail(x, codes, 0)
+        x = self.first.expand(len(latents), -1, -1, -1)
+        x = self.styled[0](x, latents[:, 0])
+        image = self._detail(x, latents, 0)
         last = size or self.image_size
         for number, side in enumerate(self.sides[1:], 1):
             if side > last:
                 break
-            x = self.styled[2 * number - 1](enlarge(x), codes[:, 2 * number - 1])
-            x = self.styled[2 * number](x, codes[:, 2 * number])
-            detail = self._detail(x, codes, number)
+            x = self.styled[2 * number - 1](enlarge(x), latents[:, 2 * number - 1])
+            x = self.styled[2 * number](x, latents[:, 2 * number])
+            detail = self._detail(x, latents, number)
             image = enlarge(image) + (fade if side == last else 1.0) * detail
         return image
 
-    def _detail(self, x: Tensor, codes: Tensor, number: int) -> Tensor:
-        detail = self.grey[number](x).to(codes.dtype)  # autocast is for the features alone
-        return detail if self.pictures is None else detail + self.pictures.paint(codes, number)
+    def _detail(self, x: Tensor, latents: Tensor, number: int) -> Tensor:
+        detail: Tensor = self.grey[number](x).to(
+            latents.dtype
+        )  # autocast is for the features alone
+        return detail if self.pictures is None else detail + self.pictures.paint(latents, number)
 
 
-class CodeEncoder(nn.Module):
-    """The fast half of inversion: (B, 1, S, S) grey faces in [0, 1] to (B, L, W) codes.
+class LatentEncoder(nn.Module):
+    """The fast half of inversion: (B, 1, S, S) grey faces in [0, 1] to (B, L, W) latents.
 
     Args:
         image_size: side of the faces, a multiple of 16.
-        layers, width: of the codes.
+        layers, width: of the latents.
         channels: at a half, a quarter, an eighth… of the size, down to four pixels.
     """
 
@@ -188,11 +191,12 @@ class CodeEncoder(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         x = self.blocks(F.pixel_unshuffle(2 * faces - 1, 2)).flatten(1)
-        return self.last(x).view(-1, self.layers, self.width).to(faces.dtype)
+        latents: Tensor = self.last(x).view(-1, self.layers, self.width)
+        return latents.to(faces.dtype)
 
 
 class _Styled(nn.Module):
-    """A convolution whose normalised output a code scales and shifts; on small features, where
+    """A convolution whose normalised output a latent scales and shifts; on small features, where
     what goes where is decided, by maps of its own besides."""
 
     def __init__(self, inputs: int, outputs: int, width: int, side: int) -> None:
@@ -204,19 +208,19 @@ class _Styled(nn.Module):
         self.maps = nn.Linear(width, _MAPS * side * side) if side <= _MAPPED else None
         self.spread = nn.Conv2d(_MAPS, outputs, 1, bias=False) if side <= _MAPPED else None
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         x = self.norm(self.convolution(x))
-        scale, shift = self.style(code)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.style(latent)[:, :, None, None].chunk(2, 1)
         x = torch.addcmul(shift, x, 1 + scale)
         if self.maps is not None and self.spread is not None:
-            x = x + self.spread(self.maps(code).view(-1, _MAPS, *x.shape[2:]))
+            x = x + self.spread(self.maps(latent).view(-1, _MAPS, *x.shape[2:]))
         return F.leaky_relu(x, 0.2)
 
 
 def encode(
     generator: FaceGenerator, encoder: nn.Module, faces: Tensor, shapes: Tensor | None = None
 ) -> Tensor:
-    """Return (B, L, W) codes of (B, 1, S, S) faces.
+    """Return (B, L, W) latents of (B, 1, S, S) faces.
 
     They are what the encoder finds. Of a painted generator it finds the shape alone, (B, 1, W), if
     no (B, W) shapes are given, and the rest is what the pictures then read off the face.
@@ -229,19 +233,19 @@ def encode(
 
 
 def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Change faces as the drawn ones change when their codes do.
+    """Change faces as the drawn ones change when their latents do.
 
     A painted generator's shapes move the faces themselves, at their own resolution; what it draws
     otherwise is added to that, and moves along. What a mouth shows that opens is drawn, in the
     tint of the face. Of other generators all of the change is added.
 
     Args:
-        generator: of the codes.
+        generator: of the latents.
         faces: (B, C, S, S) float in [0, 1], aligned, of any size.
-        before, after: (B, L, W), codes of the faces, and what they become.
+        before, after: (B, L, W), latents of the faces, and what they become.
 
     Returns:
-        (B, C, S, S) float, about in [0, 1]; the same faces where no code changes.
+        (B, C, S, S) float, about in [0, 1]; the same faces where no latent changes.
     """
     side = faces.shape[-1]
     if not isinstance(generator, StyleGenerator) or generator.pictures is None:

@@ -1,8 +1,8 @@
-"""Inversion: the codes with which a generator draws a given face.
+"""Inversion: the latents with which a generator draws a given face.
 
-An encoder answers at once; from there, or from the mean code, some steps of Adam (Kingma & Ba 2015)
-bring the drawn face nearer. The pull back to where they start keeps the codes among those of faces,
-where directions of change hold (Tov et al. 2021 on that trade).
+An encoder answers at once; from there, or from the mean latent, some steps of Adam (Kingma & Ba
+2015) bring the drawn face nearer. The pull back to where they start keeps the latents among those
+of faces, where directions of change hold (Tov et al. 2021 on that trade).
 """
 
 from __future__ import annotations
@@ -17,22 +17,26 @@ from torch import Tensor
 from expraug.networks.batching import independently
 
 DrawFaces = Callable[[Tensor], Tensor]
-"""Maps (B, L, W) codes to (B, 1, S, S) grey faces, each by itself; differentiable."""
+"""Maps (B, L, W) latents to (B, 1, S, S) grey faces, each by itself; differentiable."""
 
 _SCALES = 3
+_MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
 class Refining:
-    """How codes are optimised.
+    """How latents are optimised.
 
     Args:
-        steps: of Adam; 0 leaves the codes as they start.
-        rate: of learning, in units of a code.
+        steps: of Adam; 0 leaves the latents as they start.
+        rate: of learning, in units of a latent.
         gradient: weight of the difference between the faces' gradients, next to 1 for the
             difference between their pixels; both at the full size and at a half and a quarter.
-        start, mean: weight of the mean squared distance of the codes to where they start, and to
-            the mean code.
+        start, mean: weight of the mean squared distance of the latents to where they start, and to
+            the mean latent.
+
+    Raises:
+        ValueError: fewer steps than 0, or so many that it would never end.
     """
 
     steps: int = 0
@@ -40,6 +44,10 @@ class Refining:
     gradient: float = 1.0
     start: float = 0.02
     mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= _MOST_STEPS:
+            raise ValueError(f"steps must be 0 to {_MOST_STEPS}, not {self.steps}")
 
 
 def invert(
@@ -49,16 +57,16 @@ def invert(
     encoder: Callable[[Tensor], Tensor] | None = None,
     refining: Refining | None = None,
 ) -> Tensor:
-    """Return the codes of faces.
+    """Return the latents of faces.
 
-    On the CPU each face is inverted alone, so that its codes do not depend on its batch. Nothing
+    On the CPU each face is inverted alone, so that its latents do not depend on its batch. Nothing
     random is in it.
 
     Args:
         faces: (B, 1, S, S) float in [0, 1].
         draw: the generator.
-        mean: (L, W) float, the mean code: where a face starts without an encoder.
-        encoder: faces to codes.
+        mean: (L, W) float, the mean latent: where a face starts without an encoder.
+        encoder: faces to latents.
         refining: None for none.
 
     Returns:
@@ -68,26 +76,26 @@ def invert(
     found = [mean.new_empty(0, *mean.shape)]
     for (part,) in independently(faces) if len(faces) else ():
         with torch.no_grad():
-            codes = mean.expand(len(part), *mean.shape) if encoder is None else encoder(part)
-        found.append(refine(draw, part, codes, mean, refining) if refining.steps else codes)
+            latents = mean.expand(len(part), *mean.shape) if encoder is None else encoder(part)
+        found.append(refine(draw, part, latents, mean, refining) if refining.steps else latents)
     return torch.cat(found)
 
 
 def refine(
-    draw: DrawFaces, faces: Tensor, codes: Tensor, mean: Tensor, refining: Refining
+    draw: DrawFaces, faces: Tensor, latents: Tensor, mean: Tensor, refining: Refining
 ) -> Tensor:
-    """Return codes that draw the faces better than those given.
+    """Return latents that draw the faces better than those given.
 
     Faces do not influence each other; also under `torch.no_grad` and `torch.inference_mode`.
 
     Args:
         faces: (B, 1, S, S) float in [0, 1].
-        codes: (B, L, W) float, to start at.
-        mean: (L, W) float, or anything that broadcasts to the codes.
+        latents: (B, L, W) float, to start at.
+        mean: (L, W) float, or anything that broadcasts to the latents.
     """
     with torch.inference_mode(False), torch.enable_grad():
         # clones: autograd takes no tensors that were made in inference mode
-        wanted, start, middle = (t.detach().clone() for t in (faces, codes, mean))
+        wanted, start, middle = (t.detach().clone() for t in (faces, latents, mean))
         moving = start.clone().requires_grad_()
         adam = torch.optim.Adam([moving], refining.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, refining.steps))

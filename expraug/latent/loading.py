@@ -36,7 +36,7 @@ def create_generator(description: Description) -> FaceGenerator:
             f"no generator {description!r} ({error}): it must read 'package.module:function', and "
             f"the package be installed or on PYTHONPATH"
         ) from error
-    made = function()
+    made: FaceGenerator = function()
     needed = ("layers", "width", "image_size", "mapping", "synthesis")
     lacking = [n for n in needed if not hasattr(made, n)]
     if lacking:

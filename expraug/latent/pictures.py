@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from expraug.errors import MissingDependencyError
 from expraug.faces.composite import face_mask
 from expraug.faces.landmarks import LANDMARKS
-from expraug.faces.warp import enlarge, look, pixel_grid, resized, warp
+from expraug.faces.warp import enlarge, pixel_grid, resized, sample, warp
 
 FLOW = 32
 """Side of the flows."""
 _STIFFNESS = 1e-3  # of the thin plate between landmarks
 _FAINT = 1e-6  # components of less variance are left out
-_NOISE = 0.03  # shares of the widest way that landmarks move, below which they only tremble
+_NOISE = 0.03  # shares of the widest move of landmarks, below which they only tremble
 _UNUSUAL = 6  # times the median squared difference of a shape: misplaced landmarks, mostly
 _FARTHEST = 3.5  # standard deviations of a component
 _ROUNDS, _DAMPING = 24, 0.5  # of finding what moves onto a pixel
@@ -42,12 +42,12 @@ _OPEN = 0.9  # share of faces whose mouths are less open than those that it is o
 
 
 class Pictures(nn.Module):
-    """Pictures and flows that codes add up.
+    """Pictures and flows that latents add up.
 
     Args:
         sides: of the pictures, in pixels, each twice the one before.
-        layers: of each side, which layers' codes add up pictures of it; the last code moves them.
-        width: length of a code.
+        layers: of each side, which layers' latents add up pictures of it; the last one moves them.
+        width: length of a latent.
     """
 
     rest: Tensor
@@ -78,7 +78,7 @@ class Pictures(nn.Module):
             landmarks: (N, 478, 2) float, (x, y) as fractions of the frame.
 
         Returns:
-            (N, W) codes of their shapes, each dimension of mean square 1, or 0 throughout.
+            (N, W) latents of their shapes, each dimension of mean square 1, or 0 throughout.
 
         Raises:
             MissingDependencyError: SciPy is not installed.
@@ -108,37 +108,38 @@ class Pictures(nn.Module):
         return shapes
 
     def shapes(self, landmarks: Tensor) -> Tensor:
-        """Return the (N, W) codes of the shapes that (N, V, 2) landmarks have."""
-        ways = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
-        return (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(ways, rtol=_NOISE)
+        """Return the (N, W) latents of the shapes that (N, V, 2) landmarks have."""
+        moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
+        latents: Tensor = (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(moves, rtol=_NOISE)
+        return latents
 
-    def paint(self, codes: Tensor, number: int) -> Tensor:
-        """Return the pictures of the side of this number that (B, L, W) codes add up: (B, 1, s, s)
-        float, about in [-1, 1], over that of the side below, enlarged."""
-        image = self.get_buffer(f"middle{number}").expand(len(codes), -1)
+    def paint(self, latents: Tensor, number: int) -> Tensor:
+        """Return the pictures of the side of this number that (B, L, W) latents add up:
+        (B, 1, s, s) float, about in [-1, 1], over that of the side below, enlarged."""
+        image = self.get_buffer(f"middle{number}").expand(len(latents), -1)
         for layer in self.layers[number]:
-            image = torch.addmm(image, codes[:, layer], self.get_buffer(f"layer{layer}"))
+            image = torch.addmm(image, latents[:, layer], self.get_buffer(f"layer{layer}"))
         return image.view(-1, 1, self.sides[number], self.sides[number])
 
     def read(self, faces: Tensor, shapes: Tensor) -> Tensor:
-        """Return the (B, L, W) codes that paint (B, 1, S, S) faces of these (B, W) shapes best.
+        """Return the (B, L, W) latents that paint (B, 1, S, S) faces of these (B, W) shapes best.
 
-        The last code, that of the shape, is 0.
+        The last latent, that of the shape, is 0.
         """
         still = self._filled(self.bring(2 * faces - 1, shapes), shapes)
-        codes = self._read(still)
-        return torch.cat([codes, torch.zeros_like(codes[:, :1])], 1)
+        latents = self._read(still)
+        return torch.cat([latents, torch.zeros_like(latents[:, :1])], 1)
 
     def bring(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Bring (B, C, S, S) faces of (B, W) shapes, 0 beside them, to rest."""
         moved, side = self._moves(shapes), faces.shape[-1]
-        return look(faces, pixel_grid(side, faces) + resized(moved, side), "zeros")
+        return sample(faces, pixel_grid(side, faces) + resized(moved, side), "zeros")
 
     def move(self, faces: Tensor, shapes: Tensor) -> Tensor:
         """Move (B, C, s, s) faces at rest, 0 beside them, into (B, W) shapes."""
         side = faces.shape[-1]
         back = self._back(self._moves(shapes), side)
-        return look(faces, pixel_grid(side, faces) + back, "zeros")
+        return sample(faces, pixel_grid(side, faces) + back, "zeros")
 
     def reshape(self, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Move what (B, C, S, S) faces of some (B, W) shapes show to where it is in others.
@@ -150,8 +151,8 @@ class Pictures(nn.Module):
         first, last = self._back(still, side), self._back(moved, side)
         grid = pixel_grid(side, first)
         # that a flow and its inverse do not quite meet must not change a face that stays
-        way = last - first + (look(still, grid + last) - look(still, grid + first))
-        return warp(faces, way)
+        flow = last - first + (sample(still, grid + last) - sample(still, grid + first))
+        return warp(faces, flow)
 
     def mouth(self, side: int) -> Tensor:
         """Return what lies in the mouth at rest, (1, 1, side, side) in [0, 1], with a soft edge."""
@@ -188,7 +189,7 @@ class Pictures(nn.Module):
         grid = pixel_grid(side, moved)
         back = torch.zeros_like(grid)
         for _ in range(_ROUNDS):
-            back = back - _DAMPING * (back + look(moved, grid + back))
+            back = back - _DAMPING * (back + sample(moved, grid + back))
         return back
 
     def _filled(self, still: Tensor, shapes: Tensor) -> Tensor:
@@ -197,9 +198,9 @@ class Pictures(nn.Module):
         return torch.lerp(still, self.inside, self.mouth(still.shape[-1]) * closed)
 
     def _read(self, still: Tensor, fit: bool = False) -> Tensor:
-        """Return the (N, L - 1, W) codes of faces at rest; the pictures may be fitted first."""
+        """Return the (N, L - 1, W) latents of faces at rest; the pictures may be fitted first."""
         image = still.new_zeros(len(still), 1, 1, 1)
-        codes = list(still.new_zeros(max(map(max, self.layers)) + 1, len(still), self.width))
+        latents = list(still.new_zeros(max(map(max, self.layers)) + 1, len(still), self.width))
         for number, side in enumerate(self.sides):
             below = enlarge(image) if number else 0
             rest = (resized(still, side) - below).flatten(1)
@@ -209,9 +210,9 @@ class Pictures(nn.Module):
             for layer in self.layers[number]:
                 pictures = self.get_buffer(f"layer{layer}")
                 power = pictures.square().sum(1)
-                codes[layer] = rest @ pictures.T / power.clamp(min=_FAINT) * (power > _FAINT)
-            image = self.paint(torch.stack(codes, 1), number) + below
-        return torch.stack(codes, 1)
+                latents[layer] = rest @ pictures.T / power.clamp(min=_FAINT) * (power > _FAINT)
+            image = self.paint(torch.stack(latents, 1), number) + below
+        return torch.stack(latents, 1)
 
     def _fit_side(self, rest: Tensor, number: int) -> None:
         """Fit the pictures of a side to the (N, side * side) pixels that those below leave."""
@@ -227,7 +228,7 @@ class Pictures(nn.Module):
 def moves_at(flows: Tensor, points: Tensor) -> Tensor:
     """Return how (B, 2, FLOW, FLOW) flows move (V, 2) points, fractions of the frame: (B, V, 2)."""
     place = (2 * points - 1).T[None, :, :, None]
-    return look(flows, place)[..., 0].transpose(1, 2) / 2
+    return sample(flows, place)[..., 0].transpose(1, 2) / 2
 
 
 def usual_inside(still: Tensor, openness: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import resize
 from expraug.faces.composite import luminance
 
 STILL: Mapping[str, Any] = {"noise_mode": "const", "force_fp32": True}
-"""What their `synthesis` is told, so that a code is one face: no fresh noise, and no fp16."""
+"""What their `synthesis` is told, so that a latent is one face: no fresh noise, and no fp16."""
 
 
 class StyleGANFaces(nn.Module):
@@ -22,8 +22,8 @@ class StyleGANFaces(nn.Module):
     faces, as FFHQ's are, draws none that are near ours.
 
     Args:
-        network: has `mapping(z, c)`, which returns (B, L, W) codes, and `synthesis(codes)`, which
-            returns (B, 3, R, R) in [-1, 1]; the attributes `num_ws`, `w_dim` and, of conditional
+        network: has `mapping(z, c)`, which returns (B, L, W) latents, and `synthesis(latents)`,
+            which returns (B, 3, R, R) in [-1, 1]; the attributes `num_ws`, `w_dim` and, of conditional
             networks, `c_dim`, as NVIDIA's have them. The condition is always zeros.
         image_size: side of the faces that are asked of it, in pixels.
         options: keyword arguments of `synthesis`.
@@ -38,17 +38,19 @@ class StyleGANFaces(nn.Module):
         self.conditions = _number(network, "c_dim") if hasattr(network, "c_dim") else 0
 
     def mapping(self, z: Tensor) -> Tensor:
-        """Return (B, L, W) codes for (B, Z) standard normal draws."""
+        """Return (B, L, W) latents for (B, Z) standard normal draws."""
         condition = z.new_zeros(len(z), self.conditions) if self.conditions else None
-        return self.network.mapping(z, condition)
+        latents: Tensor = self.network.mapping(z, condition)
+        return latents
 
-    def synthesis(self, codes: Tensor) -> Tensor:
-        """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) codes."""
-        faces = self.network.synthesis(codes, **self.options).to(torch.float32)
+    def synthesis(self, latents: Tensor) -> Tensor:
+        """Return (B, 1, S, S) grey faces, about in [0, 1], of (B, L, W) latents."""
+        faces = self.network.synthesis(latents, **self.options).to(torch.float32)
         grey = luminance(0.5 + 0.5 * faces)
         if grey.shape[-1] == self.image_size:
             return grey
-        return resize(grey, [self.image_size, self.image_size], antialias=True)
+        resized: Tensor = resize(grey, [self.image_size, self.image_size], antialias=True)
+        return resized
 
 
 def _number(network: Any, name: str) -> int:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.composite import hide_background
+from expraug.pretrained import find_weights, load_weights, save_weights
 
 SIZE = 64
 """Side of the faces that it sees, in pixels."""
 LENGTH = 128
 """Of its vectors."""
+_KIND = "face_embedder"
+_VERSION = "1"
 
 
 class FaceEmbedder(nn.Module):
     """Aligned grey faces to unit vectors, the nearer the more alike the persons are.
 
     A residual net (He et al. 2016) of 1.2 million parameters that is taught by a large encoder; see
-    `expraug/training/embedder.py`. It has no batch norm, so that a face's vector does not depend on
+    `recipes/embedder/trainer.py`. It has no batch norm, so that a face's vector does not depend on
     what else is in the batch.
 
     Args:
@@ -29,6 +33,7 @@ class FaceEmbedder(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        self.config = {"width": width}
         wide = (width, 2 * width, 4 * width, 6 * width)
         self.body = nn.Sequential(
             nn.Conv2d(1, width, 5, 2, 2, bias=False),
@@ -50,6 +55,24 @@ class FaceEmbedder(nn.Module):
         found = self.last(self.body(2 * seen - 1))
         return F.normalize(found.to(torch.promote_types(found.dtype, torch.float32)))
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite, or too large for fp16.
+        """
+        save_weights(self, folder, kind=_KIND, name=_KIND, version=_VERSION, config=self.config)
+
+
+def load_face_embedder(folder: str | Path) -> FaceEmbedder:
+    """Load what `FaceEmbedder.save_pretrained` wrote, ready for inference.
+
+    Raises:
+        MissingWeightsError: nothing there.
+        InvalidWeightsError: what is there is damaged, or no face embedder.
+    """
+    return load_weights(find_weights(folder), _KIND, lambda _: FaceEmbedder)[0]
+
 
 class _Halving(nn.Module):
     """A residual block that halves the resolution, normalised before it is convolved."""
@@ -63,6 +86,6 @@ class _Halving(nn.Module):
         self.skip = nn.Conv2d(fine, coarse, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = self.skip(F.avg_pool2d(x, 2))
-        x = self.one(F.relu(self.first(x)))
-        return around + self.two(F.relu(self.second(x)))
+        around: Tensor = self.skip(F.avg_pool2d(x, 2))
+        change: Tensor = self.two(F.relu(self.second(self.one(F.relu(self.first(x))))))
+        return around + change

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.errors import MissingDependencyError, MissingWeightsError
+from expraug.errors import InvalidWeightsError, MissingDependencyError, MissingWeightsError
 from expraug.faces.align import sample
 
 DLIB_VARIABLE = "EXPRAUG_DLIB_DESCRIPTOR"
@@ -65,7 +65,8 @@ class FacenetEncoder(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         # MTCNN crops, which it was trained on, reach from the hairline to the chin
         x = _window(faces, half=0.42, centre=(0.5, 0.55), size=160)
-        return self.network((x * 255 - 127.5) / 128)
+        vectors: Tensor = self.network((x * 255 - 127.5) / 128)
+        return vectors
 
 
 class DlibDescriptor(nn.Module):
@@ -76,7 +77,8 @@ class DlibDescriptor(nn.Module):
             `.bin` file.
 
     Raises:
-        MissingWeightsError: files missing, or not of the expected layout.
+        MissingWeightsError: files missing.
+        InvalidWeightsError: files that do not hold the descriptor.
     """
 
     name = "dlib-resnet"
@@ -94,14 +96,21 @@ class DlibDescriptor(nn.Module):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         tensors = _read_face_api(Path(path))
+        self.register_buffer("mean", torch.tensor(self._MEAN).view(3, 1, 1))
         try:
             self.stem = _scaled_conv(tensors, "conv32_down", stride=2)
             self.blocks = nn.ModuleList(_Residual(tensors, name) for name in self._BLOCKS)
             self.register_buffer("projection", tensors["fc"])
-        except KeyError as error:
-            raise MissingWeightsError(f"{path}: no tensor {error} in the manifest") from error
-        self.register_buffer("mean", torch.tensor(self._MEAN).view(3, 1, 1))
-        self.eval().requires_grad_(False)
+            self.eval().requires_grad_(False)
+            sound = bool(
+                self(torch.full((1, 3, 64, 64), 0.5)).isfinite().all()
+            )  # do all shapes fit?
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise InvalidWeightsError(
+                f"{path}: not the tensors of the dlib descriptor ({error}). Fetch its files again"
+            ) from error
+        if not sound:
+            raise InvalidWeightsError(f"{path}: values that are not finite. Fetch its files again")
 
     def forward(self, faces: Tensor) -> Tensor:
         x = _window(faces, half=0.42, centre=(0.5, 0.55), size=150)
@@ -145,7 +154,11 @@ def _scaled_conv(tensors: dict[str, Tensor], name: str, stride: int) -> nn.Conv2
 
 
 def _read_face_api(path: Path) -> dict[str, Tensor]:
-    """Read face-api's weight format: uint8 values with a scale and minimum, or plain float32."""
+    """Read face-api's weight format: uint8 values with a scale and minimum, or plain float32.
+
+    Raises:
+        MissingWeightsError, InvalidWeightsError: files missing, or not of that format.
+    """
     folder = path.parent if path.suffix == ".bin" else path
     stem = path.stem if path.suffix == ".bin" else "face_recognition_model"
     try:
@@ -158,13 +171,19 @@ def _read_face_api(path: Path) -> dict[str, Tensor]:
             dtype = np.dtype(np.uint8 if quantised else np.float32)
             values = np.frombuffer(packed, dtype, count, start).astype(np.float32)
             if quantised:
-                values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
+                with np.errstate(invalid="ignore", over="ignore"):  # found by the descriptor
+                    values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
             tensors[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
             start += count * dtype.itemsize
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except FileNotFoundError as error:
         raise MissingWeightsError(
-            f"{path}: not the dlib descriptor as face-api packs it ({error}); expected "
-            f"{stem}.bin and {stem}-weights_manifest.json"
+            f"{path}: no dlib descriptor as face-api packs it; expected {stem}.bin and "
+            f"{stem}-weights_manifest.json"
+        ) from error
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InvalidWeightsError(
+            f"{path}: {stem}.bin and {stem}-weights_manifest.json do not hold the dlib descriptor "
+            f"as face-api packs it ({error}). Fetch both again"
         ) from error
     return tensors
 

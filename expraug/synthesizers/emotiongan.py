@@ -1,16 +1,16 @@
-"""EmotionGAN (Ning et al. 2020): directions of expression in the space of a generator's codes.
+"""EmotionGAN (Ning et al. 2020): directions of expression in the space of a generator's latents.
 
 Our implementation of the method: a pre-trained generator is inverted, a generalised linear model
-gives each expression's direction in the space of codes, a code moves along it by the intensity, and
-the generator draws the face anew. Of the paper we knew the abstract. What it leaves open, or we
+gives each expression's direction in the space of latents, a latent moves along it by the intensity,
+and the generator draws the face anew. Of the paper we knew the abstract. What it leaves open, or we
 chose otherwise:
 
 * what reaches the face is the *change* between the drawn face before and after the move: where a
   generator says what moves, as ours does, that moves in the source itself, and the rest of the
   luminance is added. What the inversion cannot draw, the background, skin and colour, stays;
-* codes are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
+* latents are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
   from there is an option;
-* the model is a multinomial logistic regression of real faces' expressions on their codes, or a
+* the model is a multinomial logistic regression of real faces' expressions on their latents, or a
   conditional one of matched pairs; the direction is the least unlikely move that raises its log
   odds: `expraug/latent/directions.py`;
 * how far intensity 1 goes is measured, for each expression: `recipes/emotiongan/fit.py`.
@@ -25,14 +25,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import CodeEncoder, edit, encode
+from expraug.latent.generator import LatentEncoder, edit, encode
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 Manipulation = Literal["by", "to"]
@@ -40,14 +41,14 @@ Manipulation = Literal["by", "to"]
 
 @register_synthesizer("emotiongan")
 class EmotionGANSynthesizer(Synthesizer):
-    """Moves a face's codes along its target's direction.
+    """Moves a face's latents along its target's direction.
 
     Args:
         expressions: that it can be asked for.
         generator: the constructor arguments of `StyleGenerator`, or "package.module:function", a
             function that returns a `FaceGenerator`.
-        encoder: the constructor arguments of `CodeEncoder` besides the generator's sizes; None for
-            none: every inversion then starts at the mean code and needs `refining`.
+        encoder: the constructor arguments of `LatentEncoder` besides the generator's sizes; None
+            for none: every inversion then starts at the mean latent and needs `refining`.
         manipulation: "by": all faces move equally far at intensity 1; "to": as far as the linear
             model needs to see the target as clearly as it is to, so not at all where it does so
             already.
@@ -82,7 +83,7 @@ class EmotionGANSynthesizer(Synthesizer):
     constants: Tensor
     """(E,), its constants."""
     mean: Tensor
-    """(L, W), the mean code."""
+    """(L, W), the mean latent."""
     row: Tensor
 
     def __init__(
@@ -116,7 +117,7 @@ class EmotionGANSynthesizer(Synthesizer):
         if encoder is not None:
             painted = getattr(self.generator, "pictures", None) is not None
             layers = 1 if painted else self.generator.layers
-            self.encoder = CodeEncoder(self.image_size, layers, self.generator.width, **encoder)
+            self.encoder = LatentEncoder(self.image_size, layers, self.generator.width, **encoder)
         self.manipulation, self.binomial = manipulation, binomial
         self.background, self.plain = background, plain
         self.refining = Refining(**(refining or {}))  # type: ignore[arg-type]
@@ -126,22 +127,22 @@ class EmotionGANSynthesizer(Synthesizer):
         for name in ("steps", "levels", "constants"):
             self.register_buffer(name, torch.zeros(count))
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
         grey = luminance(faces)
-        codes = self.invert(grey)
-        moved = codes + self.move(codes, target, intensity)
+        latents = self.invert(grey)
+        moved = latents + self.move(latents, target, intensity)
         if self.plain:
             made = faces + resized(self.draw(moved), faces.shape[-1]) - self.shown(grey)
         else:
-            parts = independently(faces, codes, moved)
+            parts = independently(faces, latents, moved)
             made = torch.cat([edit(self.generator, *part) for part in parts])
         return made.to(faces.dtype).clamp_(0, 1)
 
     def invert(self, grey: Tensor) -> Tensor:
-        """Return the (B, L, W) codes of aligned grey faces, (B, 1, s, s) float in [0, 1]."""
+        """Return the (B, L, W) latents of aligned grey faces, (B, 1, s, s) float in [0, 1]."""
         grey = self.shown(resized(grey, self.image_size).to(self.mean.dtype))
         encoder = None if self.encoder is None else partial(encode, self.generator, self.encoder)
         return invert(grey, self.draw, self.mean, encoder, self.refining).to(self.mean.dtype)
@@ -150,22 +151,22 @@ class EmotionGANSynthesizer(Synthesizer):
         """Return (B, 1, S, S) grey faces as the generator would draw them."""
         return grey if self.background else hide_background(grey)
 
-    def draw(self, codes: Tensor) -> Tensor:
-        """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) codes."""
-        return torch.cat([self.generator.synthesis(part) for (part,) in independently(codes)])
+    def draw(self, latents: Tensor) -> Tensor:
+        """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) latents."""
+        return torch.cat([self.generator.synthesis(part) for (part,) in independently(latents)])
 
-    def move(self, codes: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
-        """Return what is added to (B, L, W) codes; `target`, `intensity` as `forward` has them."""
+    def move(self, latents: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
+        """Return what is added to (B, L, W) latents; `target` and `intensity` are `forward`'s."""
         row = self.row[target]
         if self.manipulation == "by":
             length = self.steps[row]
         else:
-            now = self.odds(codes).gather(1, row[:, None])[:, 0]
+            now = self.odds(latents).gather(1, row[:, None])[:, 0]
             length = (self.levels[row] - now).clamp(min=0)
         return (intensity.to(length) * length).view(-1, 1, 1) * self.directions[row]
 
-    def odds(self, codes: Tensor) -> Tensor:
-        """Return the linear model's (B, E) log odds of the expressions for (B, L, W) codes."""
+    def odds(self, latents: Tensor) -> Tensor:
+        """Return the linear model's (B, E) log odds of the expressions for (B, L, W) latents."""
         # no matrix product, which may round otherwise in a batch
-        logits = (codes[:, None] * self.logits).sum((2, 3)) + self.constants
+        logits = (latents[:, None] * self.logits).sum((2, 3)) + self.constants
         return logits if self.binomial else log_odds(logits)

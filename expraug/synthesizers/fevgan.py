@@ -3,7 +3,7 @@
 Our implementation of the method: two encoders see the face, one of identity, which was trained
 before and stays as it is, and one of all else; a decoder of transposed convolutions, in space and
 then in time, makes the frames from both, the label and noise. How it is trained stands in
-`expraug/training/fevgan.py`. What the paper leaves open, or we chose otherwise:
+`recipes/fevgan/trainer.py`. What the paper leaves open, or we chose otherwise:
 
 * frames hold what has changed since the first one, so that this is the face itself: where its
   pixels have moved, and the *change* of luminance that is added to that. Colour and detail stay,
@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized, warp
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.networks.embedder import LENGTH, FaceEmbedder
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
@@ -105,7 +106,7 @@ class FEVGANSynthesizer(Synthesizer):
             raise ValueError("a clip starts with the neutral face: leave neutral out")
         self.image_size, self.frames = image_size, frames
         self.net = FEVGANNet(len(self.expressions), image_size, frames, channels, noise, encoders)
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether `target` can be made; the source must be neutral, or unknown."""
@@ -164,17 +165,18 @@ def apply_motion(faces: Tensor, motion: Tensor) -> Tensor:
     Returns:
         (B, T, C, S, S) float, about in [0, 1].
     """
-    change, way = motion.flatten(0, 1).split([1, 2], 1)
+    change, flow = motion.flatten(0, 1).split([1, 2], 1)
     still = faces[:, None].expand(-1, motion.shape[1], -1, -1, -1).flatten(0, 1)
-    made = warp(still, way) + resized(change, faces.shape[-1])
-    return made.unflatten(0, motion.shape[:2])
+    made: Tensor = warp(still, flow) + resized(change, faces.shape[-1])
+    clips: Tensor = made.unflatten(0, motion.shape[:2])
+    return clips
 
 
 class FEVGANNet(nn.Module):
     """The generator; arguments as `FEVGANSynthesizer` takes them.
 
     `identity` is never trained: what it says of who somebody is must not be learned from the few
-    people there are clips of. It is there too if it does not feed the decoder, for training judges
+    people there are clips of. It is there too if it does not feed the decoder, as training compares
     faces by it.
     """
 
@@ -233,8 +235,8 @@ class FEVGANNet(nn.Module):
             z: (B, Z) noise; 0 for a clip of usual speed.
 
         Returns:
-            (B, T, 3, S, S): the change of luminance, in [-2, 2], and the way (x, y) from a pixel to
-            what it shows of the face, as `expraug.faces.warp.warp` takes it.
+            (B, T, 3, S, S): the change of luminance, in [-2, 2], and the flow (x, y) from a pixel
+            to what it shows of the face, as `expraug.faces.warp.warp` takes it.
         """
         label, faces = self.label(category), 2 * hide_background(grey) - 1
         skips: list[Tensor] = self.spatial(faces) if self.spatial is not None else []
@@ -255,7 +257,7 @@ class FEVGANNet(nn.Module):
             frames = len(x) // len(grey)
         if self.detail is not None:
             x = over_time(x, self.detail(faces))
-        motion = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
+        motion: Tensor = self.head(F.leaky_relu(x, 0.2)).to(grey.dtype).tanh()
         motion = motion.view(len(grey), frames, 3, *grey.shape[2:])
         motion = motion * motion.new_tensor([1, _FARTHEST, _FARTHEST]).view(3, 1, 1)
         return motion - motion[:, :1]
@@ -318,7 +320,8 @@ class _Enlarging(nn.Module):
 
 def over_time(x: Tensor, still: Tensor) -> Tensor:
     """Add what is the same for all frames, (B, C, H, W), to the features of each, (B * T, …)."""
-    return (x.unflatten(0, (len(still), -1)) + still[:, None]).flatten(0, 1)
+    clips: Tensor = x.unflatten(0, (len(still), -1)) + still[:, None]
+    return clips.flatten(0, 1)
 
 
 def along_time(layer: nn.Module, x: Tensor, frames: int) -> Tensor:
@@ -334,5 +337,5 @@ def along_time(layer: nn.Module, x: Tensor, frames: int) -> Tensor:
     """
     height, width = x.shape[2:]
     flat = x.permute(0, 2, 3, 1).reshape(-1, frames, height * width, x.shape[1])
-    out = layer(flat.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    out: Tensor = layer(flat.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return out.reshape(-1, height, width, out.shape[3]).permute(0, 3, 1, 2)

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
 @register_synthesizer("pixel")
 class PixelSynthesizer(Synthesizer):
-    """One affine map a pixel and expression: `face + intensity * (weight * luminance + bias)`.
+    """One affine map per pixel and expression: `face + intensity * (weight * luminance + bias)`.
 
     Args:
         sources: for each target expression that it can make, the source expressions that its map
@@ -52,7 +53,7 @@ class PixelSynthesizer(Synthesizer):
         shape = (len(self.expressions), 1, image_size, image_size)
         self.register_buffer("weight", torch.zeros(shape))
         self.register_buffer("bias", torch.zeros(shape))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         return source in self.sources.get(target, ())
@@ -68,7 +69,7 @@ class PixelSynthesizer(Synthesizer):
 class PixelFit:
     """Accumulates pairs of aligned faces and solves for the maps of one expression.
 
-    Memory does not grow with the number of pairs: five sums a pixel are kept.
+    Memory does not grow with the number of pairs: five sums per pixel are kept.
 
     Args:
         image_size: side of the aligned faces, in pixels.

@@ -2,7 +2,7 @@
 
 Our implementation of the method: a U-Net takes the face and the target category, one net for all
 expressions. How it is trained, with other-identity pairs and a triplet loss, stands in
-`expraug/training/unet_cgan.py`. What the papers leave open, or we chose otherwise:
+`recipes/unet_cgan/trainer.py`. What the papers leave open, or we chose otherwise:
 
 * the net predicts the *change* of luminance, which is added to the face (the input-to-output skip
   of US-GAN), so colour and detail stay, and it costs least to leave a face as it is;
@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.faces.warp import enlarge
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
@@ -52,7 +53,7 @@ class UNetCGANSynthesizer(Synthesizer):
         self.expressions = tuple(map(Expression.parse, expressions))
         self.image_size = image_size
         self.generator = UNet(len(self.expressions), width)
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
@@ -105,7 +106,8 @@ class UNet(nn.Module):
         ):
             x = up(torch.cat([enlarge(reduce(x)), skip], 1), category)
         x = torch.cat([enlarge(self.last(x)), grey.to(x.dtype)], 1)
-        return self.head(x).to(grey.dtype).tanh()
+        change: Tensor = self.head(x).to(grey.dtype)
+        return change.tanh()
 
 
 class _Conditioned(nn.Module):

@@ -18,7 +18,7 @@ import torch
 import typer
 
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
-from recipes.decoupled.trainer import Options, Teaching, Trainer, teach_codes
+from recipes.decoupled.trainer import Options, Teaching, Trainer, teach_latents
 from recipes.latent.train_generator import read_nets
 from recipes.pairs.data import Draw
 from recipes.pairs.training import CATEGORIES, Sources, Steps, train_on_pairs
@@ -87,7 +87,7 @@ def main(
 
     def prepare(draw: Draw) -> None:
         teaching = Teaching(setting.teaching, decoupling=setting.options.decoupling)
-        teach_codes(learning, inverting.to(on), draw, teaching, on, print_line)
+        teach_latents(learning, inverting.to(on), draw, teaching, on, print_line)
 
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, classifier, identity, work),

@@ -1,19 +1,19 @@
-"""Training of `decoupled`: what makes identity and expression two parts of one code.
+"""Training of `decoupled`: what makes identity and expression two parts of one latent.
 
-Faces are drawn from codes in four ways, each with a loss of its own:
+Faces are drawn from latents in four ways, each with a loss of its own:
 
-* a face's own two codes: the face itself;
-* its identity code and the expression code of another face of the same person: that face;
-* its identity code and the expression code of somebody else: nobody photographed it, but an
+* a face's own two latents: the face itself;
+* its identity latent and the expression latent of another face of the same person: that face;
+* its identity latent and the expression latent of somebody else: nobody photographed it, but an
   identity encoder must see the first, a FER net the expression of the second (swap consistency);
-* its identity code and the expression code of a category, which is what the synthesizer is asked
-  for: the change against the face's own codes, added to the face, must make the target.
+* its identity latent and the expression latent of a category, which is what the synthesizer is asked
+  for: the change against the face's own latents, added to the face, must make the target.
 
-Before that, `teach_codes` lets the net imitate the inversion by the generator's own encoder: what
-it is to draw is known as codes, so nothing need be drawn.
+Before that, `teach_latents` lets the net imitate the inversion by the generator's own encoder: what
+it is to draw is known as latents, so nothing need be drawn.
 
-The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
-identity codes of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
+The feedback network finds both latents in each drawn face, so that no part of them is ignored; the
+identity latents of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
 2018); and a discriminator that knows the category tells what was drawn or changed from real faces,
 at a low resolution.
 """
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask, hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet
 from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.batch import Batch, low
@@ -51,20 +51,20 @@ class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
-        reconstruction: of L1 and edges of what is drawn from a face's own codes.
-        pair: likewise, with the expression code of another face of the person.
+        reconstruction: of L1 and edges of what is drawn from a face's own latents.
+        pair: likewise, with the expression latent of another face of the person.
         change: of L1 to the target of what is changed to a category.
         smooth: of the total variation of the change.
-        feedback: of the squared error of the codes that the feedback network finds.
-        contrast: of the cross entropy of finding a face's partner by its identity code.
+        feedback: of the squared error of the latents that the feedback network finds.
+        contrast: of the cross entropy of finding a face's partner by its identity latent.
         expression: of the cross entropy of what is changed, and of what is drawn with the
-            expression code of somebody else.
-        identity, margin, identity_every: of the triplet of what is drawn with the expression code
+            expression latent of somebody else.
+        identity, margin, identity_every: of the triplet of what is drawn with the expression latent
             of somebody else; steps between two.
-        adversarial: of what is drawn with the expression code of somebody else, and of what is
+        adversarial: of what is drawn with the expression latent of somebody else, and of what is
             changed.
         decoupling: False for an autoencoder of the same nets, to compare with: single faces are
-            drawn from their own codes, and `reconstruction` is the only loss.
+            drawn from their own latents, and `reconstruction` is the only loss.
     """
 
     reconstruction: float = 10.0
@@ -87,7 +87,7 @@ class Teaching:
 
     Args:
         steps, lr: of AdamW on one cycle; steps 0 leaves it out.
-        change: weight of the difference of a pair's codes, next to that of the codes themselves.
+        change: weight of the difference of a pair's latents, next to that of the latents themselves.
         contrast, decoupling: as the trainer's.
     """
 
@@ -98,17 +98,17 @@ class Teaching:
     decoupling: bool = True
 
 
-def teach_codes(
+def teach_latents(
     net: DecoupledNet,
-    encoder: CodeEncoder,
+    encoder: LatentEncoder,
     draw: Callable[[], Batch],
     teaching: Teaching,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Let a net find the codes that the generator's own encoder finds in faces.
+    """Let a net find the latents that the generator's own encoder finds in faces.
 
-    From its two codes of a face, those of that face; from its identity code and the expression code
+    From its two latents of a face, those of that face; from its identity latent and the expression latent
     of another face of the person, or of a category, those of the other face.
 
     Args:
@@ -117,7 +117,7 @@ def teach_codes(
         draw: returns batches.
         teaching: see there.
         device: where the nets are.
-        report: is called every 100 steps with the means of the losses: of the codes, as shares of
+        report: is called every 100 steps with the means of the losses: of the latents, as shares of
             their variance.
     """
     net.train()
@@ -139,7 +139,7 @@ def teach_codes(
             other = torch.cat(
                 [shown[sources : sources + pairs], net.wanted(batch.category[:pairs])]
             )
-            own, paired, asked = net.codes(
+            own, paired, asked = net.latents(
                 torch.cat([who, one, one]), torch.cat([shown, other])
             ).split([len(faces), pairs, pairs])
         spread = _energy(wanted - wanted.mean(0), weight)
@@ -165,7 +165,7 @@ def teach_codes(
 
 
 def energy(generator: StyleGenerator) -> Tensor:
-    """Return (L, W): how much of a painted face's pixels, squared, each number of a code moves.
+    """Return (L, W): how much of a painted face's pixels, squared, each number of a latent moves.
 
     Of the shape, how far it moves them: a pixel's move counts as much as `_SLOPE` of luminance.
 
@@ -174,7 +174,7 @@ def energy(generator: StyleGenerator) -> Tensor:
     """
     pictures = generator.pictures
     if pictures is None:
-        raise ValueError("only of a painted generator is it known what codes do: set painted=true")
+        raise ValueError("only of a painted generator is it known what latents do: set painted=true")
     rows = []
     for side, layers in zip(pictures.sides, pictures.layers, strict=True):
         for layer in layers:
@@ -184,8 +184,8 @@ def energy(generator: StyleGenerator) -> Tensor:
     return torch.stack(rows)
 
 
-def _energy(codes: Tensor, weight: Tensor) -> Tensor:
-    return (codes.float().square() * weight).sum((1, 2)).mean()
+def _energy(latents: Tensor, weight: Tensor) -> Tensor:
+    return (latents.float().square() * weight).sum((1, 2)).mean()
 
 
 class Trainer(AdversarialTrainer):
@@ -210,7 +210,7 @@ class Trainer(AdversarialTrainer):
         device: torch.device,
     ) -> None:
         size = net.generator.image_size
-        feedback = CodeEncoder(size, 1, sum(net.lengths), channels=(24, 48, 96, 128))
+        feedback = LatentEncoder(size, 1, sum(net.sizes), channels=(24, 48, 96, 128))
         super().__init__(
             nn.ModuleDict({"net": net, "feedback": feedback}),
             ProjectionDiscriminator(1, categories, halvings=4),
@@ -239,11 +239,11 @@ class Trainer(AdversarialTrainer):
             asked = net.wanted(batch.category)
             persons = torch.cat([one, one[:pairs], one, one])
             expressions = torch.cat([own, partner, strange, asked])
-            codes = net.codes(persons, expressions)
+            latents = net.latents(persons, expressions)
             counts = [sources, pairs, sources, sources]
-            first, *_, last = codes.split(counts)
+            first, *_, last = latents.split(counts)
             read = net.read(batch.source, first)
-            drawn = self._draw(codes[:-sources])
+            drawn = self._draw(latents[:-sources])
             again, paired, swapped = drawn.split(counts[:3])
             change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
             made = (batch.source + change * self.mask).clamp(0, 1)
@@ -277,7 +277,7 @@ class Trainer(AdversarialTrainer):
 
     def _autoencode(self, faces: Tensor) -> dict[str, float]:
         with self.autocast:
-            again = self._draw(self.net.codes(*self.net.encode(faces)))
+            again = self._draw(self.net.latents(*self.net.encode(faces)))
             wanted = hide_background(faces)
             loss = self.options.reconstruction * _difference(again, wanted)
         self.update_made(loss)
@@ -285,8 +285,8 @@ class Trainer(AdversarialTrainer):
 
     def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
         found = self.feedback(drawn)[:, 0]
-        person, expression = found.split(self.net.lengths, 1)
-        # codes are what is to be found, not what is to become easy to find
+        person, expression = found.split(self.net.sizes, 1)
+        # latents are what is to be found, not what is to become easy to find
         return F.mse_loss(person, who.detach()) + F.mse_loss(expression, shown.detach())
 
     def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:

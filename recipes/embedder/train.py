@@ -143,8 +143,7 @@ def main(
         return torch.cat([net(part.to(on).float() / 255) for part in some.split(256)])
 
     def report(done: int) -> dict[str, float]:
-        state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-        save_file(state, out / "model.safetensors")
+        net.save_pretrained(out)
         figures = {}
         if held:
             cosine = (embed(seen[:held]) * vectors[:held]).sum(1)

@@ -50,7 +50,7 @@ from recipes.face_measures import light_of, pose_of
 from recipes.fer_classifier.train import EXPRESSIONS
 from recipes.labelled_faces import LabelledFaces, gather, sources_of
 from recipes.latent.edit_strength import Limits, choose, embeddings_of, print_table
-from recipes.latent.latents import cached, codes_of, digest
+from recipes.latent.latents import cached, digest, latents_of
 from recipes.pairs.moves import likely, moves_of_pairs
 from recipes.training.options import fill, read_yaml
 
@@ -120,8 +120,8 @@ def load_generator(
         ).to(device)
         inputs = getattr(model.generator, "inputs", model.generator.width)
         torch.manual_seed(setting.seed)
-        codes = [model.generator.mapping(torch.randn(64, inputs, device=device)) for _ in range(32)]
-        model.mean.copy_(torch.cat(codes).mean(0))
+        latents = [model.generator.mapping(torch.randn(64, inputs, device=device)) for _ in range(32)]
+        model.mean.copy_(torch.cat(latents).mean(0))
         return model.eval().requires_grad_(False)
     config = json.loads((folder / "config.json").read_text())
     encoder = {"channels": config.pop("encoder_channels")}
@@ -149,7 +149,7 @@ def scores_of(data: LabelledFaces, classifier: FERNet, device: torch.device) -> 
 
 def kept_readouts(
     data: LabelledFaces,
-    codes: Tensor,
+    latents: Tensor,
     covariance: Tensor,
     setting: Setting,
     work: Path,
@@ -160,20 +160,20 @@ def kept_readouts(
     """Return (M, D): read-outs of identity, pose and light that are to stay.
 
     Args:
-        codes: (N, D) of the faces as they are.
+        latents: (N, D) of the faces as they are.
         key: names what embeddings and angles were made of.
     """
-    rows = [torch.empty(0, codes.shape[1], dtype=torch.float64)]
+    rows = [torch.empty(0, latents.shape[1], dtype=torch.float64)]
 
     def add(values: Tensor, chosen: Tensor, count: int, name: str) -> None:
-        readout = fit_linear(codes[chosen], values, setting.ridge)
-        explained = 1 - (readout(codes[chosen]) - values).square().sum() / (
+        readout = fit_linear(latents[chosen], values, setting.ridge)
+        explained = 1 - (readout(latents[chosen]) - values).square().sum() / (
             (values - values.mean(0)).square().sum()
         )
         found = leading(readout, covariance, count)
         rows.append(found)
         print(
-            f"{name}: {len(found)} read-outs stay; codes explain {float(explained):.2f} of the "
+            f"{name}: {len(found)} read-outs stay; latents explain {float(explained):.2f} of the "
             f"variance over {len(values)} faces"
         )
 
@@ -196,14 +196,14 @@ def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callabl
     """Return what makes faces of (N, 1, S, S) ones with any length for one expression, and leaves
     that length in the model."""
     mask = face_mask(model.image_size).to(source)
-    codes = model.invert(source)
-    start = float(model.odds(codes)[:, row].mean())
-    asked = torch.full((len(codes),), int(model.expressions[row]), device=codes.device)
+    latents = model.invert(source)
+    start = float(model.odds(latents)[:, row].mean())
+    asked = torch.full((len(latents),), int(model.expressions[row]), device=latents.device)
 
     def make(length: float) -> Tensor:
         model.steps[row], model.levels[row] = length, start + length
-        move = model.move(codes, asked, torch.ones(len(codes), device=codes.device))
-        made = edit(model.generator, source, codes, codes + move)
+        move = model.move(latents, asked, torch.ones(len(latents), device=latents.device))
+        made = edit(model.generator, source, latents, latents + move)
         return (source + (made - source) * mask).clamp(0, 1)
 
     return make
@@ -219,13 +219,13 @@ def fit(
     key: str,
     pairs: Path | None = None,
 ) -> None:
-    """Fill in the mean code, the linear model and the directions."""
-    flat = codes_of(model, data.faces).flatten(1)
-    mirrored = codes_of(model, data.faces.flip(3)).flatten(1) if setting.mirror else flat[:0]
-    codes = torch.cat([flat, mirrored])
-    covariance = torch.from_numpy(shrunk_covariance(codes.double().numpy()))
+    """Fill in the mean latent, the linear model and the directions."""
+    flat = latents_of(model, data.faces).flatten(1)
+    mirrored = latents_of(model, data.faces.flip(3)).flatten(1) if setting.mirror else flat[:0]
+    latents = torch.cat([flat, mirrored])
+    covariance = torch.from_numpy(shrunk_covariance(latents.double().numpy()))
     if model.encoder is not None:
-        model.mean.copy_(codes.mean(0).view_as(model.mean))
+        model.mean.copy_(latents.mean(0).view_as(model.mean))
     kept = kept_readouts(data, flat, covariance, setting, work, key, encoder, model.mean.device)
     moves = [covariance] * len(model.expressions)
     matched = None
@@ -247,7 +247,7 @@ def fit(
         each = zip(readout.weight.split(1), moves, strict=True)
         found = torch.cat([own_directions(weight, usual, kept) for weight, usual in each])
     else:
-        readout = fit_labels(model, data, codes, classifier, setting, work, key)
+        readout = fit_labels(model, data, latents, classifier, setting, work, key)
         found = torch.stack(
             [
                 expression_directions(readout.weight, usual, kept, setting.conditional)[row]
@@ -256,7 +256,7 @@ def fit(
         )
     length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
     print(
-        "a unit, in standard deviations of codes: "
+        "a unit, in standard deviations of latents: "
         + ", ".join(f"{e} {s:.2f}" for e, s in zip(model.expressions, length.tolist(), strict=True))
     )
     model.directions.copy_(found.view_as(model.directions))
@@ -267,13 +267,13 @@ def fit(
 def fit_labels(
     model: EmotionGANSynthesizer,
     data: LabelledFaces,
-    codes: Tensor,
+    latents: Tensor,
     classifier: FERNet,
     setting: Setting,
     work: Path,
     key: str,
 ) -> Readout:
-    """Fit the logistic regression of the labels, to codes of faces and, below, mirrored faces."""
+    """Fit the logistic regression of the labels, to latents of faces and, below, mirrored faces."""
     row = model.row.cpu()[data.labels]
     weights = torch.ones(len(row), dtype=torch.float64)
     if setting.scores:
@@ -281,18 +281,18 @@ def fit_labels(
         file = work / f"scores-{digest(key + classifier.name)}.safetensors"
         scores = cached(file, lambda: scores_of(data, classifier, model.mean.device))[:, columns]
         weights = scores.gather(1, row.clamp(min=0)[:, None])[:, 0].double() ** setting.scores
-    both = len(codes) // len(row)
+    both = len(latents) // len(row)
     row, weights = row.repeat(both), weights.repeat(both)
     known = row >= 0
-    readout = fit_logistic(codes[known], row[known], weights[known], setting.strength)
-    recall = balanced_recall(readout, codes, row)
+    readout = fit_logistic(latents[known], row[known], weights[known], setting.strength)
+    recall = balanced_recall(readout, latents, row)
     print(f"{int(known.sum())} faces; the linear model's recall of its own, balanced: {recall:.3f}")
     return readout
 
 
-def balanced_recall(readout: Readout, codes: Tensor, row: Tensor) -> float:
+def balanced_recall(readout: Readout, latents: Tensor, row: Tensor) -> float:
     """Return the mean over expressions of the share that a linear model gets right."""
-    right = readout(codes).argmax(1) == row
+    right = readout(latents).argmax(1) == row
     return float(np.mean([float(right[row == r].float().mean()) for r in row[row >= 0].unique()]))
 
 
@@ -356,8 +356,8 @@ def main(
     held = gather(work, sets, 1 - half, model.image_size)
     if not model.binomial:
         readout = Readout(model.logits.cpu().flatten(1).double(), model.constants.cpu().double())
-        codes, row = codes_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
-        recall = balanced_recall(readout, codes, row)
+        latents, row = latents_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
+        recall = balanced_recall(readout, latents, row)
         print(f"its recall, balanced, of {len(row)} faces that it does not know: {recall:.3f}")
     print_table(set_lengths(model, held, fer_classifier, encoder, setting))
     model.save_pretrained(out)

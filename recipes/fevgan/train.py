@@ -24,12 +24,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.utils import save_image
 
 from expraug.expressions import Expression
 from expraug.faces.composite import face_mask
+from expraug.networks.embedder import load_face_embedder
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
@@ -158,7 +158,7 @@ def main(
         "encoders": setting.encoders,
     }
     learning, model = (FEVGANSynthesizer(**arguments) for _ in range(2))
-    learning.net.identity.load_state_dict(load_file(embedder / "model.safetensors"))
+    learning.net.identity.load_state_dict(load_face_embedder(embedder).state_dict())
     trainer = Trainer(
         learning.net,
         len(CATEGORIES),

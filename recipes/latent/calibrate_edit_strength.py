@@ -42,7 +42,7 @@ def main(
     reach: Annotated[
         float, typer.Option(help="Times the classifier's probability of the target in real faces.")
     ] = 1.0,
-    longest: Annotated[float, typer.Option(help="1 is the category's own code.")] = 3.0,
+    longest: Annotated[float, typer.Option(help="1 is the category's own latent.")] = 3.0,
     grid: Annotated[int, typer.Option(help="Lengths to try.")] = 24,
     verified: Annotated[float, typer.Option(help="Least share of verified faces.")] = 0.95,
     margin: Annotated[float, typer.Option(help="Of the cosine over the threshold.")] = 0.01,
@@ -53,7 +53,7 @@ def main(
     model = DecoupledSynthesizer.from_pretrained(weights)
     assert isinstance(model, DecoupledSynthesizer)
     model.to(on)
-    model.lengths.fill_(1)
+    model.edit_strength.fill_(1)
     net, encoder = load_fer_classifier(classifier).to(on), None
     if identity != "none":
         encoder = create_identity_encoder(identity).to(on)
@@ -75,7 +75,7 @@ def main(
         chosen[target], line = choose(make, source, target, held, net, encoder, limits)
         lines.append(line)
     mean = sum(chosen.values()) / len(chosen)
-    model.lengths.copy_(torch.tensor([chosen.get(e, mean) for e in model.expressions]))
+    model.edit_strength.copy_(torch.tensor([chosen.get(e, mean) for e in model.expressions]))
     print_table(lines)
     model.save_pretrained(weights)
     print(f"{weights}: {model.fingerprint}")

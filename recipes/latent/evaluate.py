@@ -1,4 +1,4 @@
-"""What moving along a direction of codes does to faces: how evenly, how cleanly, how faithfully.
+"""What moving along a direction of latents does to faces: how evenly, how cleanly, how faithfully.
 
     python -m recipes.latent.evaluate emotiongan [decoupled …] --data LFW.parquet \\
         --data LONDON.parquet --identity dlib:FOLDER [--json OUT] [--sheet OUT.png]
@@ -15,8 +15,8 @@ For synthesizers with `invert` and `draw`, on people whom neither they nor the c
   optimisation, all without background, as the generator draws them;
 * what is seen in the face that the generator draws, pasted over the source, beside the source with
   the change added;
-* for synthesizers with `swap`, faces drawn with the identity code of one person and the expression
-  code of another: whom of the two the identity encoder finds nearer, and whose expression the classifier
+* for synthesizers with `swap`, faces drawn with the identity latent of one person and the expression
+  latent of another: whom of the two the identity encoder finds nearer, and whose expression the classifier
   sees, in the drawn face and in its change added to the first one's.
 """
 
@@ -142,14 +142,14 @@ def measure_disentanglement(
 
 def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
     """Return the (N, 1, S, S) float drawn inversions of (N, 1, S, S) faces in [0, 1]."""
-    codes = model.invert(grey)
+    latents = model.invert(grey)
     if steps:
         parts = [
-            refine(model.draw, hide_background(face), code, torch.zeros_like(code), Refining(steps))
-            for face, code in zip(grey.split(1), codes.split(1), strict=True)
+            refine(model.draw, hide_background(face), latent, torch.zeros_like(latent), Refining(steps))
+            for face, latent in zip(grey.split(1), latents.split(1), strict=True)
         ]
-        codes = torch.cat(parts)
-    return torch.cat([model.draw(part) for part in codes.split(32)])
+        latents = torch.cat(parts)
+    return torch.cat([model.draw(part) for part in latents.split(32)])
 
 
 @torch.no_grad()
@@ -217,7 +217,7 @@ def measure_plain(
 def measure_swap(
     model: Any, classifier: FERNet, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
 ) -> Figures:
-    """Measure faces with the identity code of each face and the expression code of another's."""
+    """Measure faces with the identity latent of each face and the expression latent of another's."""
     people, shown = np.array(data.people), data.labels
     random = np.random.default_rng(0)
     free = (people[:, None] != people) & (shown[:, None] != shown).numpy()
@@ -226,10 +226,10 @@ def measure_swap(
     grey = luminance(data.faces.float() / 255)
     parts = [torch.from_numpy(i).split(32) for i in (at, other)]
     swapped = torch.cat([model.swap(grey[i], grey[j]) for i, j in zip(*parts, strict=True)])
-    codes = torch.cat([model.invert(part) for part in grey[at].split(32)])
-    drawn, own = (torch.cat([model.draw(c) for c in x.split(32)]) for x in (swapped, codes))
+    latents = torch.cat([model.invert(part) for part in grey[at].split(32)])
+    drawn, own = (torch.cat([model.draw(c) for c in x.split(32)]) for x in (swapped, latents))
     hidden = hide_background(grey)
-    changes = zip(*(x.split(32) for x in (hidden[at], codes, swapped)), strict=True)
+    changes = zip(*(x.split(32) for x in (hidden[at], latents, swapped)), strict=True)
     real = embed(encoder, _bytes(hidden))
     column = {int(e): i for i, e in enumerate(classifier.expressions)}
     asked = np.array([column.get(int(e), -1) for e in shown])
@@ -237,7 +237,7 @@ def measure_swap(
     made = {
         "drawn": drawn,
         "change added": torch.cat([model.change(*part) for part in changes]),
-        "own codes, drawn": own,
+        "own latents, drawn": own,
     }
     for name, faces in made.items():
         pixels = _bytes(faces.clamp(0, 1))
@@ -326,7 +326,7 @@ def main(
     for name in synthesizers:
         model = create_synthesizer(name)
         if not (hasattr(model, "invert") and hasattr(model, "draw")):
-            raise SystemExit(f"{name}: no synthesizer with codes: it has no `invert` and `draw`")
+            raise SystemExit(f"{name}: no synthesizer with latents: it has no `invert` and `draw`")
         maker = Maker(model)
         found = collect(data, create_detector("detect"), model.image_size, split=split, limit=limit)
         bootstrap = Bootstrap(found.people)
@@ -346,7 +346,7 @@ def main(
                 maker, fer_classifier, encoder, spread["cosine, threshold"], found, bootstrap
             )
         if hasattr(model, "swap") and not only_reconstruction:
-            parts["codes of two people"] = measure_swap(
+            parts["latents of two people"] = measure_swap(
                 model, fer_classifier, encoder, found, bootstrap
             )
         console.print(

@@ -30,7 +30,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 
 from expraug.faces.composite import hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
+from expraug.latent.generator import LatentEncoder, StyleGenerator, encode
 from expraug.networks.fer_classifier import load_fer_classifier, see
 from recipes.face_measures import mesh_of
 from recipes.fer_classifier.train import SIZE, prepared
@@ -43,7 +43,7 @@ HELD_OUT = 32
 
 
 MAPPED = 4000
-"""Faces, at most, whose codes random draws are to be like."""
+"""Faces, at most, whose latents random draws are to be like."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Setting:
 
     Args:
         size, channels, width, painted: of the generator, as `StyleGenerator` takes them.
-        encoder_channels: as `CodeEncoder` takes them.
+        encoder_channels: as `LatentEncoder` takes them.
         shape_steps: in which the encoder of a painted generator learns shapes, before all else.
         steps: of training.
         batch: real faces of a step, and random draws.
@@ -101,7 +101,7 @@ def mixed(count: int) -> Tensor:
 
 def begin_with_pictures(
     generator: StyleGenerator,
-    encoder: CodeEncoder,
+    encoder: LatentEncoder,
     faces: Tensor,
     landmarks: Tensor,
     steps: int,
@@ -140,13 +140,13 @@ def save(folder: Path, nets: nn.Module, setting: Setting) -> None:
     (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
 
 
-def read_nets(folder: Path) -> tuple[StyleGenerator, CodeEncoder]:
+def read_nets(folder: Path) -> tuple[StyleGenerator, LatentEncoder]:
     """Return the generator and the encoder that `save` wrote."""
     shape = json.loads((folder / "config.json").read_text())
     channels = shape.pop("encoder_channels")
     generator = StyleGenerator(**shape)
     layers = 1 if generator.painted else generator.layers
-    encoder = CodeEncoder(generator.image_size, layers, generator.width, channels)
+    encoder = LatentEncoder(generator.image_size, layers, generator.width, channels)
     nets = nn.ModuleDict({"generator": generator, "encoder": encoder})
     nets.load_state_dict(load_file(folder / "model.safetensors"))
     return generator, encoder
@@ -154,7 +154,7 @@ def read_nets(folder: Path) -> tuple[StyleGenerator, CodeEncoder]:
 
 @torch.no_grad()
 def fit_mapping(nets: nn.ModuleDict, faces: Tensor) -> None:
-    """Fit what random draws become codes by, to the codes of (N, 1, S, S) uint8 faces."""
+    """Fit what random draws become latents by, to the latents of (N, 1, S, S) uint8 faces."""
     generator, encoder = nets["generator"], nets["encoder"]
     assert isinstance(generator, StyleGenerator)
     parts = (hide_background(part.float() / 255) for part in faces.split(256))
@@ -204,7 +204,7 @@ def main(
         )
     generator = StyleGenerator(setting.size, setting.channels, setting.width, setting.painted)
     layers = 1 if setting.painted else generator.layers
-    encoder = CodeEncoder(setting.size, layers, setting.width, setting.encoder_channels)
+    encoder = LatentEncoder(setting.size, layers, setting.width, setting.encoder_channels)
     if setting.painted and not (work / "state.pt").is_file():
         points = landmarks_of(work, sets, half, setting.size)[HELD_OUT:]
         off = begin_with_pictures(generator, encoder, faces, points, setting.shape_steps)

@@ -59,7 +59,7 @@ def test_rows_may_depend_on_each_other_unless_they_contradict() -> None:
     torch.testing.assert_close(same, least_move(covariance, a, t), rtol=1e-6, atol=1e-8)
     with pytest.raises(ValueError, match="depend on each other"):
         least_move(covariance, again, torch.cat([t, t[:1] * 2 + 1]))
-    with pytest.raises(ValueError, match="no code changes"):
+    with pytest.raises(ValueError, match="no latent changes"):
         least_move(covariance, a * 0, t)
     with pytest.raises(ValueError, match="shrink it more"):
         least_move(covariance * 0, a, t)
@@ -113,11 +113,11 @@ def test_own_directions_raise_their_own_read_out_alone() -> None:
 @given(seeds)
 def test_log_odds_are_those_of_the_probabilities_and_rise_with_the_direction(seed: int) -> None:
     covariance, logits, _ = problem(seed, rows=4)
-    codes = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed)).double()
-    values = codes @ logits.T
+    latents = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed)).double()
+    values = latents @ logits.T
     odds = log_odds(values)
     torch.testing.assert_close(odds.sigmoid(), values.softmax(1))
-    moved = codes + 2.5 * expression_directions(logits, covariance)[2]
+    moved = latents + 2.5 * expression_directions(logits, covariance)[2]
     after = log_odds(moved @ logits.T)
     torch.testing.assert_close(after[:, 2], odds[:, 2] + 2.5, rtol=1e-6, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""The generator of faces and the encoder of their codes."""
+"""The generator of faces and the encoder of their latents."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from expraug.faces.composite import face_mask, hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 
 CHANNELS, WIDTH = (16, 16, 8, 8), 12
 seeds = st.integers(0, 2**31)
@@ -21,7 +21,7 @@ def generator() -> StyleGenerator:
     return StyleGenerator(32, CHANNELS, WIDTH).requires_grad_(False)
 
 
-def codes(generator: StyleGenerator, count: int = 2, seed: int = 1) -> Tensor:
+def latents(generator: StyleGenerator, count: int = 2, seed: int = 1) -> Tensor:
     """Codes that differ from layer to layer."""
     source = torch.Generator().manual_seed(seed)
     return torch.randn(count, generator.layers, generator.width, generator=source)
@@ -44,28 +44,28 @@ def test_shapes_at_each_size(seed: int, stages: int, count: int, fade: float) ->
 
 
 def test_a_fresh_generator_draws_faces_near_grey_that_differ(generator: StyleGenerator) -> None:
-    faces = generator.synthesis(0.5 * codes(generator, 8))
+    faces = generator.synthesis(0.5 * latents(generator, 8))
     assert abs(float(faces.mean()) - 0.5) < 0.2
     assert (faces - 0.5).abs().max() < 1
     assert faces.std(0).mean() > 1e-3
 
 
 def test_not_faded_in_is_the_smaller_image_enlarged(generator: StyleGenerator) -> None:
-    given_codes = codes(generator)
+    given_latents = latents(generator)
     for small in (4, 8, 16):
-        image = generator.synthesis(given_codes, small)
+        image = generator.synthesis(given_latents, small)
         enlarged = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
-        start, half, full = (generator.synthesis(given_codes, 2 * small, f) for f in (0, 0.5, 1))
+        start, half, full = (generator.synthesis(given_latents, 2 * small, f) for f in (0, 0.5, 1))
         assert torch.allclose(start, enlarged, atol=1e-6)
         assert torch.allclose(half, (start + full) / 2, atol=1e-6)
         assert not torch.allclose(full, start, atol=1e-3)
 
 
 def test_the_code_of_a_layer_changes_what_comes_after_it_alone(generator: StyleGenerator) -> None:
-    before = codes(generator)
+    before = latents(generator)
     for layer in range(generator.layers):
         after = before.clone()
-        after[:, layer] = codes(generator, seed=2)[:, layer]
+        after[:, layer] = latents(generator, seed=2)[:, layer]
         first = (layer + 1) // 2  # number of the side at which the layer works
         for number, side in enumerate(generator.sides):
             one, two = (generator.synthesis(c, side) for c in (before, after))
@@ -73,11 +73,11 @@ def test_the_code_of_a_layer_changes_what_comes_after_it_alone(generator: StyleG
 
 
 def test_codes_of_one_face_are_all_its_own(generator: StyleGenerator) -> None:
-    several = codes(generator, 3)
+    several = latents(generator, 3)
     together = generator.synthesis(several)
     alone = torch.cat([generator.synthesis(c[None]) for c in several])
     assert torch.allclose(together, alone, atol=1e-5)
-    assert torch.equal(together, generator.synthesis(several)), "a code is one face"
+    assert torch.equal(together, generator.synthesis(several)), "a latent is one face"
 
 
 @settings(max_examples=10, deadline=None)
@@ -102,22 +102,22 @@ def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
     net = StyleGenerator(8, (8, 8), width=4).double()
     names, weights = zip(*net.named_parameters(), strict=True)
-    given_codes = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    given_latents = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
 
-        def forward(self, given_codes: Tensor) -> Tensor:
-            return self.net.synthesis(given_codes, 8, 0.7)
+        def forward(self, given_latents: Tensor) -> Tensor:
+            return self.net.synthesis(given_latents, 8, 0.7)
 
     whole = Whole()
     assert torch.autograd.gradcheck(
         lambda c, *w: functional_call(
             whole, {f"net.{n}": v for n, v in zip(names, w, strict=True)}, (c,)
         ),
-        (given_codes, *weights),
+        (given_latents, *weights),
         fast_mode=True,
     )
 
@@ -125,10 +125,10 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_the_gradient_reaches_every_parameter_and_code() -> None:
     torch.manual_seed(0)
     net = StyleGenerator(32, CHANNELS, WIDTH)
-    given_codes = codes(net).requires_grad_()
-    (net.synthesis(given_codes) * torch.randn(2, 1, 32, 32)).sum().backward()
-    assert given_codes.grad is not None
-    assert given_codes.grad.any(2).all()
+    given_latents = latents(net).requires_grad_()
+    (net.synthesis(given_latents) * torch.randn(2, 1, 32, 32)).sum().backward()
+    assert given_latents.grad is not None
+    assert given_latents.grad.any(2).all()
     for name, weight in net.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.any(), name
@@ -149,7 +149,7 @@ def test_the_encoder_finds_a_code_for_each_layer(
     seed: int, size: int, layers: int, count: int
 ) -> None:
     torch.manual_seed(seed)
-    encoder = CodeEncoder(size, layers, WIDTH, channels=(8, 8, 16, 16))
+    encoder = LatentEncoder(size, layers, WIDTH, channels=(8, 8, 16, 16))
     faces = torch.rand(count, 1, size, size)
     found = encoder(faces)
     assert (found.shape, found.dtype) == ((count, layers, WIDTH), torch.float32)
@@ -159,7 +159,7 @@ def test_the_encoder_finds_a_code_for_each_layer(
 
 def test_gradients_of_the_encoder_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
-    encoder = CodeEncoder(16, 2, 3, channels=(8, 8)).double()
+    encoder = LatentEncoder(16, 2, 3, channels=(8, 8)).double()
     faces = torch.rand(2, 1, 16, 16, dtype=torch.float64, requires_grad=True)
     names, weights = zip(*encoder.named_parameters(), strict=True)
     assert torch.autograd.gradcheck(
@@ -173,7 +173,7 @@ def test_codes_can_be_found_again(generator: StyleGenerator) -> None:
     torch.manual_seed(0)
     wanted = torch.randn(24, 1, WIDTH).expand(-1, generator.layers, -1)
     faces = generator.synthesis(wanted).clamp(0, 1)
-    encoder = CodeEncoder(32, generator.layers, WIDTH, channels=(8, 16, 16))
+    encoder = LatentEncoder(32, generator.layers, WIDTH, channels=(8, 16, 16))
     optimizer = torch.optim.Adam(encoder.parameters(), 3e-3)
     for _ in range(60):
         loss = F.mse_loss(encoder(faces), wanted)

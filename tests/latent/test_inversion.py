@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.latent.inversion import Refining, differences, invert, refine
 
 SIZE, WIDTH = 16, 8
@@ -19,9 +19,9 @@ def generator() -> StyleGenerator:
 
 
 @pytest.fixture(scope="module")
-def encoder(generator: StyleGenerator) -> CodeEncoder:
+def encoder(generator: StyleGenerator) -> LatentEncoder:
     torch.manual_seed(1)
-    return CodeEncoder(SIZE, generator.layers, WIDTH, (8, 8)).eval().requires_grad_(False)
+    return LatentEncoder(SIZE, generator.layers, WIDTH, (8, 8)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def mean_of(generator: StyleGenerator) -> Tensor:
 
 
 def test_without_steps_it_is_the_encoder_or_the_mean(
-    generator: StyleGenerator, encoder: CodeEncoder, faces: Tensor
+    generator: StyleGenerator, encoder: LatentEncoder, faces: Tensor
 ) -> None:
     mean = mean_of(generator)
     found = invert(faces, generator.synthesis, mean, encoder)
@@ -47,10 +47,10 @@ def test_without_steps_it_is_the_encoder_or_the_mean(
 def test_steps_bring_the_drawn_face_nearer(generator: StyleGenerator, faces: Tensor) -> None:
     mean, gaps = mean_of(generator), []
     for steps in (0, 30, 200):
-        codes = invert(
+        latents = invert(
             faces, generator.synthesis, mean, refining=Refining(steps, rate=0.02, start=0)
         )
-        gaps.append(differences(generator.synthesis(codes), faces))
+        gaps.append(differences(generator.synthesis(latents), faces))
     assert (gaps[1] < gaps[0]).all()
     assert (gaps[2] < 0.35 * gaps[0]).all()
 
@@ -64,8 +64,8 @@ def test_the_pull_holds_codes_where_they_start_or_draws_them_to_the_mean(
 
     def gone(to: Tensor, **pull: float) -> float:
         refining = Refining(60, rate=0.05, **({"start": 0.0} | pull))
-        codes = refine(generator.synthesis, faces, start, mean_of(generator), refining)
-        return float((codes - to).square().mean())
+        latents = refine(generator.synthesis, faces, start, mean_of(generator), refining)
+        return float((latents - to).square().mean())
 
     assert gone(start, start=100) < 0.05 * gone(start)
     assert gone(mean_of(generator), mean=100) < 0.1 * gone(mean_of(generator))
@@ -73,7 +73,7 @@ def test_the_pull_holds_codes_where_they_start_or_draws_them_to_the_mean(
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_it_works_where_the_caller_wants_no_gradients_and_repeats_to_the_bit(
-    generator: StyleGenerator, encoder: CodeEncoder, faces: Tensor, mode: type
+    generator: StyleGenerator, encoder: LatentEncoder, faces: Tensor, mode: type
 ) -> None:
     mean, refining = mean_of(generator), Refining(4)
     expected = invert(faces, generator.synthesis, mean, encoder, refining)
@@ -86,7 +86,7 @@ def test_it_works_where_the_caller_wants_no_gradients_and_repeats_to_the_bit(
 
 @pytest.mark.parametrize("steps", [0, 3])
 def test_a_face_is_inverted_as_if_it_were_alone(
-    generator: StyleGenerator, encoder: CodeEncoder, faces: Tensor, steps: int
+    generator: StyleGenerator, encoder: LatentEncoder, faces: Tensor, steps: int
 ) -> None:
     def found(some: Tensor) -> Tensor:
         return invert(some, generator.synthesis, mean_of(generator), encoder, Refining(steps))

@@ -44,12 +44,12 @@ def test_stylegan_faces_are_grey_in_range_and_always_the_same(conditions: int) -
     network = FakeStyleGAN(conditions)
     faces = StyleGANFaces(network, image_size=32)
     assert (faces.layers, faces.width, faces.image_size) == (LAYERS, WIDTH, 32)
-    codes = faces.mapping(torch.randn(2, WIDTH))
-    assert codes.shape == (2, LAYERS, WIDTH)
-    grey = faces.synthesis(codes)
-    colour = network.synthesis(codes, noise_mode="const", force_fp32=True)
+    latents = faces.mapping(torch.randn(2, WIDTH))
+    assert latents.shape == (2, LAYERS, WIDTH)
+    grey = faces.synthesis(latents)
+    colour = network.synthesis(latents, noise_mode="const", force_fp32=True)
     torch.testing.assert_close(grey, luminance((colour + 1) / 2))
-    assert torch.equal(grey, faces.synthesis(codes))
+    assert torch.equal(grey, faces.synthesis(latents))
     assert grey.dtype == torch.float32
     assert 0 <= grey.min() < grey.max() <= 1
 
@@ -58,13 +58,13 @@ def test_stylegan_faces_have_the_size_that_is_asked_for_and_a_gradient() -> None
     torch.manual_seed(0)
     large, small = (StyleGANFaces(FakeStyleGAN(), image_size=size) for size in (32, SIZE))
     small.load_state_dict(large.state_dict())
-    codes = large.mapping(torch.randn(2, WIDTH)).requires_grad_()
-    grey = small.synthesis(codes)
+    latents = large.mapping(torch.randn(2, WIDTH)).requires_grad_()
+    grey = small.synthesis(latents)
     assert grey.shape == (2, 1, SIZE, SIZE)
-    assert abs(float(grey.detach().mean() - large.synthesis(codes).detach().mean())) < 0.01
+    assert abs(float(grey.detach().mean() - large.synthesis(latents).detach().mean())) < 0.01
     grey.square().sum().backward()
-    assert codes.grad is not None
-    assert codes.grad.abs().sum() > 0
+    assert latents.grad is not None
+    assert latents.grad.abs().sum() > 0
 
 
 def test_a_network_without_nvidias_attributes_is_refused() -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.faces.warp import pixel_grid
-from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
 from expraug.latent.pictures import FLOW, INNER_LIPS, Pictures, at_rest, dense
 from recipes.latent.trainer import mirror_of, teach_shapes
 
@@ -57,11 +57,11 @@ def fitted() -> tuple[StyleGenerator, Tensor, Tensor]:
 def test_what_is_read_off_a_face_draws_it(fitted: tuple[StyleGenerator, Tensor, Tensor]) -> None:
     generator, faces, shapes = fitted
     assert generator.pictures is not None
-    codes = generator.pictures.read(faces, shapes)
-    assert codes.shape == (len(faces), generator.layers, WIDTH)
-    assert not codes[:, -1].any()
-    codes[:, -1] = shapes
-    off = (generator.synthesis(codes) - faces).abs().mean()
+    latents = generator.pictures.read(faces, shapes)
+    assert latents.shape == (len(faces), generator.layers, WIDTH)
+    assert not latents[:, -1].any()
+    latents[:, -1] = shapes
+    off = (generator.synthesis(latents) - faces).abs().mean()
     assert off < 0.25 * (faces - faces.mean(0)).abs().mean()
 
 
@@ -80,9 +80,9 @@ def test_the_shape_moves_what_is_drawn(fitted: tuple[StyleGenerator, Tensor, Ten
     generator, faces, shapes = fitted
     assert generator.pictures is not None
     low, high = shapes[:, 0].argmin(), shapes[:, 0].argmax()
-    codes = generator.pictures.read(faces, shapes)[low][None]
-    codes[:, -1] = shapes[high]
-    drawn = generator.synthesis(codes)
+    latents = generator.pictures.read(faces, shapes)[low][None]
+    latents[:, -1] = shapes[high]
+    drawn = generator.synthesis(latents)
 
     def mouth(face: Tensor) -> Tensor:
         light = (face - 0.5)[..., 13:, :]
@@ -110,8 +110,8 @@ def test_moving_undoes_bringing(fitted: tuple[StyleGenerator, Tensor, Tensor]) -
 
 def test_blank_pictures_paint_nothing() -> None:
     pictures = Pictures((4, 8), ((0,), (1, 2)), WIDTH)
-    codes = pictures.read(torch.rand(2, 1, 8, 8), torch.randn(2, WIDTH))
-    assert not codes.any()
+    latents = pictures.read(torch.rand(2, 1, 8, 8), torch.randn(2, WIDTH))
+    assert not latents.any()
     assert not pictures.paint(torch.randn(2, 4, WIDTH), 1).any()
     faces = torch.rand(2, 1, 8, 8)
     assert torch.allclose(pictures.move(faces, torch.randn(2, WIDTH)), faces, atol=1e-6)
@@ -159,8 +159,8 @@ def test_the_mouth_is_within_the_lips(yawning: tuple[Pictures, Tensor]) -> None:
 def test_what_a_closed_mouth_hides_is_the_usual(yawning: tuple[Pictures, Tensor]) -> None:
     pictures, shapes = yawning
     pictures.inside.fill_(-0.7)
-    codes = pictures.read(torch.full((3, 1, 8, 8), 0.5), shapes)
-    assert codes.isfinite().all()
+    latents = pictures.read(torch.full((3, 1, 8, 8), 0.5), shapes)
+    assert latents.isfinite().all()
     still = pictures._filled(torch.zeros(3, 1, 8, 8), shapes)
     mouth = pictures.mouth(8)
     assert torch.allclose(still[1:2], -0.7 * mouth, atol=1e-3)
@@ -212,7 +212,7 @@ def test_an_encoder_learns_shapes_and_those_of_mirrored_faces(
     generator, faces, shapes = fitted
     assert generator.pictures is not None
     torch.manual_seed(0)
-    encoder = CodeEncoder(SIZE, 1, WIDTH, (8, 8, 8))
+    encoder = LatentEncoder(SIZE, 1, WIDTH, (8, 8, 8))
     flow = generator.pictures.flow_in_face().flatten(1)
     still = float((shapes[:12] @ flow * SIZE / 2).square().mean().sqrt())
     device = torch.device("cpu")
@@ -220,10 +220,10 @@ def test_an_encoder_learns_shapes_and_those_of_mirrored_faces(
     assert off < 0.7 * still
     with torch.no_grad():
         found = encoder(faces)
-        codes = encode(generator, encoder, faces)
-        assert torch.equal(codes[:, -1], found[:, 0])
+        latents = encode(generator, encoder, faces)
+        assert torch.equal(latents[:, -1], found[:, 0])
         read = generator.pictures.read(faces, found[:, 0])
-        assert torch.equal(codes[:, :-1], read[:, :-1])
+        assert torch.equal(latents[:, :-1], read[:, :-1])
 
 
 def test_mirrored_codes_are_of_mirrored_flows(

@@ -24,8 +24,8 @@ class Blobs(nn.Module):
     def mapping(self, z: Tensor) -> Tensor:
         return z[:, None].expand(-1, LAYERS, -1)
 
-    def synthesis(self, codes: Tensor) -> Tensor:
-        mixed = torch.einsum("bk,kij->bij", codes.flatten(1), self.pictures)
+    def synthesis(self, latents: Tensor) -> Tensor:
+        mixed = torch.einsum("bk,kij->bij", latents.flatten(1), self.pictures)
         return (0.5 + 0.05 * mixed)[:, None]
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from expraug.errors import MissingWeightsError
+from expraug.errors import InvalidWeightsError, MissingWeightsError
 from expraug.evaluate import FERNet, load_fer_classifier
 from expraug.evaluate.face_set import collect
 from expraug.expressions import Expression
 from expraug.faces import create_detector
-from expraug.networks.fer_classifier import EMBEDDED, see
+from expraug.networks.fer_classifier import see
+from expraug.pretrained import EMBEDDED
 
 
-def test_embedded_judge_knows_a_smile(faces: Path) -> None:
+def test_embedded_classifier_knows_a_smile(faces: Path) -> None:
     classifier = load_fer_classifier()
     assert sum(p.numel() for p in classifier.parameters()) < 1_000_000
     found = collect([faces], create_detector("detect"), 128)
@@ -42,6 +43,9 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     classifier.save_pretrained(tmp_path)
     again = load_fer_classifier(tmp_path)
     faces = torch.rand(3, 3, 128, 128)
+    assert again.name.startswith("fer_classifier-")
+    again.save_pretrained(tmp_path / "again")
+    assert load_fer_classifier(tmp_path / "again").name == again.name
     assert again.expressions == (Expression.NEUTRAL, Expression.HAPPY)
     np.testing.assert_allclose(
         again.probabilities(faces).numpy(), classifier.probabilities(faces).numpy(), atol=5e-3
@@ -49,15 +53,15 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_weights(tmp_path: Path) -> None:
-    with pytest.raises(MissingWeightsError, match="no classifier at"):
+    with pytest.raises(MissingWeightsError, match="no weights at"):
         load_fer_classifier(tmp_path)
     FERNet(["neutral", "happy"], width=8).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    with pytest.raises(MissingWeightsError, match="sha256"):
+    with pytest.raises(InvalidWeightsError, match="sha256"):
         load_fer_classifier(tmp_path)
 
 
 def test_model_card_names_these_weights() -> None:
-    card = (EMBEDDED / "README.md").read_text()
+    card = (EMBEDDED / "fer_classifier" / "README.md").read_text()
     assert load_fer_classifier().name.removeprefix("fer_classifier-") in card

@@ -1,4 +1,4 @@
-"""Whose face it is when the codes of two people are put together."""
+"""Whose face it is when the latents of two people are put together."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ class CoarsePicture(nn.Module):
 
 
 class Codes:
-    """A synthesizer whose codes are the faces themselves."""
+    """A synthesizer whose latents are the faces themselves."""
 
     def __init__(self, first: bool) -> None:
         self.first = first
@@ -34,8 +34,8 @@ class Codes:
     def invert(self, grey: Tensor) -> Tensor:
         return hide_background(grey)
 
-    def draw(self, codes: Tensor) -> Tensor:
-        return codes
+    def draw(self, latents: Tensor) -> Tensor:
+        return latents
 
     def swap(self, who: Tensor, shown: Tensor) -> Tensor:
         return hide_background(who if self.first else shown)
@@ -55,7 +55,7 @@ def test_the_person_is_the_one_whose_code_decides(first: bool) -> None:
     found = measure_swap(Codes(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
     nearer = found["nearer to the first person"]
     assert nearer["drawn"].value == first
-    assert nearer["own codes, drawn"].value == 1
+    assert nearer["own latents, drawn"].value == 1
     own, others = (
         found[f"seen: the {which}'s expression"]["drawn"].value for which in ("first", "second")
     )

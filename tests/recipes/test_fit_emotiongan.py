@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from expraug import Expression, create_synthesizer
 from expraug.datasets import person_split
 from expraug.faces.composite import hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 from recipes.emotiongan.fit import CONFIG, Setting, load_generator
@@ -60,7 +60,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     made = StyleGenerator(SIZE, [16, 16, 8, 8], 12)
     made.fit_mapping(torch.randn(256, made.layers, 12))
-    nets = {"generator": made, "encoder": CodeEncoder(SIZE, made.layers, 12, (8, 8, 8))}
+    nets = {"generator": made, "encoder": LatentEncoder(SIZE, made.layers, 12, (8, 8, 8))}
     folder = tmp_path_factory.mktemp("generator")
     state = {f"{n}.{k}": t.contiguous() for n, m in nets.items() for k, t in m.state_dict().items()}
     save_file(state, folder / "model.safetensors")
@@ -332,7 +332,7 @@ def test_what_has_no_codes_is_not_evaluated(
     smile: str, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_latent, "create_identity_encoder", lambda name: CoarsePicture())
-    with pytest.raises(SystemExit, match="no synthesizer with codes"):
+    with pytest.raises(SystemExit, match="no synthesizer with latents"):
         evaluate_latent.main([smile], [sets["held"]])
 
 

@@ -87,14 +87,14 @@ def test_the_recipe_writes_lengths_that_forward_goes(
 
     fitted = DecoupledSynthesizer.from_pretrained(folder)
     assert isinstance(fitted, DecoupledSynthesizer)
-    known = fitted.lengths[:-1]  # the classifier does not know contempt
+    known = fitted.edit_strength[:-1]  # the classifier does not know contempt
     assert set(known.tolist()) <= {0.5, 1.0, 1.5, 2.0}
-    assert float(fitted.lengths[-1]) == pytest.approx(float(known.mean()))
+    assert float(fitted.edit_strength[-1]) == pytest.approx(float(known.mean()))
     assert fitted.fingerprint != model.fingerprint
 
     source = torch.rand(1, 3, 32, 32)
     target = torch.tensor([int(Expression.HAPPY)])
-    far = float(fitted.lengths[int(Expression.HAPPY)])
+    far = float(fitted.edit_strength[int(Expression.HAPPY)])
     made = fitted(source, target, torch.ones(1))
-    fitted.lengths.fill_(1)
+    fitted.edit_strength.fill_(1)
     assert torch.equal(made, fitted(source, target, torch.full((1,), far)))

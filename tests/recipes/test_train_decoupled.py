@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from expraug import Expression, create_synthesizer
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
 from recipes.decoupled.train import Options, Setting, main
 from recipes.training.options import read_setting
@@ -35,7 +35,7 @@ def generator(tmp_path: Path) -> Path:
     net, folder = StyleGenerator(32, (16, 16, 8, 8), 8), tmp_path / "generator"
     net.fit_mapping(torch.randn(64, net.layers, 8))
     folder.mkdir()
-    nets = {"generator": net, "encoder": CodeEncoder(32, net.layers, 8, (8, 8))}
+    nets = {"generator": net, "encoder": LatentEncoder(32, net.layers, 8, (8, 8))}
     state = {f"{n}.{k}": v for n, m in nets.items() for k, v in m.state_dict().items()}
     save_file(state, folder / "model.safetensors")
     shape = {"image_size": 32, "channels": net.channels, "width": 8, "encoder_channels": [8, 8]}

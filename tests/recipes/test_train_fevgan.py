@@ -10,7 +10,7 @@ import pytest
 import torch
 from paired_faces import NUMBERS, CoarsePicture, call, ends_alike, log, train_person
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -55,8 +55,7 @@ def embedder(tmp_path: Path) -> Path:
     """What `train_embedder.py` writes."""
     torch.manual_seed(3)
     folder = tmp_path / "embedder"
-    folder.mkdir()
-    save_file(FaceEmbedder().state_dict(), folder / "model.safetensors")
+    FaceEmbedder().save_pretrained(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator, encode
+from expraug.latent.generator import LatentEncoder, StyleGenerator, encode
 from recipes.latent.train_generator import (
     Options,
     Setting,
@@ -40,7 +40,7 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
     # the nets that it describes exist
     with torch.device("meta"):
         generator = StyleGenerator(usual.size, usual.channels, usual.width)
-        encoder = CodeEncoder(usual.size, generator.layers, usual.width, usual.encoder_channels)
+        encoder = LatentEncoder(usual.size, generator.layers, usual.width, usual.encoder_channels)
         found = encoder(torch.rand(2, 1, usual.size, usual.size))
     assert found.shape == (2, generator.layers, usual.width)
     with pytest.raises(ValueError, match="no option 'colour'"):
@@ -95,10 +95,10 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
     generator, _ = read_nets(tmp_path / "whole" / "weights")
     assert (generator.image_size, generator.channels, generator.width) == (32, (16, 16, 8, 8), 8)
-    assert generator.mean.any(), "the mean code is kept"
+    assert generator.mean.any(), "the mean latent is kept"
     kept = {f"generator.{k}": v for k, v in generator.state_dict().items()}
     assert all(torch.equal(v, one[k]) for k, v in kept.items())
-    encoder = CodeEncoder(32, generator.layers, 8, (8, 8, 8))
+    encoder = LatentEncoder(32, generator.layers, 8, (8, 8, 8))
     encoder.load_state_dict(
         {k.removeprefix("encoder."): v for k, v in one.items() if k.startswith("encoder.")}
     )
@@ -127,7 +127,7 @@ def test_a_painted_generator_begins_with_what_landmarks_say(
     seen = points.isfinite().all(2).all(1)
     assert seen.float().mean() > 0.5
     assert 0.4 < float(points[seen].mean()) < 0.6
-    codes = encode(generator, encoder, torch.rand(2, 1, 32, 32))
-    assert codes.shape == (2, generator.layers, 8)
+    latents = encode(generator, encoder, torch.rand(2, 1, 32, 32))
+    assert latents.shape == (2, generator.layers, 8)
     again = call(main, faces, faces, "--config", config, "--out", tmp_path / "out", "--work", work)
     assert "shapes are off by" not in again  # it goes on from its state

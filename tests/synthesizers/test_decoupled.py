@@ -69,7 +69,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     def drawn() -> Tensor:
         who, shown = net.encode(grey)
         asked = torch.lerp(shown, net.wanted(torch.tensor([0, 1])), 0.6)
-        return (net.generator.synthesis(net.codes(who, asked)) * random).sum()
+        return (net.generator.synthesis(net.latents(who, asked)) * random).sum()
 
     @torch.no_grad()
     def after(direction: list[Tensor], step: float) -> float:
@@ -191,8 +191,8 @@ def test_intensity_moves_the_code_from_its_own_to_that_of_the_category() -> None
     wanted = model.net.wanted(model.row[target])
     rest = faces - hide_background(luminance(faces))
     for intensity in (0.0, 0.25, 1.0):
-        code = shown + intensity * (wanted - shown)
-        drawn = rest + model.draw(model.net.codes(who, code))
+        latent = shown + intensity * (wanted - shown)
+        drawn = rest + model.draw(model.net.latents(who, latent))
         made = plain(faces, target, torch.full((3,), intensity))
         assert torch.allclose(made, drawn.clamp(0, 1), atol=1e-5)
     again = rest + model.draw(model.invert(luminance(faces)))
@@ -208,10 +208,10 @@ def test_intensity_moves_the_code_from_its_own_to_that_of_the_category() -> None
 
 def test_codes_of_the_generators_layers(model: DecoupledSynthesizer) -> None:
     grey = luminance(request()[0])
-    codes = model.invert(grey)
-    assert codes.shape == (3, model.net.generator.layers, model.net.generator.width)
-    assert model.draw(codes).shape == (3, 1, 32, 32)
-    assert not torch.equal(codes[:, 0], codes[:, 1]), "each layer has its own"
+    latents = model.invert(grey)
+    assert latents.shape == (3, model.net.generator.layers, model.net.generator.width)
+    assert model.draw(latents).shape == (3, 1, 32, 32)
+    assert not torch.equal(latents[:, 0], latents[:, 1]), "each layer has its own"
 
 
 def test_identity_of_some_and_expression_of_others(model: DecoupledSynthesizer) -> None:
@@ -219,7 +219,7 @@ def test_identity_of_some_and_expression_of_others(model: DecoupledSynthesizer) 
     own, swapped = model.swap(one, one), model.swap(one, other)
     assert torch.allclose(own, model.invert(one), atol=1e-6)
     who, shown = model.net.encode(one)[0], model.net.encode(other)[1]
-    assert torch.allclose(swapped, model.net.codes(who, shown), atol=1e-6)
+    assert torch.allclose(swapped, model.net.latents(who, shown), atol=1e-6)
     assert not torch.allclose(swapped, model.swap(other, one), atol=1e-4)
     changed = model.change(one, own, swapped)
     assert torch.allclose(changed - one, model.draw(swapped) - model.draw(own), atol=1e-5)

@@ -1,4 +1,4 @@
-"""`emotiongan`: faces move along directions of codes, by the intensity, as a synthesizer must."""
+"""`emotiongan`: faces move along directions of latents, by the intensity, as a synthesizer must."""
 
 import sys
 from pathlib import Path
@@ -84,9 +84,9 @@ def test_the_change_is_that_of_the_drawn_face(manipulation: str) -> None:
     model = fitted(manipulation=manipulation)
     faces, target = request()
     amount = torch.tensor([0.25, 0.5, 1.0])
-    codes = model.invert(luminance(faces))
-    moved = codes + model.move(codes, target, amount)
-    change = model.draw(moved) - model.draw(codes)
+    latents = model.invert(luminance(faces))
+    moved = latents + model.move(latents, target, amount)
+    change = model.draw(moved) - model.draw(latents)
     assert change.abs().max() > 0.02
     torch.testing.assert_close(model(faces, target, amount), (faces + change).clamp(0, 1))
     plain = fitted(manipulation=manipulation, plain=True)
@@ -99,9 +99,9 @@ def test_the_change_is_that_of_the_drawn_face(manipulation: str) -> None:
 
 def test_codes_move_along_a_line_by_the_intensity(model: EmotionGANSynthesizer) -> None:
     faces, target = request()
-    codes = model.invert(luminance(faces))
-    full = model.move(codes, target, torch.ones(3))
-    torch.testing.assert_close(model.move(codes, target, torch.full((3,), 0.3)), 0.3 * full)
+    latents = model.invert(luminance(faces))
+    full = model.move(latents, target, torch.ones(3))
+    torch.testing.assert_close(model.move(latents, target, torch.full((3,), 0.3)), 0.3 * full)
     row = model.row[target]
     for i in range(3):
         assert torch.equal(full[i], model.steps[row[i]] * model.directions[row[i]])
@@ -114,11 +114,11 @@ def test_codes_move_along_a_line_by_the_intensity(model: EmotionGANSynthesizer) 
 def test_to_moves_as_far_as_the_linear_model_needs() -> None:
     model = fitted(manipulation="to")
     faces, target = request()
-    codes = model.invert(luminance(faces))
+    latents = model.invert(luminance(faces))
     row = model.row[target][:, None]
-    now = model.odds(codes).gather(1, row)[:, 0]
+    now = model.odds(latents).gather(1, row)[:, 0]
     model.levels.copy_(torch.tensor([2.0, -9.0, 3.0]))
-    lengths = model.move(codes, target, torch.ones(3)).flatten(1).norm(dim=1)
+    lengths = model.move(latents, target, torch.ones(3)).flatten(1).norm(dim=1)
     unit = model.directions[row[:, 0]].flatten(1).norm(dim=1)
     wanted = model.levels[row[:, 0]] - now
     assert wanted[1] < 0
@@ -129,11 +129,11 @@ def test_to_moves_as_far_as_the_linear_model_needs() -> None:
 
 def test_log_odds_are_those_of_a_softmax_or_each_its_own() -> None:
     joint, own = fitted(), fitted(binomial=True)
-    codes = joint.invert(luminance(request()[0]))
-    logits = torch.einsum("blw,elw->be", codes, joint.logits) + joint.constants
-    torch.testing.assert_close(own.odds(codes), logits)
-    torch.testing.assert_close(joint.odds(codes), log_odds(logits))
-    assert not torch.allclose(own.odds(codes), joint.odds(codes))
+    latents = joint.invert(luminance(request()[0]))
+    logits = torch.einsum("blw,elw->be", latents, joint.logits) + joint.constants
+    torch.testing.assert_close(own.odds(latents), logits)
+    torch.testing.assert_close(joint.odds(latents), log_odds(logits))
+    assert not torch.allclose(own.odds(latents), joint.odds(latents))
 
 
 def test_channels_change_alike_and_grey_stays_grey(model: EmotionGANSynthesizer) -> None:
@@ -177,9 +177,9 @@ def test_inversion_without_an_encoder_starts_at_the_mean_and_improves() -> None:
     gaps = []
     for steps in (0, 60):
         model = fitted(background=True, encoder=None, refining={"steps": steps, "start": 0.0})
-        codes = model.invert(faces)
-        assert torch.equal(codes, model.mean.expand_as(codes)) == (steps == 0)
-        gaps.append((model.draw(codes) - faces).abs().mean())
+        latents = model.invert(faces)
+        assert torch.equal(latents, model.mean.expand_as(latents)) == (steps == 0)
+        gaps.append((model.draw(latents) - faces).abs().mean())
     assert gaps[1] < 0.7 * gaps[0]
 
 
@@ -221,8 +221,8 @@ def test_a_generator_without_weights_is_none_of_the_state() -> None:
         def mapping(self, z: Tensor) -> Tensor:
             return z[:, None].expand(-1, 2, -1)
 
-        def synthesis(self, codes: Tensor) -> Tensor:
-            return codes.mean((1, 2)).sigmoid().view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+        def synthesis(self, latents: Tensor) -> Tensor:
+            return latents.mean((1, 2)).sigmoid().view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
 
     module = type(sys)("still_faces")
     module.create = Still  # type: ignore[attr-defined]
@@ -246,10 +246,10 @@ def test_what_the_mask_hides_is_hidden_from_the_inversion_unless_there_is_a_back
 
 
 def test_gradients_reach_codes_through_draw(model: EmotionGANSynthesizer) -> None:
-    codes = model.invert(luminance(request()[0])).requires_grad_()
-    model.draw(codes).square().sum().backward()
-    assert codes.grad is not None
-    assert codes.grad.flatten(1).any(1).all()
+    latents = model.invert(luminance(request()[0])).requires_grad_()
+    model.draw(latents).square().sum().backward()
+    assert latents.grad is not None
+    assert latents.grad.flatten(1).any(1).all()
     assert isinstance(model.encoder, nn.Module)
 
 

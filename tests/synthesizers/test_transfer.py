@@ -190,12 +190,12 @@ def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_pat
         assert np.array_equal(fresh([image], other[:1])[0].image, outcome.image)
 
 
-def test_locators_without_landmarks_are_refused(transfer, landmarker, neutral_images):
+def test_detectors_without_landmarks_are_refused(transfer, landmarker, neutral_images):
     with pytest.raises(ValueError, match="needs landmarks, which CropDetector"):
-        ExpressionAugmenter(transfer, faces=CropDetector())
+        ExpressionAugmenter(transfer, alignment=CropDetector())
     with pytest.raises(ValueError, match="needs landmarks, which MemoizedDetector"):
-        ExpressionAugmenter(transfer, faces=MemoizedDetector(CropDetector()))
-    augmenter = ExpressionAugmenter(transfer, faces=MemoizedDetector(LandmarkDetector()))
+        ExpressionAugmenter(transfer, alignment=MemoizedDetector(CropDetector()))
+    augmenter = ExpressionAugmenter(transfer, alignment=MemoizedDetector(LandmarkDetector()))
     assert augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].target is HAPPY
 
 

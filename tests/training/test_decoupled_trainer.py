@@ -96,9 +96,9 @@ def test_losses_of_the_first_step_by_hand() -> None:
         who, shown = net.encode(torch.cat([data.source, data.target, data.real]))
         one, own = who[:COUNT], shown[:COUNT]
         other, partner = who[COUNT : COUNT + PAIRS], shown[COUNT : COUNT + PAIRS]
-        again = net.generator.synthesis(net.codes(one, own))
-        paired = net.generator.synthesis(net.codes(one[:PAIRS], partner))
-        changed = net.generator.synthesis(net.codes(one, net.wanted(data.category)))
+        again = net.generator.synthesis(net.latents(one, own))
+        paired = net.generator.synthesis(net.latents(one[:PAIRS], partner))
+        changed = net.generator.synthesis(net.latents(one, net.wanted(data.category)))
         made = (data.source + (changed - again) * learner.mask).clamp(0, 1)
     found = learner.step(data)
     drawings = {"reconstruction": (again, data.source), "pair": (paired, data.target)}
@@ -174,7 +174,7 @@ def test_an_autoencoder_of_the_same_nets_learns_to_draw_faces_alone() -> None:
     with torch.no_grad():
         faces = torch.cat([data.source, data.real])
         net = trainer().net
-        away = net.generator.synthesis(net.codes(*net.encode(faces))) - hide_background(faces)
+        away = net.generator.synthesis(net.latents(*net.encode(faces))) - hide_background(faces)
     edges = sum(away.diff(dim=d).abs().mean() for d in (2, 3))
     assert told[0]["reconstruction"] == pytest.approx(
         10 * float(away.abs().mean() + edges), rel=1e-4

@@ -76,7 +76,7 @@ def test_every_loss_is_told_and_finite() -> None:
     learner = trainer(steps=20, growing=0.5)
     for step in range(12):
         found = learner.step(batch(step).real)
-        # the codes of layers that draw what is not there yet cannot be found
+        # the latents of layers that draw what is not there yet cannot be found
         assert set(found) == ALWAYS | ({"latent"} if step >= 10 else set())
         assert torch.tensor(list(found.values())).isfinite().all()
 
@@ -139,10 +139,10 @@ def test_real_faces_are_as_sharp_as_those_that_are_faded_in() -> None:
 def test_crossed_codes_begin_as_one_face_and_end_as_another() -> None:
     learner = trainer()
     layers = learner.generator.layers
-    # codes that say whose they are
-    codes = torch.arange(40.0)[:, None, None].expand(-1, layers, learner.generator.width)
+    # latents that say whose they are
+    latents = torch.arange(40.0)[:, None, None].expand(-1, layers, learner.generator.width)
     torch.manual_seed(0)
-    found = torch.cat([learner._cross(codes, 20) for _ in range(100)])
+    found = torch.cat([learner._cross(latents, 20) for _ in range(100)])
     changes = (found[:, 1:] != found[:, :-1]).any(2)
     assert changes.sum(1).max() == 1
     assert changes.sum() > 0.95 * len(found), "hardly anyone is crossed with themselves"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expraug.errors import ExpraugError, NoFaceError
+from expraug.errors import AmbiguousLabelError, NoFaceError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.align import align_image
 from expraug.faces.composite import luminance
@@ -18,6 +18,7 @@ from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image import as_array
 from expraug.faces.landmarks import LandmarkDetector
 from expraug.faces.mesh import SurfacePoints, splat
+from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
 
 if TYPE_CHECKING:
     from expraug.synthesizers.transfer.synthesizer import TransferSynthesizer
@@ -35,7 +36,7 @@ _LOCAL = 11  # texels: what is broader is lighting
 def fit_exemplars(
     synthesizer: TransferSynthesizer,
     dataset: Any,
-    scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
+    scheme: SchemeLike | None = None,
     *,
     rows: int = 3,
     alignment: str = "crop",
@@ -53,19 +54,20 @@ def fit_exemplars(
     Args:
         synthesizer: gives the geometry and what the set does not have; it is not changed.
         dataset: map-style, of `(image, label)` or `{"image": ..., "label": ...}`.
-        scheme: what the labels mean.
+        scheme: what the labels mean; None where the set's own class names tell.
         rows: exemplars of an expression at most, and so its variants.
         alignment: "crop" for face crops, "detect" for photographs.
 
     Raises:
         NoFaceError: no face with landmarks shows an expression.
+        LabelError: a label outside the scheme, or a scheme that contradicts the class names.
         ValueError: `rows` below 1.
         MissingDependencyError, MissingWeightsError: landmarks cannot be had.
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
     found = _Found(synthesizer)
-    for image, expression in _labelled(dataset, LabelScheme.resolve(scheme)):
+    for image, expression in _labelled(dataset, dataset_scheme(dataset, scheme)):
         found.add(image, expression, alignment)
     if not found.expression:
         raise NoFaceError(
@@ -77,15 +79,13 @@ def fit_exemplars(
 
 def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, Expression]]:
     """Yield what can be read and shows an expression; a damaged sample lends nothing."""
-    from expraug.labels import split_sample  # the data sets know the road
-
     for index in range(len(dataset)):
         try:
             image, label = split_sample(dataset[index])
-            expression = scheme.expression(label)
+            expression = read_label(label, scheme)
             if expression is not None:
                 yield as_array(image), expression
-        except (ExpraugError, OSError):
+        except (UnreadableImageError, AmbiguousLabelError, OSError):
             continue
 
 
@@ -99,16 +99,16 @@ class _Found:
         self.pose: list[Tensor] = []
         self.skin: list[Tensor] = []
         self.mouth: list[Tensor] = []
-        self._locators: dict[str, LandmarkDetector] = {}
+        self._detectors: dict[str, LandmarkDetector] = {}
 
-    def add(self, image: np.ndarray, expression: Expression, faces: str) -> None:
-        detector = self._locators.setdefault(faces, LandmarkDetector(faces))  # type: ignore[arg-type]
-        (location,) = detector([image])
-        if location is None or location.pose is None or abs(location.pose[0]) > LARGEST_YAW:
+    def add(self, image: np.ndarray, expression: Expression, alignment: str) -> None:
+        detector = self._detectors.setdefault(alignment, LandmarkDetector(alignment))  # type: ignore[arg-type]
+        (detected,) = detector([image])
+        if detected is None or detected.pose is None or abs(detected.pose[0]) > LARGEST_YAW:
             return
         size = self.synthesizer.image_size
-        known = stack_landmarks([frame(image, location, size)])
-        face = align_image(image, location.points, size)[None] / 255
+        known = stack_landmarks([frame(image, detected, size)])
+        face = align_image(image, detected.points, size)[None] / 255
         skin, mouth = read_face(self.synthesizer, face, torch.from_numpy(known["landmarks"]))
         self.expression.append(int(expression))
         self.scores.append(torch.from_numpy(known["blendshapes"])[0])

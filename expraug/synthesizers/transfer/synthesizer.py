@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.errors import MissingWeightsError
-from expraug.expressions import Expression, LabelScheme
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.faces.detect import DetectedFace
 from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkDetector, find_model
 from expraug.faces.mesh import Splat, SurfacePoints, splat
+from expraug.labels import SchemeLike
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
@@ -35,6 +36,7 @@ _OPEN_MOUTH = (0.010, 0.025)  # from closed to open enough that the row's interi
 _NEW_MOUTH = 0.02  # change of the opening at which the source's own interior is given up
 _CPU_BATCH = 16  # larger ones leave the processor's cache and are slower
 _REMEMBERED = 2048  # faces whose landmarks are kept, 4 kB each: other targets are often next
+_MOST_ROWS = 1000  # of an expression
 _LARGEST_ANGLE = 45  # degrees of yaw and pitch up to which the covariates were learned
 
 
@@ -50,6 +52,9 @@ class TransferSynthesizer(Synthesizer):
         texture_size: side of the luminance maps.
         mouth_size: height and width of the mouth interiors.
         image_size: side of the aligned faces, in pixels.
+
+    Raises:
+        ValueError: no rows, or fewer than 1 or more than 1000 of an expression.
     """
 
     needs_landmarks = True
@@ -111,10 +116,12 @@ class TransferSynthesizer(Synthesizer):
             mouth_size=list(mouth_size),
             image_size=image_size,
         )
+        if not rows or not all(1 <= n <= _MOST_ROWS for n in rows.values()):
+            raise ValueError(f"rows must be 1 to {_MOST_ROWS} of each expression, not {dict(rows)}")
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
-        self._locator = LandmarkDetector("crop")
+        self._detector = LandmarkDetector("crop")
         self._recent: dict[bytes, DetectedFace | None] = {}
         shows = [
             int(e) for e, n in zip(self.expressions, rows.values(), strict=True) for _ in range(n)
@@ -122,11 +129,11 @@ class TransferSynthesizer(Synthesizer):
         self.register_buffer("shows", torch.tensor(shows), persistent=False)
         bank, classes = len(shows), len(Expression)
         floats: dict[str, tuple[int, ...]] = {
-            # geometry: displacement a score, and its change with yaw and pitch
+            # geometry: displacement per score, and its change with yaw and pitch
             "basis": (BLENDSHAPES, LANDMARKS * 2),
             "basis_yaw": (BLENDSHAPES, LANDMARKS * 2),
             "basis_pitch": (BLENDSHAPES, LANDMARKS * 2),
-            # appearance: change of log luminance a score, inside `mask`; largest up and down
+            # appearance: change of log luminance per score, inside `mask`; largest up and down
             "appearance": (BLENDSHAPES, texels),
             "mask": (texture_size, texture_size),
             "limits": (2,),
@@ -287,12 +294,12 @@ class TransferSynthesizer(Synthesizer):
         """
         pixels = (faces.detach() * 255).round().clamp(0, 255).to(torch.uint8)
         found = [self._find(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
-        known = [i for i, location in enumerate(found) if location is not None]
-        located = [location for location in found if location is not None]
+        known = [i for i, face in enumerate(found) if face is not None]
+        detected = [face for face in found if face is not None]
         named = {
-            "landmarks": [(np.asarray(f.mesh) + 0.5) / faces.shape[-1] for f in located],
-            "blendshapes": [np.asarray(f.blendshapes) for f in located],
-            "pose": [np.asarray(f.pose) for f in located],
+            "landmarks": [(np.asarray(f.mesh) + 0.5) / faces.shape[-1] for f in detected],
+            "blendshapes": [np.asarray(f.blendshapes) for f in detected],
+            "pose": [np.asarray(f.pose) for f in detected],
         }
         return torch.tensor(known, dtype=torch.long, device=faces.device), {
             name: torch.from_numpy(np.stack(arrays)).to(faces)
@@ -301,19 +308,19 @@ class TransferSynthesizer(Synthesizer):
         }
 
     def _find(self, image: np.ndarray) -> DetectedFace | None:
-        """Locate the face in one (S, S, 3) uint8 image, or recall where it was."""
+        """Detect the face in one (S, S, 3) uint8 image, or recall where it was."""
         pixels = np.ascontiguousarray(image)
         digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
         if digest not in self._recent:
             if len(self._recent) >= _REMEMBERED:
                 del self._recent[next(iter(self._recent))]
-            self._recent[digest] = self._locator([pixels])[0]
+            self._recent[digest] = self._detector([pixels])[0]
         return self._recent[digest]
 
     def fit_exemplars(
         self,
         dataset: Any,
-        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
+        scheme: SchemeLike | None = None,
         *,
         rows: int = 3,
         alignment: str = "crop",
