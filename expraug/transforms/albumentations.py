@@ -227,7 +227,8 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
                     f"RandomExpression cannot be written with {name}={value!r:.200}; "
                     f"instead of this {name} object, give {instead}"
                 ) from None
-        return super().to_dict_private()
+        written: dict[str, Any] = super().to_dict_private()
+        return written
 
     def get_dict_with_id(self) -> dict[str, Any]:
         # ReplayCompose keeps this in memory, where a ready augmenter may stand in it.

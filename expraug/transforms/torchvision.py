@@ -133,7 +133,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         self._arguments = {"scheme": scheme, **made_with}
         self._labels_getter = None if labels_getter == "default" else labels_getter
         # shared memory, so that workers that live through several epochs see it change
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, on which the requests depend where a `seed` was given."""
@@ -156,10 +156,11 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
     def _changed(self, image: Any, label: Any) -> tuple[Any, Any]:
         if getattr(image, "ndim", 0) == 4:
             return self._changed_batch(image, label)
-        (made,) = self._changed_samples([image], [label])
-        return made
+        return self._changed_samples([image], [label])[0]
 
-    def _changed_samples(self, images: Sequence[Any], labels: Sequence[Any]) -> list[Any]:
+    def _changed_samples(
+        self, images: Sequence[Any], labels: Sequence[Any]
+    ) -> list[tuple[Any, Any]]:
         """Return (image, label) of each sample."""
         scheme = self._scheme_of(labels[0])
         request, wanted = self._sampling(len(images), scheme)

@@ -103,7 +103,9 @@ class RandomExpressionClip(RandomExpression):
             self._arguments.pop(unused, None)
         self._arguments["frames"] = frames
 
-    def _changed_samples(self, images: Sequence[Any], labels: Sequence[Any]) -> list[Any]:
+    def _changed_samples(
+        self, images: Sequence[Any], labels: Sequence[Any]
+    ) -> list[tuple[Any, Any]]:
         """Return (video, label) of each sample."""
         scheme = self._scheme_of(labels[0])
         stills = [_still(image) for image in images]
@@ -138,7 +140,8 @@ def _still(image: Any) -> Any:
 
 def _video(frames: Sequence[Tensor | np.ndarray]) -> Tensor:
     """Return (T, C, H, W) of (C, H, W) tensors, or of (H, W) or (H, W, C) arrays."""
-    return tv_tensors.Video(torch.stack([_plain(frame) for frame in frames]))
+    video: Tensor = tv_tensors.Video(torch.stack([_plain(frame) for frame in frames]))
+    return video
 
 
 def _plain(frame: Tensor | np.ndarray) -> Tensor:
