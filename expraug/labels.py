@@ -1,13 +1,14 @@
 """Image and label in and out of any sample; what a data set's labels mean.
 
 A label is a class index (int, NumPy integer, array or tensor without dimensions), the data set's
-own class name, or a vector over the classes: one-hot, or soft with a clear majority.
+own class name, an `Expression`, or a vector over the classes: one-hot, or soft with a clear
+majority.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,10 +84,11 @@ def read_label(label: Any, scheme: LabelScheme) -> Expression | None:
         LabelError: a label outside the scheme, or in no form that can be right, as 4.7, True, None
             or a list of several indices.
     """
-    if isinstance(label, str):
+    if type(label) is int or isinstance(label, str):  # by far the most frequent
         return scheme.expression(label)
-    if type(label) is int:  # by far the most frequent
-        return scheme.expression(label)
+    if isinstance(label, Expression):  # its value is no class index
+        scheme.index(label)
+        return label
     if isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1:
         return scheme.expression(_majority(label, scheme))
     return scheme.expression(_index(label))
@@ -106,20 +108,28 @@ def write_label(label: Any, scheme: LabelScheme, expression: Expression) -> Any:
     if isinstance(label, str):
         return scheme.class_name(expression)
     index = scheme.index(expression)
+    if isinstance(label, Expression):
+        return expression
+    if isinstance(label, (Tensor, np.ndarray)) and label.ndim == 0:
+        return _number_like(label, index)
     if isinstance(label, Tensor):
-        if label.ndim == 0:
-            return label.new_tensor(index)
-        made = label.new_zeros(label.shape)
-        made[list(scheme.classes).index(index)] = 1
-        return made
+        return label.new_tensor([i == index for i in scheme.classes])
     if isinstance(label, np.ndarray):
-        if label.ndim == 0:
-            return np.array(index, label.dtype)
-        return np.eye(len(scheme), dtype=label.dtype)[list(scheme.classes).index(index)]
+        return np.array([i == index for i in scheme.classes], label.dtype)
     if isinstance(label, (list, tuple)):
-        one, zero = (type(label[0])(1), type(label[0])(0))
-        return type(label)(one if i == index else zero for i in scheme.classes)
-    return type(label)(index)
+        pairs = zip(scheme.classes, label, strict=True)
+        shares = [_number_like(share, int(i == index)) for i, share in pairs]
+        return type(label)(*shares) if hasattr(label, "_fields") else type(label)(shares)
+    return _number_like(label, index)
+
+
+def _number_like(number: Any, value: int) -> Any:
+    """Return a value as the kind of number, or of array or tensor without dimensions, given."""
+    if isinstance(number, Tensor):
+        return number.new_tensor(value)
+    if isinstance(number, np.ndarray):
+        return np.array(value, number.dtype)
+    return type(number)(value)
 
 
 def _index(label: Any) -> int:
@@ -141,9 +151,12 @@ def _index(label: Any) -> int:
 def _majority(label: Any, scheme: LabelScheme) -> int:
     """Return the class index that a vector over the classes is about."""
     try:
-        values = np.asarray(label.detach().cpu() if isinstance(label, Tensor) else label)
-        shares = values.astype(np.float64)
-    except (TypeError, ValueError):
+        if isinstance(label, Tensor):
+            label = label.detach().cpu()
+            label = label.float() if label.is_floating_point() else label  # bfloat16 too
+        values = np.asarray(label)
+        shares = values.astype(np.float64) if values.dtype.kind in "biuf" else np.empty(0)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal things
         shares = np.empty(0)
     right = shares.shape == (len(scheme),) and bool(np.isfinite(shares).all())
     if not (right and (shares >= 0).all() and abs(shares.sum() - 1) < 1e-2):
@@ -212,7 +225,7 @@ def class_names(dataset: Any) -> list[str] | None:
 
     They are its attribute `classes` or `class_to_idx` (torchvision's `ImageFolder`), those of its
     `reader` (timm), or the `ClassLabel` of a `datasets.Dataset`; also through `Subset` and
-    `ConcatDataset`.
+    `ConcatDataset`. A `target_transform` is asked what it makes of each index.
 
     Raises:
         LabelError: the parts of a `ConcatDataset` disagree.
@@ -228,15 +241,40 @@ def class_names(dataset: Any) -> list[str] | None:
     if key is not None:
         names_there = getattr(dataset.features[key], "names", None)
         return None if names_there is None else list(names_there)
+    declared = _declared_names(dataset)
+    convert = getattr(dataset, "target_transform", None)
+    return declared if declared is None or convert is None else _converted(declared, convert)
+
+
+def _declared_names(dataset: Any) -> list[str] | None:
     for holder in (dataset, getattr(dataset, "reader", None)):
         for attribute in ("class_to_idx", "class_name_to_idx"):
             mapping = getattr(holder, attribute, None)
             if isinstance(mapping, Mapping) and mapping:
+                if sorted(mapping.values()) != list(range(len(mapping))):
+                    return None  # not counted from 0, or several names of one class
                 return [str(name) for name in sorted(mapping, key=mapping.__getitem__)]
         names_there = getattr(holder, "classes", None)
         if isinstance(names_there, (list, tuple)) and names_there:
             return [str(name) for name in names_there]
     return None
+
+
+def _converted(names: list[str], convert: Callable[[int], Any]) -> list[str] | None:
+    """Return class names in the order of the indices that a target transform gives them.
+
+    Also of one-hot vectors; None where it gives anything else, or merges classes.
+    """
+    order: dict[int, str] = {}
+    for index, name in enumerate(names):
+        try:
+            label = convert(index)
+            vector = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
+            scheme = LabelScheme(dict(enumerate(names)), {})
+            order[_majority(label, scheme) if vector else _index(label)] = name
+        except Exception:  # a user's function, made for other labels
+            return None
+    return [order[i] for i in range(len(names))] if set(order) == set(range(len(names))) else None
 
 
 def dataset_scheme(dataset: Any, given: SchemeLike | None = None) -> LabelScheme:
@@ -258,9 +296,21 @@ def dataset_scheme(dataset: Any, given: SchemeLike | None = None) -> LabelScheme
     known = getattr(own, "scheme", None)
     if isinstance(known, LabelScheme):
         if given is not None:
-            _check_same(LabelScheme.resolve(given), known.classes, known.expressions)
+            agreed_scheme(known, LabelScheme.resolve(given))
         return known
     return scheme_for_classes(class_names(dataset), given, type(own).__name__)
+
+
+def agreed_scheme(own: LabelScheme, given: LabelScheme | None = None) -> LabelScheme:
+    """Return the scheme that was given for a data set, or else the set's own.
+
+    Raises:
+        LabelError: they contradict each other; the message names the first index.
+    """
+    if given is None:
+        return own
+    _check_same(given, own.classes, own.expressions)
+    return given
 
 
 def scheme_for_classes(

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from expraug import (
     Expression,
     ExpressionAugmenter,
+    LabelScheme,
     Uniform,
     create_synthesizer,
     list_synthesizers,
 )
+from expraug.cache import image_digest
 from expraug.cli import app
 from expraug.datasets import ExpressionAugmentedDataset
 from expraug.transforms.torchvision import RandomExpression
@@ -58,10 +60,35 @@ def test_albumentations(synthesizer, neutral_images):
     pytest.importorskip("albumentations")
     from expraug.transforms.albumentations import RandomExpression as Door
 
-    door = Door(CLASSES, synthesizer, ["happy"], p=1.0)
+    door = Door(CLASSES, synthesizer, targets=["happy"], p=1.0)
     made = door(image=neutral_images[0], label=CLASSES.index("neutral"))
     assert made["label"] == CLASSES.index("happy")
     assert differ(neutral_images[0], made["image"])
+
+
+def test_all_transforms_make_the_same_bytes(synthesizer, neutral_images):
+    """What the augmenter makes of the same request, whoever asks."""
+    albumentations = pytest.importorskip("expraug.transforms.albumentations")
+    augmenter = ExpressionAugmenter(
+        synthesizer, policy=Uniform(["happy"]), intensity=(0.8, 0.8), per_image=1
+    )
+    pixels = neutral_images[0]
+    scheme = LabelScheme.from_classes(CLASSES)
+    request = augmenter.sample_request(image_digest(pixels), Expression.NEUTRAL, 0.0, scheme)
+    assert request.target is Expression.HAPPY
+    expected = augmenter([pixels], [request])[0].image
+    neutral = CLASSES.index("neutral")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    door = RandomExpression(CLASSES, augmenter=augmenter, p=1.0)
+    other = albumentations.RandomExpression(CLASSES, augmenter=augmenter, p=1.0)
+    made = {
+        "PIL": door(Image.fromarray(pixels), neutral)[0],
+        "tensor": door(tensor, neutral)[0].permute(1, 2, 0),
+        "batch": door(tensor[None], torch.tensor([neutral]))[0][0].permute(1, 2, 0),
+        "albumentations": other(image=pixels, label=neutral)["image"],
+    }
+    for name, image in made.items():
+        assert np.array_equal(np.asarray(image), expected), name
 
 
 def test_dataset_and_warm(synthesizer, photographs, tmp_path):

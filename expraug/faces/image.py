@@ -1,4 +1,4 @@
-"""Reading images of every kind into the one form that the road uses: uint8 arrays."""
+"""Images of every kind into the one form that the pipeline uses, uint8 arrays, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from expraug.errors import ImageTooLargeError, UnreadableImageError
+from expraug.errors import ImageTooLargeError, RejectedError, UnreadableImageError
 
 MAX_PIXELS = 64_000_000
 """Default limit on width × height; a decompression bomb is refused before it is decoded."""
@@ -33,14 +33,15 @@ def to_array(image: Image.Image, *, writable: bool = True) -> np.ndarray:
     """Return a PIL image as (H, W) grey or (H, W, 3) RGB uint8, upright.
 
     EXIF orientation is applied; palette, CMYK and other colour modes become RGB; alpha is dropped;
-    16-bit and float grey are scaled to 8 bits (not clipped).
+    16-bit and float grey are scaled to 8 bits (not clipped), whether 1, 255 or 65535 is white.
 
     Args:
         image: of any mode.
         writable: return a copy that may be changed; False saves a copy where it can.
 
     Raises:
-        UnreadableImageError: the pixels cannot be decoded, or a side is under 16 pixels.
+        UnreadableImageError: the pixels cannot be decoded, or are floats of which the range tells
+            no brightness (negative, over 65535, NaN); or a side is under 16 pixels.
     """
     try:
         if _may_be_rotated(image):
@@ -48,9 +49,11 @@ def to_array(image: Image.Image, *, writable: bool = True) -> np.ndarray:
         if image.mode in ("L", "RGB"):
             array = np.array(image) if writable else np.asarray(image)
         elif image.mode in ("1", "LA", "La"):
+            image = image.convert("LA") if image.mode == "La" else image
             array = np.array(image.convert("L"))
-        elif image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            array = _to_8_bits(np.asarray(image))
+        elif _is_deep(image):
+            values = np.asarray(image)
+            array = np.clip(values * (255.0 / _white(values)) + 0.5, 0, 255).astype(np.uint8)
         else:
             array = np.array(image.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds on damaged files
@@ -67,14 +70,19 @@ _ORIENTATION_KEYS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.
 """Where Pillow keeps the metadata of JPEG, TIFF, WebP and PNG that can hold an orientation."""
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Scale 16-bit (or wider, or float) grey; the range is told from the type and the values."""
-    top = float(values.max(initial=0))
-    if values.dtype.kind == "f":
-        full = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0
-    else:
-        full = 255.0 if top <= 255 else 65535.0
-    return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
+def _is_deep(image: Image.Image) -> bool:
+    """Say whether the image is grey with more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _white(values: np.ndarray) -> float:
+    """Return the value that means white in 16-bit, wider or float grey, told from the values."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if not (low >= 0 and high <= 65535):  # also where one is NaN
+        raise ValueError(f"grey values must be in [0, 65535], not [{low:.3g}, {high:.3g}]")
+    if values.dtype.kind == "f" and high <= 1:
+        return 1.0
+    return 255.0 if high <= 255 else 65535.0
 
 
 def read_image(
@@ -151,7 +159,7 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
         UnreadableImageError: as `to_array`.
     """
     if isinstance(image, Image.Image):
-        return to_array(image, writable=False)  # the road copies what it changes
+        return to_array(image, writable=False)  # the pipeline copies what it changes
     if isinstance(image, Tensor):
         values = image.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # bfloat16 too
@@ -165,8 +173,9 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
         array = array[:, :, 0]
     if array.dtype != np.uint8 or not (array.ndim == 2 or array.shape[2:] == (3,)):
         raise ValueError(
-            f"an image must be grey or RGB, uint8 or float in [0, 1]; got {type(image).__name__} "
-            f"of {image.dtype}, shape {tuple(image.shape)}"
+            f"an image must be grey or RGB, uint8 or float in [0, 1]: a PIL image, an (H, W) or "
+            f"(H, W, 1 or 3) array, or a (1 or 3, H, W) tensor; got {type(image).__name__} of "
+            f"{array.dtype}, shape {tuple(getattr(image, 'shape', ()))}"
         )
     return _large_enough(array)
 
@@ -190,21 +199,87 @@ def _large_enough(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def like(array: np.ndarray, image: Image.Image) -> Image.Image:
-    """Return a changed array as the kind of PIL image that `to_array` made it from.
+def like(made: np.ndarray, source: np.ndarray, image: Image.Image) -> Image.Image:
+    """Return a changed array as the kind of PIL image that `to_array` made `source` from.
 
-    Orientation tag, alpha and other metadata are those of `image`; modes other than grey, RGB and
-    RGBA come back as RGB.
+    Mode, palette, alpha, orientation tag and other metadata are those of `image`; so are, in modes
+    other than grey and RGB, all pixels in which `made` equals `source`.
+
+    Raises:
+        RejectedError: the mode cannot hold the change (1-bit, or a palette without such colours);
+            its `reason` is "image_mode".
     """
-    made = Image.fromarray(array)
+    check_mode(image)
     if _may_be_rotated(image):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation in _UNDO_ORIENTATION:
-            made = made.transpose(_UNDO_ORIENTATION[orientation])
-    if image.mode in ("RGBA", "LA"):
-        made.putalpha(image.getchannel("A"))
-    made.info = dict(image.info)
-    return made
+        turn = _UNDO_ORIENTATION.get(orientation)
+        if turn is not None:
+            pair = (Image.fromarray(array).transpose(turn) for array in (made, source))
+            made, source = map(np.asarray, pair)
+    if image.mode in ("L", "RGB"):
+        back = Image.fromarray(made)
+    elif image.mode in ("LA", "RGBA"):
+        back = Image.fromarray(made)
+        back.putalpha(image.getchannel("A"))
+    else:
+        back = _in_mode(made, source, image)
+    back.info = dict(image.info)
+    return back
+
+
+def _in_mode(made: np.ndarray, source: np.ndarray, image: Image.Image) -> Image.Image:
+    """Return an image of a rarer mode, changed where `made` differs from `source`."""
+    if _is_deep(image):
+        values = np.asarray(image)
+        change = (made.astype(np.float64) - source) * (_white(values) / 255)
+        changed = np.clip(values + change, 0, _white(values))
+        changed = changed if values.dtype.kind == "f" else np.rint(changed)
+        stored = np.where(change == 0, values, changed).astype(values.dtype)
+        return Image.frombytes(image.mode, image.size, stored.tobytes())
+    different = made != source
+    different = different.any(axis=2) if different.ndim == 3 else different
+    new = Image.fromarray(made)
+    if image.mode in ("P", "PA"):
+        stored = np.array(image)
+        indices = stored if image.mode == "P" else stored[:, :, 0]
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(image.getpalette("RGB") or [])
+        nearest = np.asarray(new.quantize(palette=palette, dither=Image.Dither.NONE))
+        indices[different] = nearest[different]
+        # what the palette shows of it must be nearer to the new picture than to the old one
+        colours = np.asarray(palette.getpalette(), np.int16).reshape(-1, 3)
+        wanted, before = (_rgb(array)[different].astype(np.int16) for array in (made, source))
+        lost = np.abs(colours[indices[different]] - wanted).sum()
+        if 2 * lost > np.abs(wanted - before).sum():
+            raise _without_room(image)
+        new = Image.frombytes(image.mode, image.size, stored.tobytes())
+    elif image.mode in ("La", "RGBa"):
+        new.putalpha(image.convert(image.mode.upper()).getchannel("A"))
+        new = new.convert(image.mode)
+    else:
+        new = new.convert(image.mode)
+    back = image.copy()
+    back.paste(new, mask=Image.fromarray(different))
+    return back
+
+
+def check_mode(image: Any) -> None:
+    """Raise RejectedError, as `like` would, for a PIL image that can hold no other expression."""
+    if isinstance(image, Image.Image) and image.mode == "1":
+        raise _without_room(image)
+
+
+def _rgb(array: np.ndarray) -> np.ndarray:
+    return array if array.ndim == 3 else np.repeat(array[:, :, None], 3, axis=2)
+
+
+def _without_room(image: Image.Image) -> RejectedError:
+    error = RejectedError(
+        f"a PIL image of mode {image.mode!r} cannot hold another expression: convert it to 'L' or "
+        f"'RGB' before"
+    )
+    error.reason = "image_mode"
+    return error
 
 
 _UNDO_ORIENTATION = {
@@ -222,15 +297,20 @@ _UNDO_ORIENTATION = {
 def as_given(made: np.ndarray, source: np.ndarray, image: Image.Image | np.ndarray | Tensor) -> Any:
     """Return a changed array in the form of the image that `as_array` made `source` from.
 
-    Floats keep what 8 bits cannot hold: the change is added to the original values.
+    Floats keep what 8 bits cannot hold: the change is added to the original values, and what
+    leaves [0, 1] by it is clipped. Arrays are writable.
+
+    Raises:
+        RejectedError: as `like` does.
     """
     if isinstance(image, Image.Image):
-        return like(made, image)
+        return like(made, source, image)
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8:
-            return made.reshape(image.shape)
+            return np.require(made.reshape(image.shape), requirements=["C", "W"])
         change = (made.astype(image.dtype) - source).reshape(image.shape)
-        return image + change / image.dtype.type(255)
+        changed = np.clip(image + change / image.dtype.type(255), 0, 1)
+        return np.where(change == 0, image, changed)
     return _tensor_like(made, source, image)
 
 
@@ -238,10 +318,12 @@ def _tensor_like(made: np.ndarray, source: np.ndarray, image: Tensor) -> Tensor:
     change = torch.from_numpy(made.astype(np.int16) - source)
     change = change.permute(2, 0, 1) if change.ndim == 3 else change.reshape(image.shape)
     change = change.to(image.device)
+    plain = image.as_subclass(Tensor)
     if image.is_floating_point():
-        result = image.as_subclass(Tensor) + change.to(image.dtype) / 255
+        changed = (plain + change.to(image.dtype) / 255).clamp(0, 1)
+        result = torch.where(change == 0, plain, changed)
     else:
-        result = (image.as_subclass(Tensor) + change).to(torch.uint8)
+        result = (plain + change).to(torch.uint8)
     if type(image) is Tensor:
         return result
     from torchvision import tv_tensors  # seconds to import, and whoever has such a tensor has it

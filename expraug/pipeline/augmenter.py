@@ -55,6 +55,7 @@ class ExpressionAugmenter:
 
     Attributes:
         stats: counts of outcomes in this process: "made", "cached", and each reason.
+        variants: number of the synthesizer's variants.
         fingerprint: the `Fingerprint` of what it makes.
 
     Raises:
@@ -95,7 +96,13 @@ class ExpressionAugmenter:
             self._name = resolve_name(synthesizer)
             synthesizer = create_synthesizer(self._name)
         self._synthesizer: Synthesizer | None = synthesizer
-        self.device = torch.device(device)
+        # what it can make, told without it: a reader of the cache need not load it
+        self.variants = synthesizer.variants
+        self._supported = {
+            source: [t for t in synthesizer.expressions if synthesizer.supports(source, t)]
+            for source in (None, *Expression)
+        }
+        self.device = _existing_device(device)
         self.policy: Policy = policy or Uniform()
         percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)
         self.percents = [max(1, int(level)) for level in np.unique(percents)]
@@ -165,7 +172,7 @@ class ExpressionAugmenter:
 
     def available(self, source: Expression | None) -> list[Expression]:
         """Return the targets that the synthesizer can make of a face that shows `source`."""
-        return [t for t in self.synthesizer.expressions if self.synthesizer.supports(source, t)]
+        return list(self._supported[source])
 
     def menu(
         self, digest: bytes, source: Expression | None, scheme: LabelScheme | None = None
@@ -188,7 +195,7 @@ class ExpressionAugmenter:
             digest,
             self._probabilities[key],
             self.percents,
-            self.synthesizer.variants,
+            self.variants,
             per_image=self.per_image,
             seed=self.seed,
         )
@@ -391,6 +398,24 @@ class ExpressionAugmenter:
                 f"{name!r} cannot make {target} of a face that shows {source}; "
                 f"it can make {', '.join(map(str, there)) or 'nothing'} of it"
             )
+
+
+def _existing_device(device: str | torch.device) -> torch.device:
+    """Return a device that this machine has.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'cpu', 'cuda' or the like, not {device!r}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={str(device)!r}, but torch {torch.__version__} finds no CUDA device (no GPU, "
+            f"no driver, or a torch built for CPUs): use device='cpu'"
+        )
+    return found
 
 
 def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:

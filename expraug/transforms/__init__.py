@@ -42,7 +42,7 @@ def augmenter_for(
     """
     given = AUGMENTER_DEFAULTS | given
     if augmenter is not None:
-        also = [name for name, v in given.items() if not _equal(v, AUGMENTER_DEFAULTS[name])]
+        also = [name for name, v in given.items() if not _is_default(name, v)]
         if also:
             raise ValueError(f"an augmenter brings its own {', '.join(also)}; give one of the two")
         return augmenter
@@ -53,7 +53,8 @@ def augmenter_for(
     return made
 
 
-def _equal(value: Any, default: Any) -> bool:
+def _is_default(name: str, value: Any) -> bool:
+    default = AUGMENTER_DEFAULTS[name]
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         return tuple(value) == default
     return bool(value is default or (type(value) is type(default) and value == default))
@@ -78,6 +79,8 @@ def policy_for(
         return create_policy(policy)
     if targets is None:
         return Uniform()
+    if isinstance(targets, str):
+        raise ValueError(f"targets must be a list, as [{targets!r}], not {targets!r}")
     if not targets:
         raise ValueError("targets is empty; give None for all")
     for target in targets:

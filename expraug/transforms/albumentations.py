@@ -16,12 +16,18 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from expraug.errors import LabelError, MissingDependencyError, UnreadableImageError
+from expraug.cache import SynthesisCache
+from expraug.errors import LabelError, MissingDependencyError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.image import as_array
+from expraug.faces.detect import Detector
+from expraug.gate import Gate
+from expraug.labels import LABEL_KEYS, SchemeLike, find_key
 from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
+from expraug.pipeline.samples import augment_samples, request_of_sample
 from expraug.policy import Policy
-from expraug.transforms import policy_for
+from expraug.synthesizer import Synthesizer
+from expraug.transforms import AUGMENTER_DEFAULTS, augmenter_for
+from expraug.transforms.labelled import ALONE, LabelledTransform, check_p, resolve_scheme, shown
 
 try:
     from albumentations import ImageOnlyTransform
@@ -38,18 +44,6 @@ except ImportError:  # 2.0.8
 
 _OWN_WORKER_SEEDS = SampledParams is not None
 """Whether the library itself gives each DataLoader worker its own random stream."""
-
-_AUGMENTER_DEFAULTS: dict[str, Any] = {
-    "synthesizer": "auto",
-    "targets": None,
-    "policy": None,
-    "intensity": [0.6, 1.0],
-    "faces": "crop",
-    "gate": None,
-    "cache": None,
-    "on_miss": "synthesize",
-    "device": "cpu",
-}
 
 
 class _SamplingHooks:
@@ -73,47 +67,50 @@ class _SamplingHooks:
         return SampledParams(params=self._sample(data, sampling.py_random))
 
 
-class RandomExpression(_SamplingHooks, ImageOnlyTransform):
+class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  # type: ignore[misc]
     """Turn a face into the same person with another expression, and its label with it.
 
-    Image and label change together or not at all: where the policy draws nothing, no face is
-    found (nor could be, under 16 pixels a side), the gate rejects, or the scheme has no class for
-    what was drawn, both stay as they are.
-    Put it before every random and every normalising transform: a face that differs each time is
-    never found in the cache.
+    Image and label change together or not at all: where nothing is asked for, no face is found
+    (nor could be, under 16 pixels a side) or the gate rejects, both stay as they are. Put it
+    before every random and every normalising transform: a face that differs each time is never
+    found in the cache.
 
     Targets:
         image: (H, W, 3) RGB, (H, W) or (H, W, 1) grey; uint8, or float in [0, 1]. Keeps shape and
             dtype.
-        label: class index (int, NumPy integer, array or tensor without dimensions), or the data
-            set's own class name. Keeps its type.
+        label: class index (int, NumPy integer, array or tensor without dimensions), the data set's
+            own class name, or a one-hot or soft vector over the classes (one-hot where it was
+            changed). Keeps its type.
 
     Masks, boxes, keypoints and everything else pass through.
 
     Args:
         scheme: what the labels mean: name of a published scheme ("fer2013"), class names in index
             order, mapping from class name to expression (None: shows none; left alone), or a
-            `LabelScheme`.
-        synthesizer: name, folder or hub id, as `create_synthesizer` takes it.
-        targets: names of the expressions to draw from, each as likely as any other; None for all
-            that the synthesizer makes and the scheme has.
+            `LabelScheme`. None: `expraug.JointTransform` reads it off the data set.
+        synthesizer: name, folder or hub id, as `create_synthesizer` takes it, or a `Synthesizer`.
+        targets: the expressions to ask for, each as likely as any other; None for all that the
+            synthesizer makes and the scheme has.
         policy: instead of targets: what `create_policy` takes, such as
             `{"balance": {"happy": 7215, "disgust": 436}}`.
         intensity: (low, high) in (0, 1].
-        alignment: "crop" (images are face crops) or "detect" (photographs).
-        gate: None or "identity".
-        cache: folder of synthetic faces made before; None keeps nothing. Fill it with
-            `transform.augmenter.warm(dataset, scheme)`.
+        alignment: "crop" (images are face crops), "detect" (photographs), or a `Detector`.
+        gate: None, "identity", or a `Gate`.
+        cache: folder of synthetic faces made before, or a `SynthesisCache`; None keeps nothing.
+            Fill it with `transform.augmenter.warm(dataset, scheme)`.
         on_miss: what a face that is not cached means: "synthesize", "keep" or "error".
+        per_image: number of requests that each image offers, at most.
         device: where the synthesizer runs.
-        label_key: keyword under which pipelines get the label.
         p: probability that the transform is applied.
+        label_key: keyword under which pipelines get the label; None: the first of
+            `expraug.labels.LABEL_KEYS` ("label", "labels", "expression", ...) that is there.
         augmenter: a ready `ExpressionAugmenter` instead of the arguments from `synthesizer` to
-            `device`. `to_dict` cannot write such a transform, and so (as with a nameless
-            `A.Lambda`) a `Compose` that holds it cannot be printed.
+            `device`. `to_dict` cannot write such a transform, nor one made with a synthesizer,
+            detector, gate or cache that is an object, and so (as with a nameless `A.Lambda`) a
+            `Compose` that holds it cannot be printed.
 
     Attributes:
-        scheme: the `LabelScheme`.
+        scheme: the `LabelScheme`, or None.
         augmenter: the `ExpressionAugmenter`.
 
     Raises:
@@ -124,7 +121,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         MissingWeightsError: no such synthesizer.
 
     Calls raise ValueError where image or label is missing and on another kind of image, LabelError
-    on a label outside the scheme or of another kind (one-hot, soft), and CacheMissError as
+    on a label outside the scheme or that cannot be right, and CacheMissError as
     `ExpressionAugmenter` does.
 
     Example:
@@ -141,78 +138,66 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
 
     def __init__(
         self,
-        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None],
-        synthesizer: str = "auto",
-        targets: Sequence[str] | None = None,
-        policy: Mapping[str, Any] | Policy | None = None,
+        scheme: SchemeLike | None = None,
+        synthesizer: str | Synthesizer = "auto",
+        *,
+        targets: Sequence[Expression | str] | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
-        alignment: str = "crop",
-        gate: Literal["identity"] | None = None,
-        cache: str | Path | None = None,
+        alignment: str | Detector = "crop",
+        gate: Gate | Literal["identity"] | None = None,
+        cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
-        device: str = "cpu",
-        label_key: str = "label",
+        per_image: int = 4,
+        device: str | torch.device = "cpu",
         p: float = 0.5,
+        label_key: str | None = None,
         augmenter: ExpressionAugmenter | None = None,
     ) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"p must be in [0, 1], not {p}")
-        if not label_key or label_key == "image":
+        check_p(p)
+        if label_key in ("", "image"):
             raise ValueError(f"label_key must name the label, not {label_key!r}")
-        for_augmenter: dict[str, Any] = {
+        for_augmenter = {
             "synthesizer": synthesizer,
             "targets": targets,
             "policy": policy,
             "intensity": intensity,
-            "faces": faces,
+            "alignment": alignment,
             "gate": gate,
             "cache": cache,
             "on_miss": on_miss,
+            "per_image": per_image,
             "device": device,
         }
-        for_augmenter = {name: _plain(value) for name, value in for_augmenter.items()}
         self.scheme = _resolve(scheme)
-        chosen = policy_for(self.scheme, targets, policy)
-        if augmenter is None:
-            augmenter = ExpressionAugmenter(
-                synthesizer,
-                policy=chosen,
-                intensity=(intensity[0], intensity[1]),
-                alignment=alignment,
-                gate=gate,
-                cache=cache,
-                on_miss=on_miss,
-                device=device,
-            )
-            if targets is not None:
-                augmenter.require([Expression.parse(t) for t in targets])
-        elif given := [n for n, v in for_augmenter.items() if v != _AUGMENTER_DEFAULTS[n]]:
-            raise ValueError(f"an augmenter brings its own {', '.join(given)}; give one of the two")
-        else:
-            for_augmenter = {"augmenter": augmenter}
-        self.augmenter = augmenter
-        # a mapping's order gives the class indices, and YAML writers sort keys: so, write pairs
-        pairs = [[n, _plain(e)] for n, e in scheme.items()] if isinstance(scheme, Mapping) else None
+        self.augmenter = augmenter_for(augmenter, self.scheme, **for_augmenter)
+        made_with = for_augmenter if augmenter is None else {"augmenter": augmenter}
         self._arguments = {
-            "scheme": _plain(scheme) if pairs is None else pairs,
-            **for_augmenter,
+            "scheme": _plain_scheme(scheme),
+            **{name: _plain(value) for name, value in made_with.items()},
             "label_key": label_key,
         }
         self._worker_seed: int | None = None
         self.label_key = label_key  # before super().__init__, which reads `targets`
         super().__init__(p=p)
 
+    def bind(self, scheme: LabelScheme) -> None:
+        """Take over a data set's label scheme, or hold it against the one that was given."""
+        super().bind(scheme)
+        self._arguments["scheme"] = _plain_scheme(self._arguments["scheme"])
+
     # -- what the libraries ask for
 
     @property
     def targets(self) -> dict[str, Callable[..., Any]]:
         """Keys that the transform takes; `apply_with_params` works on both at once."""
-        return {"image": self.apply, self.label_key: self.apply}
+        keys = LABEL_KEYS if self.label_key is None else (self.label_key,)
+        return {"image": self.apply, **dict.fromkeys(keys, self.apply)}
 
     def add_targets(self, additional_targets: dict[str, str]) -> None:
         """Refuse further images and labels: nothing would say which label belongs to which."""
         for key, like in additional_targets.items():
-            if like in ("image", self.label_key):
+            if like in self.targets:
                 raise ValueError(
                     f"RandomExpression changes one image with its label, so it cannot share a "
                     f"Compose with the additional target {key!r} like {like!r}; call it before "
@@ -234,7 +219,7 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
                 json.dumps(value)
             except TypeError:
                 instead = (
-                    ", ".join(_AUGMENTER_DEFAULTS)
+                    ", ".join(AUGMENTER_DEFAULTS)
                     if name == "augmenter"
                     else "a name, or lists and mappings of names and numbers"
                 )
@@ -242,11 +227,15 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
                     f"RandomExpression cannot be written with {name}={value!r:.200}; "
                     f"instead of this {name} object, give {instead}"
                 ) from None
-        return super().to_dict_private()
+        written: dict[str, Any] = super().to_dict_private()
+        return written
 
     def get_dict_with_id(self) -> dict[str, Any]:
         # ReplayCompose keeps this in memory, where a ready augmenter may stand in it.
         return {**super().to_dict_private(), "id": id(self)}
+
+    def __repr__(self) -> str:
+        return f"RandomExpression({shown({**self._arguments, 'p': self.p})})"
 
     # -- random streams
 
@@ -277,22 +266,31 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
     # -- the work
 
     def _sample(self, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-        uniforms = np.array([[rng.random() for _ in range(3)]])
-        source = self._source(data)
-        draw = None if source is None else self.augmenter.draw([source], uniforms)[0]
-        if draw is None or draw.target not in self.scheme:
-            return {"target": None, "level": 0, "variant": 0}
-        return {"target": str(draw.target), "level": draw.percent, "variant": draw.variant}
+        """Return what is asked for, as small and plain as a replay wants it."""
+        uniform = rng.random()
+        image, label = data.get("image"), data.get(self._label_key_of(data))
+        _check_image(image)
+        scheme = self._scheme_of(label)
 
-    def _source(self, data: Mapping[str, Any]) -> Expression | None:
-        for key in ("image", self.label_key):
+        def request(_: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
+            return self.augmenter.sample_request(digest, source, uniform, scheme)
+
+        asked = request_of_sample(self.augmenter, scheme, image, label, request)
+        if asked is None:
+            return {"target": None, "percent": 0, "variant": 0}
+        return {"target": str(asked.target), "percent": asked.percent, "variant": asked.variant}
+
+    def _label_key_of(self, data: Mapping[str, Any]) -> str:
+        keys = LABEL_KEYS if self.label_key is None else (self.label_key,)
+        found = find_key(data, keys) or keys[0]
+        for key in ("image", found):
             if data.get(key) is None:
-                raise ValueError(
+                raise LabelError(
                     f"RandomExpression needs the image and its label, and {key!r} is missing: "
-                    f"call transform(image=..., {self.label_key}=...), or name another key with "
-                    f"label_key"
+                    f"call transform(image=..., {found}=...), or name another key with label_key. "
+                    + ALONE
                 )
-        return self.scheme.expression(_class(data[self.label_key], self.label_key))
+        return found
 
     def apply_with_params(self, params: Any, *args: Any, **data: Any) -> dict[str, Any]:
         """Change image and label, or neither.
@@ -301,44 +299,43 @@ class RandomExpression(_SamplingHooks, ImageOnlyTransform):
         a replay comes here without passing the sampling hook, and 2.0.8 takes a class name for a
         sequence without end.
         """
-        drawn = params if isinstance(params, Mapping) else params.params
-        if drawn["target"] is None:
+        asked = params if isinstance(params, Mapping) else params.params
+        if asked["target"] is None:
             return data
-        draw = SynthesisRequest(Expression.parse(drawn["target"]), drawn["level"], drawn["variant"])
-        source = self._source(data)
-        if source is None or draw.target not in self.augmenter.available(source):
-            return data  # a replay on a face that cannot be turned into this target
-        image, label = data["image"], data[self.label_key]
-        try:
-            pixels = _pixels(image)
-        except UnreadableImageError as error:  # too small for a face: nothing to be done with it
-            self.augmenter.stats[error.reason] += 1
-            return data
-        (outcome,) = self.augmenter([pixels], [draw])
-        if outcome.target is None:
-            return data
-        changed = {
-            "image": _like_image(image, pixels, outcome.image),
-            self.label_key: self._like_label(label, outcome.target),
-        }
-        return data | changed
-
-    def _like_label(self, label: Any, target: Expression) -> Any:
-        index = self.scheme.index(target)
-        if isinstance(label, str):
-            return self.scheme.class_name(target)
-        if isinstance(label, np.ndarray):
-            return np.array(index, label.dtype)
-        if isinstance(label, torch.Tensor):
-            return label.new_tensor(index)
-        return label.dtype.type(index) if isinstance(label, np.integer) else index
+        request = SynthesisRequest(
+            Expression.parse(asked["target"]), asked["percent"] / 100, asked["variant"]
+        )
+        key = self._label_key_of(data)
+        image, label = data["image"], data[key]
+        _check_image(image)
+        scheme = self._scheme_of(label)
+        # on another face, a replay may ask for what cannot be made of it: that is left alone
+        (made,) = augment_samples(self.augmenter, scheme, [image], [label], lambda *_: request)
+        return data | {"image": made.image, key: made.label}
 
 
-def _resolve(scheme: Any) -> LabelScheme:
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image must be a NumPy array, not {type(image).__name__}")
+
+
+def _resolve(scheme: Any) -> LabelScheme | None:
     """Return a label scheme; also from the [class, expression] pairs that `to_dict` writes."""
     if isinstance(scheme, (list, tuple)) and all(isinstance(i, (list, tuple)) for i in scheme):
         scheme = dict(scheme)
-    return LabelScheme.resolve(scheme)
+    return resolve_scheme(scheme)
+
+
+def _plain_scheme(scheme: Any) -> Any:
+    """Return a scheme as JSON can hold it, and what it cannot hold as it is.
+
+    A mapping's order gives the class indices, and YAML writers sort keys: so it becomes pairs.
+    """
+    if isinstance(scheme, LabelScheme) and list(scheme.classes) == list(range(len(scheme))):
+        scheme = {name: scheme.expressions[i] for i, name in scheme.classes.items()}
+    if isinstance(scheme, Mapping):
+        return [[name, _plain(expression)] for name, expression in scheme.items()]
+    return _plain(scheme)
 
 
 def _plain(value: Any) -> Any:
@@ -348,53 +345,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, (Expression, Path, torch.device)) else value
-
-
-def _class(label: Any, key: str) -> int | str:
-    """Return a class index or name.
-
-    Raises:
-        LabelError: anything else.
-    """
-    if isinstance(label, str):
-        return label
-    whole = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
-    if isinstance(label, np.ndarray):
-        whole = label.ndim == 0 and label.dtype.kind in "iu"
-    elif isinstance(label, torch.Tensor):
-        whole = label.ndim == 0 and not (label.is_floating_point() or label.dtype == torch.bool)
-    if not whole:
-        raise LabelError(
-            f"{key} must be a class index or class name, not {label!r:.100}; one-hot and soft "
-            f"labels cannot be used: make them after this transform"
-        )
-    return int(label)
-
-
-def _pixels(image: Any) -> np.ndarray:
-    """Return an image as the augmenter takes it.
-
-    Raises:
-        ValueError: no grey or RGB array, or floats outside [0, 1].
-        UnreadableImageError: under 16 pixels a side.
-    """
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"image must be a NumPy array, not {type(image).__name__}")
-    if image.dtype.kind == "f":
-        low, high = image.min(initial=0), image.max(initial=0)
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # resizing may overshoot a little
-            raise ValueError(
-                f"a float image must be in [0, 1], not [{low:.3g}, {high:.3g}]; put "
-                f"RandomExpression before Normalize"
-            )
-    return as_array(image)
-
-
-def _like_image(image: np.ndarray, pixels: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """Return what was made of `pixels` in the shape and dtype of `image`, writable."""
-    if image.dtype == np.uint8:
-        return np.require(made.reshape(image.shape), requirements=["C", "W"])
-    # floats take over the change, so that what did not change keeps its full precision
-    change = made.astype(image.dtype) - pixels
-    change = change.reshape(image.shape) / image.dtype.type(255)
-    return np.where(change == 0, image, np.clip(image + change, 0, 1))

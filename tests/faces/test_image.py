@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from expraug.errors import ImageTooLargeError, UnreadableImageError
-from expraug.faces.image import as_array, like, read_image, to_array
+from expraug.errors import ImageTooLargeError, RejectedError, UnreadableImageError
+from expraug.faces.image import as_array, as_given, like, read_image, to_array
 
 
 def encoded(image, kind="PNG", **options):
@@ -19,14 +19,18 @@ def encoded(image, kind="PNG", **options):
     return data.getvalue()
 
 
-MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F", "I;16"]
+GREY_OR_RGB = ["L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
+MODES = [*GREY_OR_RGB, "1", "P", "PA", "I", "F", "I;16", "I;16B", "I;16L"]
 
 
 def in_mode(face, mode):
-    if mode == "I;16":
-        return Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257)
+    if mode in ("I;16", "I;16B", "I;16L"):
+        deep = Image.fromarray(np.asarray(face.convert("L")).astype(np.int32) * 257)
+        return deep.convert(mode)
     if mode in ("P", "PA"):
         return face.quantize(256).convert(mode)
+    if mode in ("La", "RGBa"):
+        return face.convert(mode.upper()).convert(mode)
     return face.convert(mode)
 
 
@@ -48,10 +52,11 @@ def test_every_mode_becomes_grey_or_rgb(mode, neutral_images):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_and_undone(orientation, neutral_images):
     upright = neutral_images[0][:200]
-    undone = like(upright, _tagged(Image.fromarray(upright), orientation))
+    undone = like(upright, upright, _tagged(Image.fromarray(upright), orientation))
     turned = Image.open(io.BytesIO(encoded(undone, exif=_exif(orientation))))
     assert np.array_equal(to_array(turned), upright)
-    assert np.array_equal(np.asarray(like(to_array(turned), turned)), np.asarray(turned))
+    back = like(to_array(turned), to_array(turned), turned)
+    assert np.array_equal(np.asarray(back), np.asarray(turned))
 
 
 def _exif(orientation):
@@ -67,9 +72,114 @@ def _tagged(image, orientation):
 def test_alpha_is_kept(neutral_images):
     image = Image.fromarray(neutral_images[0]).convert("RGBA")
     image.putalpha(Image.linear_gradient("L"))
-    back = like(to_array(image), image)
+    back = like(to_array(image), to_array(image), image)
     assert back.mode == "RGBA"
     assert np.array_equal(np.asarray(back), np.asarray(image))
+
+
+def brighter_mouth(array):
+    """A change of a third of the picture, as large as a smile's."""
+    made = array.copy()
+    part = made[150:220, 60:200]
+    made[150:220, 60:200] = np.where(part > 127, part - 60, part + 60)
+    return made
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "1"])
+def test_a_changed_image_keeps_its_mode(mode, neutral_images):
+    image = in_mode(Image.fromarray(neutral_images[0]), mode)
+    image.info["note"] = "kept"
+    source = to_array(image)
+    made = brighter_mouth(source)
+    back = as_given(made, source, image)
+    assert (back.mode, back.size) == (image.mode, image.size)
+    assert back.info["note"] == "kept"
+    before, after = np.asarray(image), np.asarray(back)
+    assert (before.dtype, before.shape) == (after.dtype, after.shape), "a batch must collate"
+    assert np.array_equal(after[:150], before[:150]), "what did not change must stay to the bit"
+    seen = to_array(back).astype(int)
+    lost, change = np.abs(seen - made).mean(), np.abs(made.astype(int) - source).mean()
+    assert lost < (0.5 if mode in ("P", "PA") else 0.2) * change
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_rare_mode_that_is_turned(orientation, neutral_images):
+    grey = in_mode(Image.fromarray(neutral_images[0]), "I;16")
+    image = Image.open(io.BytesIO(encoded(grey, exif=_exif(orientation))))
+    source = to_array(image)
+    made = brighter_mouth(source)
+    back = like(made, source, image)
+    assert back.mode == image.mode == "I;16"
+    assert np.abs(to_array(back).astype(int) - made).max() <= 1
+
+
+def test_modes_without_room_for_a_change_say_so(neutral_images):
+    face = Image.fromarray(neutral_images[0])
+    for image in (face.convert("1"), face.quantize(2)):
+        source = to_array(image)
+        made = source.copy()
+        made[150:220, 60:200] = np.abs(made[150:220, 60:200].astype(int) - 40)
+        with pytest.raises(RejectedError, match="cannot hold another expression") as caught:
+            like(made, source, image)
+        assert caught.value.reason == "image_mode"
+
+
+@pytest.mark.parametrize("value", [-1.0, 70_000.0, float("nan"), float("inf")])
+def test_grey_floats_of_no_known_range_are_unreadable(value):
+    values = np.full((20, 20), 0.5, np.float32)
+    values[3, 3] = value
+    with pytest.raises(UnreadableImageError, match="grey values must be in"):
+        to_array(Image.fromarray(values))
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, 255.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.float32, torch.bfloat16])
+def test_floats_outside_of_0_to_1_are_refused(value, kind):
+    if isinstance(kind, torch.dtype):
+        image = torch.full((3, 20, 20), 0.5, dtype=kind)
+        image[0, 3, 3] = value
+    else:
+        image = np.full((20, 20, 3), 0.5, kind)
+        image[3, 3, 0] = value
+    with pytest.raises(ValueError, match="before Normalize"):
+        as_array(image)
+
+
+def test_floats_change_within_0_and_1():
+    """What comes out goes in again."""
+    source = np.full((20, 20), 200, np.uint8)
+    made = np.full((20, 20), 255, np.uint8)
+    made[5:] = 0
+    for low in (199.6, 200.4):  # both are 200 in 8 bits
+        values = np.full((20, 20), low / 255, np.float32)
+        for image in (
+            values,
+            torch.from_numpy(values)[None],
+            torch.from_numpy(values)[None].half(),
+        ):
+            assert np.array_equal(as_array(image), source)
+            back = as_given(made, source, image)
+            assert back.dtype == image.dtype
+            assert 0 <= float(back.min()) <= float(back.max()) <= 1
+            assert np.array_equal(as_array(back), made)
+
+
+def test_gradients_and_bfloat16_pass():
+    source = np.full((20, 20), 100, np.uint8)
+    made = source + np.uint8(50)
+    image = torch.full((1, 20, 20), 100 / 255, requires_grad=True)
+    back = as_given(made, as_array(image), image)
+    back.sum().backward()
+    assert torch.equal(image.grad, torch.ones_like(image))
+    low = (torch.full((1, 20, 20), 100 / 255)).bfloat16()
+    assert as_given(made, as_array(low), low).dtype == torch.bfloat16
+
+
+def test_arrays_come_back_writable():
+    source = np.zeros((20, 20), np.uint8)
+    made = np.full((20, 20), 9, np.uint8)
+    made.flags.writeable = False  # as the cache's are
+    assert as_given(made, source, source[..., None]).flags.writeable
 
 
 def test_damaged_files(tmp_path, neutral_images):
@@ -101,9 +211,11 @@ def test_arrays_tensors_and_pil_agree(array):
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((20, 20, 4), np.uint8), torch.zeros(2, 3, 20, 20),
-                                   np.zeros((20, 20), np.int32)])  # fmt: skip
+                                   np.zeros((20, 20), np.int32), torch.zeros(20, 20, 3),
+                                   torch.zeros(3, 20, 20, dtype=torch.complex64),
+                                   "face.jpg", None])  # fmt: skip
 def test_other_arrays_are_errors(wrong):
-    with pytest.raises(ValueError, match="grey or RGB"):
+    with pytest.raises(ValueError, match=r"grey or RGB.*\(H, W, 1 or 3\) array"):
         as_array(wrong)
 
 

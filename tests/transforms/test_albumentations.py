@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import yaml
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from expraug import Expression, ExpressionAugmenter, LabelScheme, Uniform
+from expraug import Expression, ExpressionAugmenter, LabelScheme, SynthesisRequest, Uniform
 from expraug.errors import (
     CacheMissError,
     LabelError,
@@ -28,6 +29,8 @@ from expraug.errors import (
     MissingWeightsError,
     UnsupportedExpressionError,
 )
+from expraug.labels import LABEL_KEYS
+from expraug.transforms import AUGMENTER_DEFAULTS, torchvision, video
 
 A = pytest.importorskip("albumentations")
 door = importlib.import_module("expraug.transforms.albumentations")
@@ -87,11 +90,24 @@ def test_image_and_label_change_together(face, happy_face, order):
         assert np.array_equal(image, before)
 
 
-def test_what_was_drawn_is_what_the_augmenter_makes(face):
+def test_what_is_asked_for_is_what_the_augmenter_makes(face):
     transform = RandomExpression(CLASSES, "pixel", intensity=(0.7, 0.7), p=1)
-    draw = transform.augmenter.possible(Expression.NEUTRAL)[0]
-    (expected,) = ExpressionAugmenter("pixel")([face], [draw])
+    request = SynthesisRequest(Expression.HAPPY, 0.7)
+    (expected,) = ExpressionAugmenter("pixel")([face], [request])
     assert np.array_equal(transform(image=face, label=NEUTRAL)["image"], expected.image)
+
+
+def test_p_of_1_changes_every_face_of_which_anything_can_be_made(face, happy_face):
+    pipeline = A.Compose([RandomExpression(CLASSES, "pixel", p=1)])
+    for _ in range(10):
+        assert pipeline(image=face, label=NEUTRAL)["label"] == HAPPY
+        assert pipeline(image=happy_face, label=HAPPY)["label"] == NEUTRAL
+
+
+def test_only_the_menu_is_asked_for(face):
+    transform = RandomExpression("fer2013", "pixel", p=1, per_image=3)
+    seen = {transform(image=face, label=6)["image"].tobytes() for _ in range(40)}
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize(
@@ -107,12 +123,16 @@ def test_what_was_drawn_is_what_the_augmenter_makes(face):
         ("kdef", "NE", "HA"),
         ({"smile": "happy", "bored": None, "blank": "neutral"}, "blank", "smile"),
         (LabelScheme.named("raf-db", first_index=1), 7, 4),
+        (CLASSES, [0, 1], [1, 0]),
+        (CLASSES, [0.1, 0.9], [1.0, 0.0]),
+        (CLASSES, np.array([0.2, 0.8], np.float32), np.array([1, 0], np.float32)),
+        (CLASSES, torch.tensor([0, 1]), torch.tensor([1, 0])),
     ],
 )
 def test_labels_keep_their_kind(face, smile, scheme, label, expected):
     transform = RandomExpression(scheme, synthesizer=smile, p=1)
     out = A.Compose([transform])(image=face, label=label)["label"]
-    assert out == expected
+    assert np.array_equal(out, expected)
     assert type(out) is type(expected)
     assert getattr(out, "dtype", None) == getattr(expected, "dtype", None)
 
@@ -120,11 +140,22 @@ def test_labels_keep_their_kind(face, smile, scheme, label, expected):
 def test_label_key(face):
     pipeline = A.Compose([RandomExpression(CLASSES, label_key="emotion", p=1)], strict=True)
     assert pipeline(emotion=NEUTRAL, image=face)["emotion"] == HAPPY
+    with pytest.raises(LabelError, match="'emotion' is missing"):
+        RandomExpression(CLASSES, label_key="emotion", p=1)(image=face, label=NEUTRAL)
+
+
+@pytest.mark.parametrize("key", LABEL_KEYS)
+def test_usual_names_of_the_label_need_no_key(face, key):
+    pipeline = A.Compose([RandomExpression(CLASSES, p=1), A.HorizontalFlip()], strict=True)
+    out = pipeline(**{"image": face, key: NEUTRAL})
+    assert out[key] == HAPPY
+    assert set(out) == {"image", key}
 
 
 def test_strict_compose_knows_the_label(face):
     transform = RandomExpression(CLASSES, p=1)
-    assert transform.available_keys == {"image", "label"}
+    assert transform.available_keys == {"image", *LABEL_KEYS}
+    assert RandomExpression(CLASSES, label_key="y").available_keys == {"image", "y"}
     pipeline = A.Compose([transform, A.HorizontalFlip(p=1)], strict=True)
     assert pipeline(image=face, label=NEUTRAL)["label"] == HAPPY
 
@@ -197,6 +228,7 @@ def untouched_cases():
         "policy": (RandomExpression(CLASSES, policy={"uniform": ["happy"]}, p=1), HAPPY),
         "policy outside scheme": (RandomExpression(no_class, policy={"uniform": None}, p=1), 0),
         "already the target": (RandomExpression(CLASSES, targets=["happy"], p=1), HAPPY),
+        "soft without majority": (RandomExpression(CLASSES, p=1), [0.5, 0.5]),
         "gate": (RandomExpression(CLASSES, augmenter=ExpressionAugmenter(gate=RejectAll())), HAPPY),
         "not cached": (RandomExpression(CLASSES, on_miss="keep", p=1), HAPPY),
     }
@@ -277,6 +309,7 @@ SAVED = {
     "classes": {"scheme": CLASSES, "targets": ["happy"], "intensity": (0.2, 0.9)},
     "mapping": {"scheme": {"z": "neutral", "a": "happy", "b": None}, "label_key": "emotion"},
     "policy": {"scheme": CLASSES, "policy": {"matrix": {"neutral": {"happy": 0.5}}}},
+    "scheme": {"scheme": LabelScheme.named("fer2013"), "per_image": 2},
     "enums": {"scheme": CLASSES, "policy": {"balance": {Expression.NEUTRAL: 9, "happy": 1}}},
 }
 
@@ -310,7 +343,8 @@ def test_a_saved_pipeline_does_the_same(face, arguments, way):
     key = arguments.get("label_key", "label")
     transform = pipeline.transforms[0]
     label = transform.scheme.index(Expression.NEUTRAL)
-    assert loaded.transforms[0].scheme == transform.scheme
+    assert loaded.transforms[0].scheme.classes == transform.scheme.classes
+    assert loaded.transforms[0].scheme.expressions == transform.scheme.expressions
     seen = set()
     for _ in range(16):
         a, b = (p(image=face, **{key: label}) for p in (pipeline, loaded))
@@ -330,9 +364,9 @@ def test_cache_folder_is_saved(face, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"augmenter": ExpressionAugmenter}, "synthesizer, targets, policy, intensity, faces"),
+        ({"augmenter": ExpressionAugmenter}, "synthesizer, targets, policy, intensity, alignment"),
         ({"policy": Uniform}, "policy="),
-        ({"scheme": lambda: LabelScheme.named("fer2013")}, "scheme="),
+        ({"scheme": lambda: LabelScheme.named("raf-db", first_index=1)}, "scheme="),
     ],
 )
 def test_objects_cannot_be_saved(arguments, named):
@@ -380,7 +414,7 @@ class OneFace(Dataset):
 def epochs(workers, seed=1, context="fork", persistent=False, count=2, **arguments):
     """Draws of each worker in each epoch."""
     torch.manual_seed(0)
-    transform = RandomExpression(CLASSES, intensity=(0.1, 1), **arguments)
+    transform = RandomExpression(CLASSES, "pixel", intensity=(0.1, 1), **arguments)
     loader = DataLoader(
         OneFace(A.Compose([transform], seed=seed)),
         batch_size=4,
@@ -448,10 +482,11 @@ def test_pickles_small(face):
 
 
 def test_workers_read_the_cache(tmp_path):
-    arguments = {"scheme": CLASSES, "intensity": (0.1, 1), "cache": tmp_path}
+    arguments = {"scheme": CLASSES, "synthesizer": "pixel", "intensity": (0.1, 1)}
+    arguments["cache"] = tmp_path
     sample = (load("neutral", 32), NEUTRAL)
     report = RandomExpression(**arguments).augmenter.warm([sample], CLASSES, progress=False)
-    assert report.made == 3
+    assert 1 < report.made <= report.planned == 4
     assert epochs(2, on_miss="error", cache=tmp_path, count=1) == epochs(2, count=1)
 
 
@@ -473,6 +508,10 @@ def test_workers_read_the_cache(tmp_path):
         ({"on_miss": "guess"}, ValueError, "on_miss must be"),
         ({"gate": "heaven"}, ValueError, "gate must be"),
         ({"p": 1.5}, ValueError, r"p must be in \[0, 1\]"),
+        ({"intensity": 0.8}, ValueError, r"intensity must be \(low, high\)"),
+        ({"per_image": 0}, ValueError, "per_image must be at least 1"),
+        ({"targets": "happy"}, ValueError, "targets must be a list"),
+        ({"device": "gpu"}, ValueError, "device must be"),
         ({"label_key": "image"}, ValueError, "label_key must name the label"),
         ({"augmenter": None, "device": "cpu", "nonsense": 1}, TypeError, "nonsense"),
     ],
@@ -483,30 +522,82 @@ def test_wrong_arguments(smile, arguments, error, message):
 
 
 def test_an_augmenter_brings_its_own_arguments():
-    with pytest.raises(ValueError, match="brings its own intensity, cache"):
-        RandomExpression(
-            CLASSES, augmenter=ExpressionAugmenter(), cache="x", intensity=(0.5, 1), p=1
-        )
+    ready = ExpressionAugmenter("pixel")
+    with pytest.raises(ValueError, match="brings its own intensity, cache, per_image"):
+        RandomExpression(CLASSES, augmenter=ready, cache="x", intensity=(0.5, 1), per_image=2, p=1)
+    assert RandomExpression(CLASSES, augmenter=ready, intensity=[0.6, 1]).augmenter is ready
+
+
+def test_the_doors_have_one_signature():
+    """The same names in the same order with the same defaults, but for what a library demands."""
+
+    def signature(transform, own):
+        parameters = inspect.signature(transform.__init__).parameters.values()
+        return [(p.name, p.default, p.kind) for p in parameters if p.name not in own]
+
+    expected = signature(torchvision.RandomExpression, {"seed", "labels_getter"})
+    assert signature(RandomExpression, {"label_key"}) == expected
+    clip = signature(video.RandomExpressionClip, {"frames", "seed", "labels_getter"})
+    assert clip == [p for p in expected if p[0] not in ("intensity", "on_miss")]
+    told = {name: default for name, default, _ in expected}
+    assert AUGMENTER_DEFAULTS.items() <= told.items()
+
+
+# -- the scheme
+
+
+def test_without_a_scheme_a_label_has_no_meaning(face):
+    transform = RandomExpression(synthesizer="pixel", p=1)
+    for label in (NEUTRAL, "neutral", [0, 1]):
+        with pytest.raises(LabelError, match=r"give RandomExpression a scheme .*JointTransform"):
+            A.Compose([transform])(image=face, label=label)
+    spelled = RandomExpression(synthesizer="pixel", targets=["happiness"], p=1)
+    assert A.Compose([spelled])(image=face, label="neutral")["label"] == "happiness"
+
+
+def test_bind(face):
+    own = LabelScheme.from_classes(CLASSES)
+    transform = RandomExpression(synthesizer="pixel", p=1)
+    transform.bind(own)
+    assert A.Compose([transform])(image=face, label=NEUTRAL)["label"] == HAPPY
+    loaded = through_json(A.Compose([transform])).transforms[0]
+    assert loaded.scheme.classes == own.classes
+    with pytest.raises(LabelError, match="contradicts the data set: at index 0"):
+        transform.bind(LabelScheme.from_classes(CLASSES[::-1]))
+    with pytest.raises(LabelError, match="'fer2013' contradicts the data set: at index 0"):
+        RandomExpression("fer2013", "pixel").bind(own)
+    with pytest.raises(LabelError, match="no class for sad"):
+        RandomExpression(synthesizer="pixel", targets=["sad"]).bind(own)
+
+
+def test_repr_tells_what_it_does(tmp_path):
+    told = repr(A.Compose([RandomExpression("fer2013", "pixel", cache=tmp_path, p=0.3)]))
+    for part in ("scheme='fer2013'", "p=0.3", "synthesizer='pixel'", "targets=None",
+                 "alignment='crop'", "gate=None", tmp_path.name):  # fmt: skip
+        assert part in told
 
 
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ({}, ValueError, "'label' is missing.*label_key"),
+        ({}, ValueError, "'label' is missing.*label_key.*sees the image alone.*JointTransform"),
         ({"label": None}, ValueError, "'label' is missing"),
         ({"label": 7}, LabelError, "outside label scheme"),
         ({"label": "bored"}, LabelError, "outside label scheme"),
-        ({"label": [0, 1]}, LabelError, "one-hot and soft"),
-        ({"label": np.array([0.0, 1.0])}, LabelError, "one-hot and soft"),
-        ({"label": np.array([1])}, LabelError, "one-hot and soft"),
-        ({"label": torch.tensor([0, 1])}, LabelError, "one-hot and soft"),
-        ({"label": 1.0}, LabelError, "class index or class name"),
-        ({"label": True}, LabelError, "class index or class name"),
+        ({"label": [1, 1]}, LabelError, "a share for each of the 2 classes"),
+        ({"label": np.array([0.0, 0.4])}, LabelError, "a share for each"),
+        ({"label": np.array([1])}, LabelError, "a share for each"),
+        ({"label": torch.tensor([0, 4])}, LabelError, "a share for each"),
+        ({"label": torch.zeros(2, 2)}, LabelError, "a class index, a class name"),
+        ({"label": 1.0}, LabelError, "a class index, a class name"),
+        ({"label": True}, LabelError, "a class index, a class name"),
     ],
 )
 def test_wrong_labels(face, data, error, message):
+    before = face.copy()
     with pytest.raises(error, match=message):
         A.Compose([RandomExpression(CLASSES, p=1)])(image=face, **data)
+    assert np.array_equal(face, before)
 
 
 @pytest.mark.parametrize(

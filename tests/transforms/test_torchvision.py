@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import Expression, ExpressionAugmenter
+from expraug import Expression, ExpressionAugmenter, LabelScheme, SynthesisRequest
 from expraug.errors import LabelError, UnsupportedExpressionError
 from expraug.transforms.torchvision import RandomExpression
 
@@ -18,7 +18,7 @@ HAPPY, NEUTRAL = 0, 1
 
 
 def always(**options):
-    return RandomExpression(SCHEME, p=1.0, **options)
+    return RandomExpression(SCHEME, "pixel", p=1.0, **options)
 
 
 def tensor(image):
@@ -121,22 +121,156 @@ def test_errors(neutral_images, smile):
         RandomExpression(SCHEME, targets=["sad"])
     with pytest.raises(ValueError, match="targets or a policy"):
         RandomExpression(SCHEME, targets=["happy"], policy={"uniform": None})
-    with pytest.raises(ValueError, match="one of the two"):
-        RandomExpression(SCHEME, augmenter=ExpressionAugmenter(), cache="somewhere")
+    with pytest.raises(ValueError, match=r"targets must be a list, as \['happy'\]"):
+        RandomExpression(SCHEME, targets="happy")
     with pytest.raises(ValueError, match="p must be"):
         RandomExpression(SCHEME, p=1.5)
-    with pytest.raises(ValueError, match="no label"):
-        always()(image)
-    with pytest.raises(ValueError, match="no image"):
-        always()("path.jpg", NEUTRAL)
-    with pytest.raises(ValueError, match="batch of 2"):
-        always()(torch.zeros(2, 3, 32, 32), torch.zeros(3))
+    with pytest.raises(ValueError, match=r"intensity must be \(low, high\), as .* not 0.8"):
+        RandomExpression(SCHEME, intensity=0.8)
+    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda' or the like, not 'gpu'"):
+        RandomExpression(SCHEME, device="gpu")
+    with pytest.raises(ValueError, match="labels_getter must be"):
+        RandomExpression(SCHEME, labels_getter="label")
+
+
+def test_cuda_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"finds no CUDA device .* use device='cpu'"):
+        RandomExpression(SCHEME, "pixel", device="cuda")
+
+
+def test_an_augmenter_brings_its_own_arguments():
+    ready = ExpressionAugmenter("pixel")
+    with pytest.raises(ValueError, match="its own synthesizer, intensity, alignment, on_miss, dev"):
+        RandomExpression(SCHEME, "pixel", augmenter=ready, intensity=(0.5, 1), alignment="detect",
+                         on_miss="keep", device="cuda")  # fmt: skip
+    with pytest.raises(ValueError, match="its own targets, policy, gate, cache, per_image;"):
+        RandomExpression(SCHEME, augmenter=ready, targets=["happy"], policy={"uniform": None},
+                         gate="identity", cache="x", per_image=2)  # fmt: skip
+    assert RandomExpression(SCHEME, augmenter=ready, intensity=[0.6, 1.0]).augmenter is ready
+
+
+# -- requests
+
+
+def test_p_of_1_changes_every_face_of_which_anything_can_be_made(faces):
+    """Also with a scheme that has fewer classes than the synthesizer expressions."""
+    folder = ImageFolder(str(faces))
+    for names in (SCHEME, ["happy", "sad", "neutral"]):
+        scheme = LabelScheme.from_classes(names)
+        transform = RandomExpression(scheme, "pixel", p=1.0)
+        for image, label in folder:
+            _, made = transform(image, folder.classes[label])
+            assert made != folder.classes[label]
+            assert made in names
+
+
+def test_single_samples_and_batches_give_what_the_augmenter_makes(neutral_images):
+    """For the same request, the same bytes."""
+    augmenter = ExpressionAugmenter("pixel", per_image=1, intensity=(0.7, 0.7), policy=_Only())
+    request = SynthesisRequest(Expression.HAPPY, 0.7)
+    arrays = neutral_images[:2]
+    expected = [outcome.image for outcome in augmenter(arrays, [request] * 2)]
+    transform = RandomExpression(SCHEME, augmenter=augmenter, p=1.0)
+    for array, made in zip(arrays, expected, strict=True):
+        assert np.array_equal(transform(Image.fromarray(array), NEUTRAL)[0], made)
+        assert np.array_equal(transform(tensor(array), NEUTRAL)[0].permute(1, 2, 0), made)
+    batch, _ = transform(torch.stack([tensor(a) for a in arrays]), torch.tensor([NEUTRAL] * 2))
+    assert np.array_equal(batch.permute(0, 2, 3, 1), np.stack(expected))
+
+
+class _Only:
+    def probabilities(self, source, available):
+        return {Expression.HAPPY: 1.0} if Expression.HAPPY in available else {}
+
+
+def test_only_the_menu_is_asked_for(neutral_images):
+    """However often an image comes, it becomes one of `per_image` pictures."""
+    image = Image.fromarray(neutral_images[0])
+    transform = RandomExpression("fer2013", "pixel", p=1.0, per_image=3)
+    seen = {np.asarray(transform(image, 6)[0]).tobytes() for _ in range(40)}
+    assert len(seen) == 3
+
+
+# -- the scheme
+
+
+def test_without_a_scheme_a_label_has_no_meaning(neutral_images):
+    image = Image.fromarray(neutral_images[0])
+    transform = RandomExpression(synthesizer="pixel", p=1.0)
+    for label in (NEUTRAL, "neutral", [0, 1]):
+        with pytest.raises(LabelError, match=r"give RandomExpression a scheme .*JointTransform"):
+            transform(image, label)
+
+
+def test_names_need_no_scheme_where_the_targets_spell_them(neutral_images):
+    image = Image.fromarray(neutral_images[0])
+    transform = RandomExpression(synthesizer="pixel", targets=["happiness"], p=1.0)
+    assert transform(image, "neutral")[1] == "happiness"
+    with pytest.raises(LabelError, match="both mean happy"):
+        transform(image, "happy")
+    with pytest.raises(LabelError, match="no telling"):
+        transform(image, NEUTRAL)
+
+
+def test_bind(neutral_images):
+    own = LabelScheme.from_classes(SCHEME)
+    transform = RandomExpression(synthesizer="pixel", p=1.0)
+    transform.bind(own)
+    assert transform.scheme is own
+    assert transform(Image.fromarray(neutral_images[0]), NEUTRAL)[1] == HAPPY
+    assert "scheme=['happy', 'neutral']" in repr(transform)
+    transform.bind(own)
+    with pytest.raises(LabelError, match="contradicts the data set: at index 0"):
+        transform.bind(LabelScheme.from_classes(["neutral", "happy"]))
+    with pytest.raises(LabelError, match=r"'fer2013' contradicts .* at index 0"):
+        RandomExpression("fer2013", "pixel").bind(own)
+    given = RandomExpression(["joy", "calm"], "pixel")
+    given.bind(own)
+    assert given.scheme.classes == {0: "joy", 1: "calm"}, "the given spelling stays"
+    with pytest.raises(LabelError, match="no class for sad"):
+        RandomExpression(synthesizer="pixel", targets=["sad"]).bind(own)
+
+
+# -- being one transform among others
+
+
+def test_repr_tells_what_it_does(tmp_path):
+    told = repr(RandomExpression("fer2013", "pixel", targets=["happy"], cache=tmp_path, p=0.3))
+    for part in ("scheme='fer2013'", "p=0.3", "synthesizer='pixel'", "targets=['happy']",
+                 "intensity=(0.6, 1.0)", "alignment='crop'", "gate=None",
+                 tmp_path.name):  # fmt: skip
+        assert part in told
+    ready = repr(RandomExpression(SCHEME, augmenter=ExpressionAugmenter("pixel", per_image=2)))
+    assert "ExpressionAugmenter('pixel'" in ready
+    assert "per_image=2" in ready
+    policy = {"balance": {"happy": 2, "neutral": 1}}
+    assert f"policy={policy}" in repr(RandomExpression(SCHEME, "pixel", policy=policy))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_torch_compile_around_it(neutral_images):
+    pipeline = torch.compile(v2.Compose([
+        always(seed=1), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+    ]))  # fmt: skip
+    image, label = pipeline(Image.fromarray(neutral_images[0]), NEUTRAL)
+    expected, _ = always(seed=1)(tensor(neutral_images[0]), NEUTRAL)
+    assert label == HAPPY
+    assert torch.allclose(image.as_subclass(torch.Tensor), expected / 255)
+    compiled = torch.compile(always(seed=1))
+    batch, labels = compiled(tensor(neutral_images[0])[None], torch.tensor([NEUTRAL]))
+    assert labels.tolist() == [HAPPY]
+    assert torch.equal(batch[0], expected)
 
 
 def test_labels_getter(neutral_images):
     transform = always(labels_getter=lambda sample: sample[2]["y"])
     made = transform(Image.fromarray(neutral_images[0]), NEUTRAL, {"y": NEUTRAL})
     assert made[1:] == (NEUTRAL, {"y": HAPPY})
+    with pytest.raises(LabelError, match="labels_getter failed"):
+        transform(Image.fromarray(neutral_images[0]), NEUTRAL)
+    with pytest.raises(LabelError, match="one element of the sample"):
+        always(labels_getter=lambda sample: 1)(Image.fromarray(neutral_images[0]), NEUTRAL)
 
 
 def test_in_a_v2_pipeline(neutral_images):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from expraug import ExpressionAugmenter
+from expraug import ExpressionAugmenter, LabelScheme
 from expraug.errors import LabelError
 from expraug.transforms.video import RandomExpressionClip
 
@@ -19,7 +19,7 @@ HAPPY, NEUTRAL = 0, 1
 
 
 def always(**options):
-    return RandomExpressionClip(SCHEME, frames=3, p=1.0, synthesizer="pixel", **options)
+    return RandomExpressionClip(SCHEME, "pixel", frames=3, p=1.0, **options)
 
 
 def tensor(image):
@@ -60,6 +60,62 @@ def test_a_batch(neutral_images, happy_images):
         always()(images, torch.tensor([NEUTRAL]))
 
 
+def test_batches_of_every_kind(neutral_images):
+    images = np.stack(neutral_images[:2])
+    tensors = torch.from_numpy(images).permute(0, 3, 1, 2)
+    expected, _ = always(seed=1)(tensors, torch.tensor([NEUTRAL, NEUTRAL]))
+    hot = torch.tensor([[0.0, 1.0], [0.2, 0.8]])
+    for given, labels in ((images, np.array([NEUTRAL] * 2)), (tv_tensors.Image(tensors), hot)):
+        videos, made = always(seed=1)(given, labels)
+        assert type(videos) is tv_tensors.Video
+        assert torch.equal(videos, expected)
+        assert type(made) is type(labels)
+        assert made.tolist() in ([HAPPY, HAPPY], [[1, 0], [1, 0]])
+    for empty in (images[:0], tensors[:0], tensors[:0].float()):
+        videos, made = always()(empty, torch.zeros(0, dtype=torch.long))
+        assert videos.shape == (0, 3, 3, 256, 256)
+        assert type(videos) is tv_tensors.Video
+        assert len(made) == 0
+
+
+def test_refuses_what_random_expression_refuses(neutral_images):
+    image = tensor(neutral_images[0])
+    for label in (4.7, True, None, [1, 1]):
+        with pytest.raises(LabelError):
+            always()(image, label)
+    with pytest.raises(LabelError, match="sees the image alone"):
+        always()(image)
+    with pytest.raises(ValueError, match="before Normalize"):
+        always()(image / 255 * 2 - 1, NEUTRAL)
+    with pytest.raises(ValueError, match="its own cache"):
+        RandomExpressionClip(SCHEME, augmenter=ExpressionAugmenter("pixel"), cache="x")
+    ready = RandomExpressionClip(SCHEME, frames=2, augmenter=ExpressionAugmenter("pixel"), p=1.0)
+    assert ready(image, NEUTRAL)[1] == HAPPY
+
+
+def test_a_scheme_may_be_told_later(neutral_images):
+    transform = RandomExpressionClip(synthesizer="pixel", frames=2, p=1.0)
+    assert "frames=2" in repr(transform)
+    with pytest.raises(LabelError, match="give RandomExpression"):
+        transform(tensor(neutral_images[0]), NEUTRAL)
+    transform.bind(LabelScheme.from_classes(SCHEME))
+    assert transform(tensor(neutral_images[0]), NEUTRAL)[1] == HAPPY
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "I;16", "CMYK"])
+def test_rare_modes_become_grey_or_rgb(neutral_images, mode):
+    image = Image.fromarray(neutral_images[0])
+    image = image.quantize(256) if mode == "P" else image.convert("I" if mode == "I;16" else mode)
+    image = image.convert(mode)
+    changed, label = always()(image, NEUTRAL)
+    assert label == HAPPY
+    still, label = RandomExpressionClip(SCHEME, "pixel", frames=3, p=0.0)(image, NEUTRAL)
+    assert label == NEUTRAL
+    assert changed.dtype == still.dtype == torch.uint8
+    assert changed.shape == still.shape
+    assert torch.equal(changed[0], still[0])
+
+
 def test_left_alone_the_image_is_repeated(neutral_images):
     image, black = neutral_images[0], np.zeros((64, 64, 3), np.uint8)
     never = RandomExpressionClip(SCHEME, frames=3, p=0.0, synthesizer="pixel")
@@ -76,7 +132,7 @@ def test_left_alone_the_image_is_repeated(neutral_images):
     assert never(rgba, NEUTRAL)[0].shape == (3, 3, 256, 256), "as where it is worked on"
 
 
-def test_draws_follow_the_seed_and_the_policy(neutral_images):
+def test_requests_follow_the_seed_and_the_policy(neutral_images):
     scheme = ["neutral", "happy", "sad", "surprise"]
     options = {"frames": 2, "synthesizer": "pixel", "p": 0.7}
     given = [Image.fromarray(image) for image in neutral_images]
