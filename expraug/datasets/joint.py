@@ -76,7 +76,7 @@ class JointTransform(Dataset[Any]):
             # where class names are words of their own, the transform's scheme tells their meaning
             self.scheme = self.scheme or dataset_scheme(dataset, own)
             expression.bind(self.scheme)
-            self._label_key = getattr(expression, "label_key", self._label_key)
+            self._label_key = getattr(expression, "label_key", None) or self._label_key
         if self.scheme is None and isinstance(getattr(dataset, "scheme", None), LabelScheme):
             self.scheme = dataset.scheme
 
