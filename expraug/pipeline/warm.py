@@ -24,7 +24,7 @@ from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
 
-PILOT = 24
+PILOT = 50
 """Images, spread over the data set, that are done first to tell how long the rest will take."""
 
 _PILOT_SECONDS = 10
@@ -136,15 +136,16 @@ def _batches(
 ) -> Iterator[list[_Sample]]:
     """Yield all samples, first `PILOT` of them that are spread evenly over the data set."""
     count = len(samples)
+    size = max(1, augmenter.batch_size // augmenter.per_image)
     pilot = sorted({round(i) for i in np.linspace(0, count - 1, min(PILOT, count))})
     known = set(pilot)
     # the first load the models, whose time does not count per image
-    for start, stop in ((0, 2), (2, 8), (8, PILOT)):
+    for start, stop in [(0, 2), *((i, i + size) for i in range(2, PILOT, size))]:
         if part := pilot[start:stop]:
             yield [samples[i] for i in part]
     yield from DataLoader(
         Subset(samples, [i for i in range(count) if i not in known]),
-        batch_size=max(1, augmenter.batch_size // augmenter.per_image),
+        batch_size=size,
         num_workers=num_workers,
         collate_fn=list,
     )

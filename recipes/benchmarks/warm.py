@@ -51,11 +51,16 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         augmenter = ExpressionAugmenter(synthesizer, cache=folder, device=device)
         report = augmenter.warm(faces, num_workers=workers)
+        assert augmenter.cache is not None
+        kinds = augmenter.cache.info().fingerprints.values()
+        name = str(augmenter.fingerprint)
+        entries = next((kind.entries for kind in kinds if kind.name == name), 0)
     figures = {
         "images": len(faces),
         "planned": report.planned,
-        "entries": report.made + sum(1 for *_, reason in report.rejected if reason != "no_face"),
-        "usable": report.made,
+        "entries": entries,
+        "made": report.made,
+        "there_already": report.cached,
         "estimate_seconds": round(report.estimate, 1),
         "seconds": round(report.seconds, 1),
         "ratio": round(report.seconds / report.estimate, 2),
