@@ -3,28 +3,32 @@
 from pathlib import Path
 
 import albumentations as A
-import cv2
+from torchvision.datasets import ImageFolder
 
+from expraug.datasets import JointTransform
 from expraug.transforms.albumentations import RandomExpression
 
 FACES = Path(__file__).parent / "faces"
-CLASSES = ["happy", "neutral"]
 
 
 def main() -> None:
+    folder = ImageFolder(str(FACES))
     pipeline = A.Compose(
         [
-            RandomExpression(CLASSES, alignment="detect", p=0.5),  # first of all
+            RandomExpression(alignment="detect", p=0.5),  # first of all
             A.RandomResizedCrop((112, 112), scale=(0.8, 1.0)),
             A.HorizontalFlip(p=0.5),
         ],
         seed=0,
     )
-    for name in CLASSES:
-        for path in sorted((FACES / name).glob("*.jpg"))[:4]:
-            image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-            out = pipeline(image=image, label=CLASSES.index(name))
-            print(f"{name}/{path.name} -> {CLASSES[out['label']]}, {out['image'].shape}")
+    train = JointTransform(folder, pipeline)  # tells RandomExpression what the labels mean
+    for index in (*range(4), *range(10, 14)):
+        path, label = folder.samples[index]
+        image, new_label = train[index]
+        print(
+            f"{folder.classes[label]}/{Path(path).name} -> "
+            f"{folder.classes[new_label]}, {image.shape}"
+        )
 
 
 if __name__ == "__main__":

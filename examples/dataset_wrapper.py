@@ -6,28 +6,19 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.models import mobilenet_v3_small
 from torchvision.transforms import v2
 
 from expraug import ExpressionAugmenter, Uniform
-from expraug.datasets import BalancedExpressionSampler, ExpressionAugmentedDataset
+from expraug.datasets import (
+    BalancedExpressionSampler,
+    ExpressionAugmentedDataset,
+    JointTransform,
+)
 
 FACES = Path(__file__).parent / "faces"
-
-
-class Transformed(Dataset):
-    """Puts random transforms behind the wrapper, which must see the same pixels each time."""
-
-    def __init__(self, dataset: Dataset, transform: v2.Transform) -> None:
-        self.dataset, self.transform = dataset, transform
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(*self.dataset[index])
 
 
 def main(epochs: int = 2) -> None:
@@ -48,7 +39,8 @@ def main(epochs: int = 2) -> None:
         counts = Counter(folder.classes[label] for label in dataset.targets)
         print(f"{len(rare)} faces became {len(dataset)}: {dict(counts)}")
         loader = DataLoader(
-            Transformed(dataset, transform),
+            # random transforms behind the wrapper, which must see the same pixels each time
+            JointTransform(dataset, transform),
             batch_size=8,
             sampler=BalancedExpressionSampler(dataset, max_synthetic=0.5),
             num_workers=2,

@@ -9,12 +9,12 @@ FACES = Path(__file__).parent / "faces"
 
 if __name__ == "__main__":  # worker processes import this file
     with TemporaryDirectory() as folder:
-        options = {"faces": "crop", "gate": None, "per_class": 6, "write": "parquet"}
+        options = {"alignment": "crop", "gate": None, "per_class": 6, "write": "parquet"}
         plan = expand(FACES, folder, dry_run=True, **options)
         print("to make:", dict(plan.planned))
         report = expand(FACES, folder, with_originals=True, license="cc-by-4.0", **options)
-        # after an interruption: the same call with resume=True; on a cluster without Ray: one call
-        # with shard=(i, n) in each of n jobs
+        # after an interruption: the same call goes on; on a cluster without Ray: one call with
+        # shard=(i, n) in each of n jobs
         print(
             "made:", dict(report.synthetic), "beside", sum(report.originals.values()), "originals"
         )

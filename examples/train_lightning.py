@@ -9,13 +9,17 @@ from pathlib import Path
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.models import mobilenet_v3_small
 from torchvision.transforms import v2
 
 from expraug import ExpressionAugmenter
-from expraug.datasets import BalancedExpressionSampler, ExpressionAugmentedDataset
+from expraug.datasets import (
+    BalancedExpressionSampler,
+    ExpressionAugmentedDataset,
+    JointTransform,
+)
 
 FACES = Path(__file__).parent / "faces"
 
@@ -44,21 +48,9 @@ class Faces(L.LightningDataModule):
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
         )
-        return DataLoader(ToTensor(self.dataset), self.batch_size, sampler=self.sampler)
-
-
-class ToTensor(Dataset):
-    """Images of a data set as float tensors."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(*self.dataset[index])
+        to_tensor = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+        faces = JointTransform(self.dataset, to_tensor)
+        return DataLoader(faces, self.batch_size, sampler=self.sampler)
 
 
 class Recogniser(L.LightningModule):

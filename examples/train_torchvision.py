@@ -5,28 +5,16 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.models import mobilenet_v3_small
 from torchvision.transforms import v2
 
 from expraug import ExpressionAugmenter
+from expraug.datasets import JointTransform
 from expraug.transforms.torchvision import RandomExpression
 
 FACES = Path(__file__).parent / "faces"
-
-
-class JointTransform(Dataset):
-    """ImageFolder's own transform sees the image alone; this one sees image and label."""
-
-    def __init__(self, folder: ImageFolder, transform: v2.Transform) -> None:
-        self.folder, self.transform = folder, transform
-
-    def __len__(self) -> int:
-        return len(self.folder)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(*self.folder[index])
 
 
 def main(epochs: int = 2) -> None:
@@ -34,20 +22,21 @@ def main(epochs: int = 2) -> None:
     with tempfile.TemporaryDirectory() as cache:
         # Make every synthetic face once, ahead; workers then only read.
         augmenter = ExpressionAugmenter("pixel", alignment="detect", cache=cache, on_miss="keep")
-        report = augmenter.warm(folder, folder.classes)
+        report = augmenter.warm(folder)
         print(f"{report.made} synthetic faces made, skipped: {dict(report.skipped)}")
         transform = v2.Compose(
             [
-                RandomExpression(folder.classes, augmenter=augmenter, p=0.5),  # first of all
+                RandomExpression(augmenter=augmenter, p=0.5),  # first of all
                 v2.RandomResizedCrop(96, scale=(0.8, 1.0), antialias=True),
                 v2.RandomHorizontalFlip(),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
             ]
         )
-        loader = DataLoader(
-            JointTransform(folder, transform), batch_size=10, shuffle=True, num_workers=2
-        )
+        # ImageFolder's own transform sees the image alone; this one sees image and label, and
+        # tells RandomExpression what the folder's labels mean.
+        train = JointTransform(folder, transform)
+        loader = DataLoader(train, batch_size=10, shuffle=True, num_workers=2)
         model = mobilenet_v3_small(num_classes=len(folder.classes))
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
         for epoch in range(epochs):

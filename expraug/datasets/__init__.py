@@ -1,21 +1,24 @@
-"""Training sets: where faces and labels come from, and wrappers that add expressions to them.
-
-Adapters to other libraries are imported by name: `expraug.datasets.timm`, `expraug.datasets.hf`.
-"""
+"""Training sets: where faces and labels come from, and wrappers that add expressions to them."""
 
 from expraug.datasets.augmented import ExpressionAugmentedDataset, is_synthetic
+from expraug.datasets.hf import ExpressionMap
+from expraug.datasets.joint import JointTransform
 from expraug.datasets.readers import FaceDataset, list_datasets, open_dataset
 from expraug.datasets.sampler import BalancedExpressionSampler
 from expraug.datasets.source import FaceItem, FolderSource, ParquetSource, open_source
 from expraug.datasets.split import person_split
+from expraug.datasets.timm import ExpressionMixDataset
 from expraug.labels import labels_of
 
 __all__ = [
     "BalancedExpressionSampler",
     "ExpressionAugmentedDataset",
+    "ExpressionMap",
+    "ExpressionMixDataset",
     "FaceDataset",
     "FaceItem",
     "FolderSource",
+    "JointTransform",
     "ParquetSource",
     "is_synthetic",
     "labels_of",

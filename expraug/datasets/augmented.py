@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+import xxhash
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from expraug.errors import UnreadableImageError
-from expraug.expressions import LabelScheme
-from expraug.faces.image import as_array, as_given
-from expraug.labels import dataset_scheme, join_sample, labels_of, split_sample, write_label
+from expraug.datasets.joint import JointTransform
+from expraug.datasets.modes import Mode, check_mode, sample_copies
+from expraug.errors import AmbiguousLabelError
+from expraug.expressions import Expression
+from expraug.labels import (
+    SchemeLike,
+    dataset_scheme,
+    join_sample,
+    labels_of,
+    read_label,
+    split_sample,
+    write_label,
+)
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
+from expraug.pipeline.requests import uniforms_from_digest
+from expraug.pipeline.samples import AugmentedSample, augment_samples
 
 if TYPE_CHECKING:
     from expraug.pipeline.warm import WarmReport
-
-Mode = Literal["add", "replace"]
-"""Whether synthetic faces come beside the real ones, or in their place."""
-
-
-def default_p(mode: Mode, p: float | None) -> float:
-    """Return the probability that a door works with where its caller gave none.
-
-    Raises:
-        ValueError: an unknown mode, or a probability outside [0, 1].
-    """
-    if mode not in ("add", "replace"):
-        raise ValueError(f"mode must be 'add' or 'replace', not {mode!r}")
-    if p is None:
-        return 1.0 if mode == "add" else 0.5
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must be between 0 and 1, not {p}")
-    return p
 
 
 class ExpressionAugmentedDataset(Dataset[Any]):
@@ -56,34 +49,36 @@ class ExpressionAugmentedDataset(Dataset[Any]):
 
     Args:
         base: of `(image, label, ...)` or `{"image", "label", ...}`, without random transforms;
-            images as `as_array` takes them. Other elements are passed on as they are.
-        augmenter: draws and makes the faces.
-        scheme: what the labels mean, as `LabelScheme.resolve` takes it; None reads it off the
-            class names of the base.
-        mode: see above.
-        copies: with "add", how many synthetic faces follow for each real one, at most; they
-            differ, so a source of which less can be made gets less.
+            images as `as_array` takes them, before Normalize. All else in a sample is passed on.
+        augmenter: samples the requests and makes the faces.
+        scheme: what the labels mean; None reads it off the base (`dataset_scheme`).
+        mode: see above. With "replace" each image offers the menu of the augmenter, one request of
+            which is sampled at each reading.
+        copies: with "add", how many synthetic faces follow for each real one, at most
+            `augmenter.per_image`; they differ, so a source of which less can be made gets less.
         p: probability of each change; None: 1 with "add", 0.5 with "replace".
         seed: the same seed gives the same samples with any number of workers. With "add", None
-            means 0; with "replace", that torch's global generator draws anew at each reading,
+            means 0; with "replace", that torch's global generator decides anew at each reading,
             and with a seed, `set_epoch` must tell the epoch.
         labels: of all samples of the base; None looks for them (`labels_of`).
 
     Attributes:
-        targets: the label of every index: class indices, or names if the base's labels are names.
-            With "replace" they are those of the real faces.
+        targets: the label of every index, in the form that the base's labels have. With "replace"
+            they are those of the real faces.
         sources: the index in `base` behind every index.
 
     Raises:
-        LabelError: the base does not tell what its labels mean, or a label is outside the scheme.
-        ValueError: an argument out of range.
+        LabelError: the base does not tell what its labels mean, the scheme contradicts it (the
+            message names the first index), or a label cannot be right.
+        ValueError: an argument out of range; when a sample is read, an image that cannot be right,
+            as one that was normalised already.
     """
 
     def __init__(
         self,
         base: Any,
         augmenter: ExpressionAugmenter,
-        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None] | None = None,
+        scheme: SchemeLike | None = None,
         *,
         mode: Mode = "add",
         copies: int = 1,
@@ -91,24 +86,21 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         seed: int | None = None,
         labels: Sequence[Any] | None = None,
     ) -> None:
-        self.p = default_p(mode, p)
-        if copies < 1:
-            raise ValueError(f"copies must be at least 1, not {copies}")
+        self.p = check_mode(mode, copies, p, augmenter)
         self.base = base
         self.augmenter = augmenter
-        self.scheme = dataset_scheme(base) if scheme is None else LabelScheme.resolve(scheme)
+        self.scheme = dataset_scheme(base, scheme)
         self.mode = mode
         self.seed = seed
         self._labels = None if labels is None else list(labels)
         self._added: list[tuple[int, SynthesisRequest]] = []
         # shared memory, so that workers that live through several epochs see it change
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         if mode == "add":
             self._labels = self._base_labels()
             for index, label in enumerate(self._labels):
-                source = self.scheme.expression(label)
-                drawn = (self._draw(source, index, number) for number in range(copies))
-                self._added += [(index, draw) for draw in dict.fromkeys(drawn) if draw is not None]
+                planned = self._plan(index, self._shown(label), copies)
+                self._added += [(index, request) for request in planned]
 
     def __len__(self) -> int:
         return len(self.base) + len(self._added)
@@ -116,24 +108,21 @@ class ExpressionAugmentedDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         index = range(len(self))[index]  # negative ones count from the end
         if index >= len(self.base):
-            source, draw = self._added[index - len(self.base)]
-            return self._changed(self.base[source], draw, self._base_labels()[source])
+            source, request = self._added[index - len(self.base)]
+            return self._planned_sample(self.base[source], source, request)
         sample = self.base[index]
-        if self.mode == "add":
-            return sample
-        label = split_sample(sample)[1]
-        found = self._draw(self.scheme.expression(label), index, int(self._epoch))
-        return sample if found is None else self._changed(sample, found, label)
+        return sample if self.mode == "add" else self._replaced_sample(sample)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the epoch, on which the draws of `mode="replace"` with a `seed` depend."""
+        """Tell the epoch, on which `mode="replace"` with a `seed` depends."""
         self._epoch.fill_(epoch)
 
     @cached_property
     def targets(self) -> list[Any]:
         labels = self._base_labels()
         return labels + [
-            write_label(labels[source], self.scheme, draw.target) for source, draw in self._added
+            write_label(labels[source], self.scheme, request.target)
+            for source, request in self._added
         ]
 
     @cached_property
@@ -158,8 +147,8 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         from expraug.pipeline.warm import warm
 
         planned: dict[int, list[SynthesisRequest]] = {}
-        for source, draw in self._added:
-            planned.setdefault(source, []).append(draw)
+        for source, request in self._added:
+            planned.setdefault(source, []).append(request)
         only = sorted(planned) if self.mode == "add" else range(len(self.base))
         report = warm(
             self.augmenter,
@@ -167,11 +156,11 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             self.scheme,
             num_workers=num_workers,
             progress=progress,
-            draws=(lambda i: planned[only[i]]) if self.mode == "add" else None,
+            requests=(lambda i: planned[only[i]]) if self.mode == "add" else None,
         )
         report.failures = [(only[i], reason, text) for i, reason, text in report.failures]
-        report.rejected = [(only[i], draw, reason) for i, draw, reason in report.rejected]
-        useless = {(index, draw) for index, draw, _ in report.rejected}
+        report.rejected = [(only[i], request, reason) for i, request, reason in report.rejected]
+        useless = {(index, request) for index, request, _ in report.rejected}
         self._added = [added for added in self._added if added not in useless]
         for known in ("targets", "sources"):
             self.__dict__.pop(known, None)
@@ -184,44 +173,80 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             raise ValueError(f"{len(self._labels)} labels for {len(self.base)} samples")
         return self._labels
 
-    def _draw(self, source: Any, index: int, number: int) -> SynthesisRequest | None:
-        if self.seed is None and self.mode == "replace":
-            uniforms = torch.rand(1, 3).numpy()
-        else:
-            seeds = [(self.seed or 0) & (2**64 - 1), index, number]
-            uniforms = np.random.default_rng(seeds).random((1, 3))
-        return self.augmenter.draw([source], uniforms, self.p, self.scheme)[0]
+    def _shown(self, label: Any) -> Expression | None:
+        """Return what a label says; None also where a soft one is not clear."""
+        try:
+            return read_label(label, self.scheme)
+        except AmbiguousLabelError:
+            return None
 
-    def _changed(self, sample: Any, draw: SynthesisRequest, planned_label: Any) -> Any:
-        """Return a sample with image and label changed together, or as it is."""
-        image, label = split_sample(sample)
-        source = self.scheme.expression(label)
-        if source != self.scheme.expression(planned_label):
+    def _plan(self, index: int, source: Expression | None, copies: int) -> list[SynthesisRequest]:
+        """Return what is added for one sample; its image is not known here."""
+        seed = self.seed or 0
+        digest = xxhash.xxh3_128_digest(index.to_bytes(8, "little"), seed=seed & (2**64 - 1))
+        menu = self.augmenter.menu(digest, source, self.scheme)
+        uniforms = [uniforms_from_digest(digest, seed, number) for number in range(copies)]
+        return sample_copies(menu, uniforms, self.p)
+
+    def _planned_sample(self, sample: Any, index: int, request: SynthesisRequest) -> Any:
+        planned = self._shown(self._base_labels()[index])
+
+        def sample_request(_: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
+            if source == planned:
+                return request
             # a base that answers a damaged file with another sample, as timm's does
             self.augmenter.stats["label_not_as_planned"] += 1
+            return None
+
+        image, label = split_sample(sample)
+        (made,) = augment_samples(self.augmenter, self.scheme, [image], [label], sample_request)
+        return self._joined(sample, made)
+
+    def _replaced_sample(self, sample: Any) -> Any:
+        chance, slot = torch.rand(2).tolist() if self.seed is None else (0.0, 0.0)
+
+        def sample_request(_: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
+            u0, u1 = chance, slot
+            if self.seed is not None:
+                u0, u1 = uniforms_from_digest(digest, self.seed, int(self._epoch))
+            if u0 >= self.p:
+                return None
+            return self.augmenter.sample_request(digest, source, u1, self.scheme)
+
+        image, label = split_sample(sample)
+        (made,) = augment_samples(
+            self.augmenter,
+            self.scheme,
+            [image],
+            [label],
+            sample_request,
+            wanted=[self.seed is not None or chance < self.p],
+        )
+        return self._joined(sample, made)
+
+    def _joined(self, sample: Any, made: AugmentedSample) -> Any:
+        """Return a sample with what was made of it; the very sample where nothing was."""
+        if made.outcome is None or made.outcome.target is None:
             return sample
-        try:
-            array = as_array(image)
-        except UnreadableImageError as error:  # too small for a face: nothing to be done with it
-            self.augmenter.stats[error.reason] += 1
-            return sample
-        (outcome,) = self.augmenter([array], [draw])
-        if outcome.target is None:
-            return sample
-        made = as_given(outcome.image, array, image)
-        return join_sample(sample, made, write_label(label, self.scheme, outcome.target))
+        return join_sample(sample, made.image, self._new_label(split_sample(sample)[1], made))
+
+    def _new_label(self, label: Any, made: AugmentedSample) -> Any:
+        """Return the label of what was made of a sample with this label."""
+        return made.label
 
 
 def is_synthetic(dataset: Any) -> list[bool]:
     """Return for every index of a data set whether an `ExpressionAugmentedDataset` added it.
 
-    It is asked for through `Subset` (`random_split`) and `ConcatDataset` too.
+    It is asked for through `Subset` (`random_split`), `ConcatDataset` and `JointTransform` too.
     """
     if isinstance(dataset, Subset):
         flags = is_synthetic(dataset.dataset)
         return [flags[i] for i in dataset.indices]
     if isinstance(dataset, ConcatDataset):
         return [flag for part in dataset.datasets for flag in is_synthetic(part)]
+    if isinstance(dataset, JointTransform):
+        return is_synthetic(dataset.dataset)
     added = 0
     if isinstance(dataset, ExpressionAugmentedDataset):
         added = len(dataset) - len(dataset.base)

@@ -6,15 +6,17 @@ before them. `create_loader` sets the `transform` of what it is given; the wrapp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from expraug.datasets.augmented import ExpressionAugmentedDataset, Mode
-from expraug.expressions import LabelScheme
-from expraug.labels import write_label
-from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
+from expraug.datasets.augmented import ExpressionAugmentedDataset
+from expraug.datasets.modes import Mode
+from expraug.labels import SchemeLike
+from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.samples import AugmentedSample
 
 
 class ExpressionMixDataset(ExpressionAugmentedDataset):
@@ -31,10 +33,13 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
     Args:
         dataset: a `timm.data.ImageDataset`, or any map-style set of (image, target) with an
             attribute `transform`.
-        augmenter: draws and makes the faces.
+        augmenter: samples the requests and makes the faces.
         scheme: what the targets mean; None reads it off the reader's class names.
         soft_labels: see above.
         mode, copies, p, seed, labels: as in `ExpressionAugmentedDataset`.
+
+    Attributes:
+        transform: applied to the image after synthesis; `create_loader` sets it.
 
     Raises:
         LabelError, ValueError: as `ExpressionAugmentedDataset`.
@@ -55,7 +60,7 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
         self,
         dataset: Any,
         augmenter: ExpressionAugmenter,
-        scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None] | None = None,
+        scheme: SchemeLike | None = None,
         *,
         soft_labels: bool = False,
         mode: Mode = "add",
@@ -64,63 +69,47 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
         seed: int | None = None,
         labels: Sequence[Any] | None = None,
     ) -> None:
-        reader = getattr(dataset, "reader", None)
         super().__init__(
             dataset,
             augmenter,
-            _classes(reader) if scheme is None else scheme,
+            scheme,
             mode=mode,
             copies=copies,
             p=p,
             seed=seed,
-            labels=_labels(dataset, reader) if labels is None else labels,
+            labels=_labels(dataset) if labels is None else labels,
         )
         self.soft_labels = soft_labels
-        self._first_class = min(self.scheme.classes)
         # the base's own would come before synthesis
-        self._transform, dataset.transform = dataset.transform, None
-
-    @property
-    def transform(self) -> Callable[[Any], Any] | None:
-        """Applied to the image after synthesis; `create_loader` sets it."""
-        return self._transform
-
-    @transform.setter
-    def transform(self, transform: Callable[[Any], Any] | None) -> None:
-        self._transform = transform
+        self.transform: Callable[[Any], Any] | None = dataset.transform
+        dataset.transform = None
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         image, target = super().__getitem__(index)[:2]
-        if self.soft_labels and not isinstance(target, np.ndarray):
-            target = self._dense({target: 1.0})
-        return image if self._transform is None else self._transform(image), target
+        target = self._dense(target) if self.soft_labels else target
+        return image if self.transform is None else self.transform(image), target
 
-    def _changed(self, sample: Any, draw: SynthesisRequest, planned_label: Any) -> Any:
-        image, target = super()._changed(sample, draw, planned_label)[:2]
-        own = sample[1]
-        if not self.soft_labels or target == own:
-            return image, target
-        made = write_label(own, self.scheme, draw.target)
-        return image, self._dense({own: 1 - draw.intensity, made: draw.intensity})
+    def _new_label(self, label: Any, made: AugmentedSample) -> Any:
+        if not self.soft_labels or made.request is None:
+            return made.label
+        share = made.request.intensity
+        return (1 - share) * self._dense(label) + share * self._dense(made.label)
 
-    def _dense(self, shares: Mapping[Any, float]) -> np.ndarray:
-        """Return (classes,) float32 from shares by class index."""
-        dense = np.zeros(len(self.scheme), np.float32)
-        for index, share in shares.items():
-            dense[int(index) - self._first_class] = share
+    def _dense(self, label: Any) -> np.ndarray:
+        """Return the share of each class, (classes,) float32, of a label in any form."""
+        if isinstance(label, Tensor):
+            label = label.detach().cpu().numpy()
+        if np.ndim(label) == 1:
+            return np.asarray(label, np.float32)
+        classes = self.scheme.classes
+        dense = np.zeros(len(classes), np.float32)
+        dense[list(classes.values() if isinstance(label, str) else classes).index(label)] = 1
         return dense
 
 
-def _classes(reader: Any) -> list[str] | None:
-    """Return the class names that a timm reader knows, in index order."""
-    for name in ("class_to_idx", "class_name_to_idx"):
-        if mapping := getattr(reader, name, None):
-            return sorted(mapping, key=mapping.__getitem__)
-    return None
-
-
-def _labels(dataset: Any, reader: Any) -> list[Any] | None:
+def _labels(dataset: Any) -> list[Any] | None:
     """Return the targets that a timm reader knows without opening an image."""
+    reader: Any = getattr(dataset, "reader", None)
     if hasattr(reader, "targets"):  # tar files
         found = [int(target) for target in reader.targets]
     elif hasattr(reader, "iter_targets"):  # `datasets`

@@ -129,6 +129,11 @@ class MTCNNDetector:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
 
+    def to(self, device: str | torch.device) -> MTCNNDetector:
+        """Move the networks to a device, and return the detector itself."""
+        self.device, self._mtcnn = torch.device(device), None
+        return self
+
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
         if self._mtcnn is None:
             self._mtcnn = _load_mtcnn(self.device)

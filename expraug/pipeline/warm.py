@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
 
-PILOT = 24
+PILOT = 50
 """Images, spread over the data set, that are done first to tell how long the rest will take."""
+
+_PILOT_SECONDS = 10
+"""After so many the pilot tells what it knows, however few images that are."""
 
 
 @dataclass
@@ -32,8 +36,9 @@ class WarmReport:
     """What `warm` did.
 
     Args:
-        planned: synthetic faces that were to be there at the end, as told at the start.
-        estimate: seconds that all of it would take, as told at the start; NaN if all was there.
+        planned: synthetic faces that were to be there at the end, at most, as told at the start.
+        estimate: seconds that all of it would take, as told after the first images; NaN if all
+            was there.
         seconds: that it took.
         made: synthetic faces made now.
         cached: synthetic faces that were there already.
@@ -70,9 +75,9 @@ def warm(
     """Synthesize ahead, into the cache, all that a data set's images offer.
 
     That is `augmenter.per_image` requests per image, so at most N times as many for N images. How
-    many they are and about how long they take is printed before the bulk of the work starts. What
+    many they are is printed at once, and about how long they take after the first few images. What
     is in the cache already is not made again, so the same call goes on where an earlier one was
-    stopped.
+    stopped, by Ctrl-C or by force.
 
     Args:
         augmenter: makes the faces; it has a cache.
@@ -85,7 +90,7 @@ def warm(
 
     Returns:
         Counts, and each sample that was skipped with its reason. A damaged sample is skipped,
-        never an error.
+        never an error; where that goes for all of the first ones, a warning says so.
 
     Raises:
         LabelError: there is no telling what the labels mean, or the scheme contradicts the set.
@@ -101,59 +106,84 @@ def warm(
         if requests is None
         else sum(len(requests(i)) for i in range(count))
     )
-    order = _pilot_first(count)
     console = Console(stderr=True, quiet=not progress)
+    console.print(f"At most {report.planned:,} synthetic faces of {count:,} images.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not progress)
+    estimate = _Estimate(count)
     with augmenter.cache.filling(), bar:
         task = bar.add_task("images", total=count)
-        _warm_pilot(augmenter, samples, order, report, requests)
-        if report.made and count > PILOT:
-            about = timedelta(seconds=round(report.estimate))
-            console.print(
-                f"{report.planned:,} synthetic faces of {count:,} images: about {about} in all. "
-                f"Stop at any time; the same call goes on."
-            )
-        bar.advance(task, min(PILOT, count))
-        loader = DataLoader(
-            Subset(samples, order[PILOT:]),
-            batch_size=max(1, augmenter.batch_size // augmenter.per_image),
-            num_workers=num_workers,
-            collate_fn=list,
-        )
-        for batch in loader:
-            _warm_batch(augmenter, batch, report, samples.scheme, requests)
-            bar.advance(task, len(batch))
+        try:
+            for batch in _batches(samples, augmenter, num_workers):
+                _warm_batch(augmenter, batch, report, samples.scheme, requests)
+                bar.advance(task, len(batch))
+                if estimate.add(len(batch), report.made):
+                    report.estimate = estimate.seconds
+                    about = timedelta(seconds=max(1, round(report.estimate)))
+                    console.print(f"About {about} in all. Stop at any time; the same call goes on.")
+                _warn_if_nothing_works(report, estimate.done, min(PILOT, count))
+        except KeyboardInterrupt:
+            console.print(f"Stopped with {report.made:,} made; the same call goes on from here.")
+            raise
     report.failures.sort(key=lambda failure: failure[0])
     report.rejected.sort(key=lambda rejected: rejected[0])
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _pilot_first(count: int) -> list[int]:
-    """Return all indices, first `PILOT` of them that are spread evenly."""
+def _batches(
+    samples: _Samples, augmenter: ExpressionAugmenter, num_workers: int
+) -> Iterator[list[_Sample]]:
+    """Yield all samples, first `PILOT` of them that are spread evenly over the data set."""
+    count = len(samples)
+    size = max(1, augmenter.batch_size // augmenter.per_image)
     pilot = sorted({round(i) for i in np.linspace(0, count - 1, min(PILOT, count))})
     known = set(pilot)
-    return [*pilot, *(i for i in range(count) if i not in known)]
+    # the first load the models, whose time does not count per image
+    for start, stop in [(0, 2), *((i, i + size) for i in range(2, PILOT, size))]:
+        if part := pilot[start:stop]:
+            yield [samples[i] for i in part]
+    yield from DataLoader(
+        Subset(samples, [i for i in range(count) if i not in known]),
+        batch_size=size,
+        num_workers=num_workers,
+        collate_fn=list,
+    )
 
 
-def _warm_pilot(
-    augmenter: ExpressionAugmenter,
-    samples: _Samples,
-    order: Sequence[int],
-    report: WarmReport,
-    requests: Requests | None,
-) -> None:
-    """Do the pilot, and tell from it how long all of it takes."""
-    pilot = [samples[i] for i in order[: min(PILOT, len(order))]]
-    begun = time.perf_counter()
-    # models load with the first faces: their time does not count per face
-    _warm_batch(augmenter, pilot[:2], report, samples.scheme, requests)
-    loaded, made = time.perf_counter(), report.made
-    _warm_batch(augmenter, pilot[2:], report, samples.scheme, requests)
-    if report.made > made:
-        per_image = (time.perf_counter() - loaded) / max(1, len(pilot) - 2)
-        report.estimate = loaded - begun + per_image * (len(samples) - 2)
+class _Estimate:
+    """Tells once, from the first images of which something had to be made, how long all take."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.done = count, 0
+        self.seconds = float("nan")
+        self._begun = time.perf_counter()
+        self._loaded: tuple[float, int, int] | None = None
+        """When, and after how many images and faces, the models were there."""
+
+    def add(self, images: int, made: int) -> bool:
+        """Take notice of a batch, with the faces made so far; return whether it is told now."""
+        self.done += images
+        now = time.perf_counter()
+        if self._loaded is None:
+            if made:
+                self._loaded = now, self.done, made
+            return False
+        then, images_then, made_then = self._loaded
+        enough = self.done - images_then >= PILOT - 2 or now - self._begun > _PILOT_SECONDS
+        if not np.isnan(self.seconds) or made == made_then or not enough:
+            return False
+        per_image = (now - then) / (self.done - images_then)
+        self.seconds = now - self._begun + per_image * (self.count - self.done)
+        return True
+
+
+def _warn_if_nothing_works(report: WarmReport, done: int, first: int) -> None:
+    if done == len(report.failures) == first > 0:
+        _, reason, message = report.failures[0]
+        warnings.warn(
+            f"all of the first {done} samples were skipped ({reason}): {message}", stacklevel=3
+        )
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from expraug import Balance, Expression, ExpressionAugmenter, LabelScheme, Matrix, SynthesisRequest
+from expraug.cache import image_digest
 from expraug.datasets import ExpressionAugmentedDataset, is_synthetic, labels_of
 from expraug.errors import LabelError
 
@@ -108,7 +109,7 @@ def test_same_seed_same_samples(folder, tmp_path, mode, smile):
     assert read(first, 2, "fork") == read(first)
 
 
-def test_replacing_without_a_seed_draws_from_torch(folder, tmp_path, smile):
+def test_replacing_without_a_seed_follows_torch(folder, tmp_path, smile):
     augmenter = ExpressionAugmenter(smile, cache=tmp_path)
     dataset = ExpressionAugmentedDataset(folder, augmenter, mode="replace")
     assert len(dataset) == len(folder)
@@ -236,15 +237,75 @@ def test_policies_and_schemes(folder, smile):
     assert set(balanced.sources[12:]) <= set(range(2, 12)), "only of the frequent class"
     none = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile, policy=Matrix({})))
     assert len(none) == 20
-    bored = {"bored": None, "neutral": "neutral"}
-    assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), bored)) == 20
+    no_smile = {"happy": None, "neutral": "neutral"}
+    assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), no_smile)) == 20
+    with pytest.raises(LabelError, match="lacks 'happy'; there is no class 'bored'"):
+        ExpressionAugmentedDataset(
+            folder, ExpressionAugmenter(smile), {"bored": None, "neutral": "neutral"}
+        )
     with pytest.raises(LabelError, match="label 1 is outside"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), ["happy"])
-    for soft in ([0.5, 0.5], torch.tensor([0.5, 0.5]), np.array([1, 0])):
-        with pytest.raises(LabelError, match="soft labels"):
-            ExpressionAugmentedDataset([(None, soft)], ExpressionAugmenter(smile), "fer2013")
+        ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter(smile), ["happy"])
     with pytest.raises(LabelError, match="does not tell"):
         ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter(smile))
+
+
+def test_soft_and_one_hot_labels(neutral_images, smile):
+    face = neutral_images[0]
+    scheme = ["happy", "neutral"]
+    labels = [
+        [0, 1],
+        (0.1, 0.9),
+        np.array([0.2, 0.8], np.float32),
+        torch.tensor([0.0, 1.0]),
+        torch.tensor([0.5, 0.5]),  # says nothing: left alone
+    ]
+    dataset = ExpressionAugmentedDataset(
+        [(face, label) for label in labels], ExpressionAugmenter(smile), scheme
+    )
+    assert len(dataset) == 9
+    for i, label in enumerate(labels[:4], start=5):
+        image, made = dataset[i]
+        assert not np.array_equal(image, face)
+        assert type(made) is type(label)
+        assert np.asarray(made).dtype == np.asarray(label).dtype or isinstance(label, tuple)
+        assert list(made) == list(dataset.targets[i]) == [1, 0]
+    replaced = ExpressionAugmentedDataset(
+        [(face, labels[4])], ExpressionAugmenter(smile), scheme, mode="replace", p=1
+    )
+    image, label = replaced[0]
+    assert image is face
+    assert label is labels[4]
+    for wrong in ([0.5, 0.6], [1, 0, 0], np.array([1, 1]), [[1, 0]], 0.7, True, None):
+        with pytest.raises(LabelError):
+            ExpressionAugmentedDataset([(face, wrong)], ExpressionAugmenter(smile), scheme)
+
+
+@pytest.mark.parametrize("mode", ["add", "replace"])
+def test_a_normalised_base_is_refused(faces, smile, mode):
+    normalise = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.2] * 3)]
+    )
+    base = ImageFolder(str(faces), transform=normalise)
+    dataset = ExpressionAugmentedDataset(base, ExpressionAugmenter(smile), mode=mode, p=1)
+    with pytest.raises(ValueError, match="before Normalize"):
+        dataset[len(dataset) - 1]
+
+
+def test_replacing_samples_the_menu_of_the_image(folder, smile):
+    augmenter = ExpressionAugmenter(smile, per_image=2, seed=9)
+    dataset = ExpressionAugmentedDataset(folder, augmenter, mode="replace", p=1, seed=0)
+    for index in (0, 15):
+        pixels = np.array(folder[index][0])
+        source = dataset.scheme.expression(folder[index][1])
+        menu = augmenter.menu(image_digest(pixels), source, dataset.scheme)
+        offered = {o.image.tobytes() for o in augmenter([pixels] * 2, menu)}
+        seen = set()
+        for epoch in range(20):
+            dataset.set_epoch(epoch)
+            image, label = dataset[index]
+            assert label != folder[index][1]
+            seen.add(np.array(image).tobytes())
+        assert seen == offered, "p = 1 changes every face, to all that it offers and nothing else"
 
 
 def test_a_data_set_may_bring_its_scheme(smile):
@@ -268,7 +329,13 @@ def test_target_transforms_are_seen(faces, smile):
 
 
 def test_wrong_arguments(folder, smile):
-    for wrong in ({"mode": "append"}, {"copies": 0}, {"p": 2}):
+    for wrong in (
+        {"mode": "append"},
+        {"copies": 0},
+        {"copies": 5},
+        {"copies": 2, "mode": "replace"},
+        {"p": 2},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), **wrong)
     with pytest.raises(ValueError, match="3 labels for 20"):
@@ -309,7 +376,7 @@ _AUGMENTER = ExpressionAugmenter()
 
 def test_with_transfer(folder, landmarker, tmp_path):
     augmenter = ExpressionAugmenter("transfer", cache=tmp_path)
-    base = Subset(folder, [0, 10])
+    base = [folder[0], folder[10]]
     scheme = ["happy", "neutral", "sad", "surprise", "fear", "disgust", "angry", "contempt"]
     dataset = ExpressionAugmentedDataset(base, augmenter, scheme, copies=2)
     assert len(dataset) == 6

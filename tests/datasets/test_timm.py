@@ -73,7 +73,7 @@ def test_create_loader(mixed, prefetcher, workers):
 
 def test_soft_labels(mixed):
     dataset = mixed(soft_labels=True, copies=2)
-    levels = [draw.intensity for _, draw in dataset._added]
+    levels = [request.intensity for _, request in dataset._added]
     assert len(set(levels)) == 3
     for i, level in enumerate(levels, start=20):
         _, target = dataset[i]
@@ -98,6 +98,16 @@ def test_hard_labels_with_mixup(mixed):
     collate = timm_data.FastCollateMixup(num_classes=2)
     _, soft = next(iter(loader(mixed(), collate_fn=collate)))
     assert soft.shape == (8, 2)
+
+
+def test_soft_labels_of_one_hot_targets(faces, smile):
+    base = timm_data.ImageDataset(
+        str(faces), target_transform=lambda t: np.eye(2, dtype=np.float32)[t]
+    )
+    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile), soft_labels=True)
+    level = dataset._added[0][1].intensity
+    assert dataset[0][1].tolist() == [1, 0]
+    assert dataset[20][1] == pytest.approx(np.array([1 - level, level]))
 
 
 def test_inside_augmix(mixed):
@@ -127,7 +137,7 @@ def test_what_cannot_be_made_keeps_its_own_target(faces, smile):
         assert (target.tolist() if soft else target) == ([1, 0] if soft else 0)
 
 
-def test_replacing_draws_anew(mixed):
+def test_replacing_samples_anew(mixed):
     dataset = mixed(mode="replace", seed=0)
     assert len(dataset) == 20
     epochs = []

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from typer.testing import CliRunner
 
-from expraug import Expression, ExpressionAugmenter
+from expraug import ExpressionAugmenter
 from expraug.cli import app
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import LayoutError
@@ -58,8 +58,8 @@ def test_warm_takes_a_data_set_and_counts_its_damage(own, tmp_path, smile):
     dataset.items[0].file.write_bytes(b"")
     augmenter = ExpressionAugmenter(smile, cache=tmp_path / "cache")
     report = augmenter.warm(dataset, dataset.scheme, progress=False)
-    # 6 neutral faces smile, one happy face goes back
-    assert report.made == 7 * len(augmenter.possible(Expression.NEUTRAL))
+    # 6 neutral faces smile, one happy face goes back, at each of 3 intensities
+    assert report.made == 7 * 3
     assert [(index, reason) for index, reason, _ in report.failures] == [(0, "unreadable_image")]
 
 
@@ -102,7 +102,7 @@ def test_expand_guards_the_folder_of_a_named_set(tree_of, tmp_path):
 
 def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_path):
     root, out = tree_of("kdef").root, tmp_path / "out"
-    arguments = ["--targets", "happy", "--faces", "crop", "--no-gate", "--synthesizer", "pixel"]
+    arguments = ["--targets", "happy", "--alignment", "crop", "--no-gate", "--synthesizer", "pixel"]
     done = CliRunner().invoke(app, ["expand", f"kdef:test:{root}", str(out), *arguments])
     wrong = CliRunner().invoke(app, ["expand", f"raf-db:{root}", str(out), *arguments])
     assert done.exit_code == 0
