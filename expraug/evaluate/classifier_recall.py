@@ -214,7 +214,7 @@ def _seen(classifier: FERClassifier, made: Synthetics, target: Expression) -> np
 def recognised_in(classifier: FERClassifier, faces: Tensor, expression: Expression) -> np.ndarray:
     """Return, for each (3, S, S) uint8 face, whether the classifier sees an expression."""
     column = classifier.expressions.index(expression)
-    return (classified(classifier, faces).argmax(1) == column).numpy()
+    return np.asarray((classified(classifier, faces).argmax(1) == column).numpy())
 
 
 def real_recall(

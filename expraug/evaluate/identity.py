@@ -64,8 +64,8 @@ class Identity(Result):
                 lines.append(Line("cosine, real pairs", word, text, "median and where 90 % lie"))
         for target, e in [*self.verified.items(), ("all", self.verified_all)]:
             lines.append(Line(NAME, target, str(e), n=str(e.n)))
-        if (e := self.real_verified) is not None:
-            lines.append(Line(NAME, "real", str(e), "photographs of one person", str(e.n)))
+        if (real := self.real_verified) is not None:
+            lines.append(Line(NAME, "real", str(real), "photographs of one person", str(real.n)))
         where = f"1 % of {self.different_pairs:,} pairs of different people pass"
         if self.threshold_from == "encoder":
             where = "the encoder's own: too few different people here"

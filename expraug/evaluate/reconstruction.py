@@ -10,7 +10,8 @@ from torch import Tensor
 
 from expraug.errors import ExpraugError, MissingDependencyError
 from expraug.evaluate.bootstrap import Estimate
-from expraug.evaluate.context import Context
+from expraug.evaluate.context import Context, Synthetics
+from expraug.evaluate.face_set import FaceSet
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
 
@@ -70,13 +71,14 @@ def measure(context: Context) -> Reconstruction:
     return Reconstruction(context.by_target(NAME, lambda t: measure_target(context, t)))
 
 
-def pairs_of(context: Context, target: Expression) -> tuple[list[str], list[int], list[int]]:
-    """Return the people with a real target, and the first place of each.
+def pairs_of(
+    data: FaceSet, made: Synthetics, target: Expression
+) -> tuple[list[str], list[int], list[int]]:
+    """Return the people of whom there are a synthetic and a real target, and the first of each.
 
     Returns:
-        Names; places among the sources of the target; indices of the real targets in the data.
+        Names; places among the synthetics; indices of the real targets in the data.
     """
-    data, made = context.data, context.synthetics(target)
     real = {data.people[i]: i for i in reversed(data.of(target).tolist())}
     places = [k for k in reversed(range(len(made.sources))) if made.made[k]]
     first = {data.people[int(made.sources[k])]: k for k in places}
@@ -93,10 +95,11 @@ def measure_target(context: Context, target: Expression) -> Pairs | None:
     data, bootstrap = context.data, context.bootstrap
     if not len(data.of(target)):
         return None
-    people, places, real = pairs_of(context, target)
+    made = context.synthetics(target)
+    people, places, real = pairs_of(data, made, target)
     if not people:
         return None
-    made, goal = context.synthetics(target), data.faces[real]
+    goal = data.faces[real]
     own = ssim_and_psnr(made.faces[places], goal)
     copy = ssim_and_psnr(data.faces[made.sources[places]], goal)
     if copy[0].mean() < MIN_COPY_SSIM:

@@ -1,4 +1,4 @@
-"""Whose face it is when the codes of two people are put together."""
+"""Whose face it is when the latents of two people are put together."""
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ class CoarsePicture(nn.Module):
         return F.normalize(coarse - coarse.mean(dim=1, keepdim=True))
 
 
-class Codes:
-    """A synthesizer whose codes are the faces themselves."""
+class Latents:
+    """A synthesizer whose latents are the faces themselves."""
 
     def __init__(self, first: bool) -> None:
         self.first = first
@@ -34,8 +34,8 @@ class Codes:
     def invert(self, grey: Tensor) -> Tensor:
         return hide_background(grey)
 
-    def draw(self, codes: Tensor) -> Tensor:
-        return codes
+    def draw(self, latents: Tensor) -> Tensor:
+        return latents
 
     def swap(self, who: Tensor, shown: Tensor) -> Tensor:
         return hide_background(who if self.first else shown)
@@ -45,17 +45,17 @@ class Codes:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_the_person_is_the_one_whose_code_decides(first: bool) -> None:
+def test_the_person_is_the_one_whose_latents_decides(first: bool) -> None:
     torch.manual_seed(0)
     coarse = torch.rand(len(PEOPLE), 1, 8, 8)
     pixels = F.interpolate(coarse, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
     labels = torch.tensor([int(Expression.NEUTRAL), int(Expression.HAPPY)] * 3)
     data = FaceSet("people", (pixels * 255).byte(), labels, PEOPLE, [])
     classifier = FERNet(["neutral", "happy"], width=8).eval()
-    found = measure_swap(Codes(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
+    found = measure_swap(Latents(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
     nearer = found["nearer to the first person"]
     assert nearer["drawn"].value == first
-    assert nearer["own codes, drawn"].value == 1
+    assert nearer["own latents, drawn"].value == 1
     own, others = (
         found[f"seen: the {which}'s expression"]["drawn"].value for which in ("first", "second")
     )
