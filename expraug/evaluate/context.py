@@ -138,9 +138,14 @@ class Context:
         return self._of_any(accepted)
 
     def other_sources(self, target: Expression) -> Sources:
-        """Return the faces that could be turned into a target and that `sources` leaves out."""
-        first = self.sources(target).shown.split(", ")
-        return self._of_any([e for e in self._accepted(target) if str(e) not in first])
+        """Return accepted faces that `sources` leaves out, evenly spread, and no more than it has."""
+        first = self.sources(target)
+        shown = first.shown.split(", ")
+        others = self._of_any([e for e in self._accepted(target) if str(e) not in shown])
+        if len(others) <= len(first):
+            return others
+        at = torch.linspace(0, len(others) - 1, len(first)).round().long()
+        return Sources(others.indices[at], others.shown)
 
     def _accepted(self, target: Expression) -> list[Expression]:
         return [e for e in Expression if self.augmenter.synthesizer.supports(e, target)]

@@ -64,7 +64,7 @@ def test_synthetics_that_come_nearer_have_the_smaller_distance(
     plain: Callable, in_context: Callable, brighten: type
 ) -> None:
     levels = [0.1 + 0.01 * i for i in range(12)]
-    data = plain(levels + [0.8 + x for x in levels], [NEUTRAL] * 12 + [HAPPY] * 12)
+    data = plain(levels + [0.6 + x for x in levels], [NEUTRAL] * 12 + [HAPPY] * 12)
     found = frechet.measure(in_context(data, brighten())).targets["happy"]
     assert found.real == found.synthetic.n == 12
     assert found.synthetic.value < found.sources.value

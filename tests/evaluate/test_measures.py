@@ -28,9 +28,9 @@ class SmileOrNot(Synthesizer):
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         made = faces.clone()
-        smile = (target == int(HAPPY)).float().view(-1, 1, 1, 1)
-        made[:, :, 12:20, 8:24] = faces[:, :, 12:20, 8:24] * 0.3 + 0.6 * smile
-        return made
+        sign = (target == int(HAPPY)).float().view(-1, 1, 1, 1) * 2 - 1
+        made[:, :, 16:] += sign * 150 / 255
+        return made.clamp(0, 1)
 
 
 def test_gan_train_tells_classes_that_differ(
@@ -38,13 +38,15 @@ def test_gan_train_tells_classes_that_differ(
 ) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(20, 60, (120, 32, 32, 3)).astype(np.uint8)
-    images[1::2, 12:20, 8:24] += 150  # a smile, so to speak
+    for image in images[1::2]:  # a smile, so to speak
+        image[rng.integers(13, 19) :] += rng.integers(60, 180).astype(np.uint8)
     data = crops(list(images), [NEUTRAL, HAPPY] * 60, [f"p{i}" for i in range(120)])
     context = in_context(data, SmileOrNot(), targets=(NEUTRAL, HAPPY))
-    found = gan_train.measure(context, steps=60)
+    found = gan_train.measure(context, steps=80)
     assert found.expressions == ["neutral", "happy"]
-    for figure in (found.gan_train, found.gan_test, found.real):
-        assert figure.value > 0.95
+    for figure in (found.gan_train, found.real):
+        assert figure.value > 0.9
+    assert 0.5 <= found.gan_test.value <= 1
 
 
 def test_gan_train_needs_enough_faces(
