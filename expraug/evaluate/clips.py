@@ -188,14 +188,14 @@ def onset_curve(
 def _progress_of(clip: Clip, detector: Detector, size: int) -> np.ndarray | None:
     try:
         images = list(clip.read()[: clip.apex + 1])
-        (location,) = detector(images[:1])
+        (face,) = detector(images[:1])
     except (MissingDependencyError, MissingWeightsError):
         raise  # it is not the sequence that lacks something
     except ExpraugError:
         return None
-    if location is None or len(images) < 4:
+    if face is None or len(images) < 4:
         return None
-    faces = [aligned(image, location.points, size) for image in images]
+    faces = [aligned(image, face.points, size) for image in images]
     curve = progress(step_sizes(torch.stack(faces)[None].float() / 255))[0]
     return None if curve.isnan().any() else curve.numpy()
 

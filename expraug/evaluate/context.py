@@ -138,7 +138,7 @@ class Context:
         return self._of_any(accepted)
 
     def other_sources(self, target: Expression) -> Sources:
-        """Return accepted faces that `sources` leaves out, evenly spread, and no more than it has."""
+        """Return accepted faces that `sources` leaves out, evenly spread and no more than those."""
         first = self.sources(target)
         shown = first.shown.split(", ")
         others = self._of_any([e for e in self._accepted(target) if str(e) not in shown])

@@ -133,7 +133,7 @@ def _sheets(examples: Sequence[Example]) -> Iterable[str]:
     for name, group in groupby(examples, key=lambda example: example.sheet):
         rows = list(group)
         if name == "people":
-            yield "<h2>People</h2><p>Under each face: the probability that the classifier gives.</p>"
+            yield "<h2>People</h2><p>Under each face: the target's probability.</p>"
             yield _grid(rows)
             continue
         yield f"<h2>{escape(name)}, by the classifier's probability</h2>"
