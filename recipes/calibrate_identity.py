@@ -2,8 +2,8 @@
 
     python -m recipes.calibrate_identity --faces LFW.parquet [--encoder dlib:FOLDER] [--people 300]
 
-Takes two photographs of each of a number of people, aligns them as the road does, and prints the
-cosines of same-person and different-person pairs, the threshold, the share of same-person pairs
+Takes two photographs of each of a number of people, aligns them as the pipeline does, and prints
+the cosines of same-person and different-person pairs, the threshold, the share of same-person pairs
 above it, and the area under the ROC curve.
 """
 
@@ -42,11 +42,11 @@ def main(
         for person, found in enumerate(pairs):
             for item in found:
                 image = item.read()
-                (location,) = detector([image])
-                if location is None:
+                (face,) = detector([image])
+                if face is None:
                     continue
-                face = align_image(image, location.points, size) / 255
-                vectors.append(network(face[None])[0])
+                pixels = align_image(image, face.points, size) / 255
+                vectors.append(network(pixels[None])[0])
                 who.append(person)
     stacked, owner = torch.stack(vectors), torch.tensor(who)
     rows, columns = torch.triu_indices(len(stacked), len(stacked), offset=1)

@@ -41,8 +41,8 @@ def mesh_of(grey: Tensor) -> Tensor:
     from expraug.faces.landmarks import LANDMARKS
 
     points = torch.full((len(grey), LANDMARKS, 2), torch.nan)
-    for i, location in _located(grey):
-        points[i] = (torch.from_numpy(location.mesh) + 0.5) / grey.shape[-1]
+    for i, face in _detected(grey):
+        points[i] = (torch.from_numpy(face.mesh) + 0.5) / grey.shape[-1]
     return points
 
 
@@ -56,16 +56,16 @@ def pose_of(grey: Tensor) -> Tensor:
         MissingDependencyError, MissingWeightsError: as `LandmarkDetector` does.
     """
     angles = torch.full((len(grey), 3), torch.nan)
-    for i, location in _located(grey):
-        angles[i] = torch.from_numpy(location.pose)
+    for i, face in _detected(grey):
+        angles[i] = torch.from_numpy(face.pose)
     return angles
 
 
-def _located(grey: Tensor) -> Iterator[tuple[int, DetectedFace]]:
+def _detected(grey: Tensor) -> Iterator[tuple[int, DetectedFace]]:
     from expraug.faces.landmarks import LandmarkDetector
 
     detector = LandmarkDetector("crop")
-    for i, face in enumerate(grey):
-        (location,) = detector([face[0].numpy()])
-        if location is not None:
-            yield i, location
+    for i, pixels in enumerate(grey):
+        (face,) = detector([pixels[0].numpy()])
+        if face is not None:
+            yield i, face

@@ -34,7 +34,7 @@ class LabelledFaces:
 
 
 def gather(work: Path, sets: list[str], half: int, size: int) -> LabelledFaces:
-    """Return the training faces of one half, as `train_fer_classifier.py` aligned them, at a size."""
+    """Return the training faces of one half, as `fer_classifier/train.py` aligned them."""
     parts = [prepared(work, name, half, "train", size) for name in sets]
     names = [open_source(name.partition("@")[0])[0].identity is not None for name in sets]
     faces = torch.cat([p["faces"] for p in parts])

@@ -1,11 +1,11 @@
-"""Which half of the training faces lends expressions to synthetics, which trains their classifier."""
+"""Which half of the training faces lends expressions, and which trains the classifier."""
 
 from __future__ import annotations
 
 import numpy as np
 import xxhash
 
-LENDING, JUDGING = 0, 1
+LENDING, CLASSIFYING = 0, 1
 SEED = 7
 LENDING_SLOTS = 33
 """Of the slots 0 to 64 that `person_split` gives to train people, the first so many lend."""

@@ -313,8 +313,8 @@ def evaluate_command(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of a classifier; else the embedded one."),
     ] = None,
-    faces: FacesOption = Faces.detect,
-    reference_faces: FacesOption = Faces.crop,
+    alignment: FacesOption = Faces.crop,
+    reference_alignment: FacesOption = Faces.crop,
     scheme: SchemeOption = None,
     subgroups: Annotated[
         Path | None,
@@ -322,7 +322,7 @@ def evaluate_command(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Faces of each expression at most.")] = 300,
     device: DeviceOption = "cpu",
-    batch_size: Annotated[int, typer.Option(min=1, help="Faces a pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
     json: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write the figures here.")
     ] = None,
@@ -332,16 +332,16 @@ def evaluate_command(
     with reported():
         from rich.console import Console
 
-        from expraug.evaluate import evaluate
+        from expraug.evaluate import evaluate, progress_bar
 
-        with Console(stderr=True).status("") as status:
+        with progress_bar() as progress:
             evaluation = evaluate(
                 synthesizer,
                 data,
                 reference=reference,
                 split=split,
-                faces=faces.value,
-                reference_faces=reference_faces.value,
+                alignment=alignment.value,
+                reference_alignment=reference_alignment.value,
                 scheme=scheme,
                 classifier=classifier,
                 identity=identity,
@@ -349,7 +349,7 @@ def evaluate_command(
                 limit=limit,
                 batch_size=batch_size,
                 device=device,
-                progress=lambda step: status.update(step),
+                progress=progress,
             )
         if json is not None:
             evaluation.to_json(json)
@@ -358,6 +358,8 @@ def evaluate_command(
         console = Console()
         # a file or a pipe has no width of its own
         Console(width=None if console.is_terminal else 120).print(evaluation.table())
+        if evaluation.stopped:
+            raise typer.Exit(130)
 
 
 @app.command("list")

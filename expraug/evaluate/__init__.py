@@ -1,16 +1,25 @@
-"""How good a synthesizer is: one set of figures, one table, one report for all of them."""
+"""How good a synthesizer is: a list of measures, over one context, on what users get."""
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
-from expraug.evaluate.evaluation import evaluate
+from expraug.evaluate.context import Context
+from expraug.evaluate.evaluation import build_context, evaluate, run_measures
+from expraug.evaluate.progress import progress_bar
 from expraug.evaluate.report import Evaluation
+from expraug.evaluate.result import Line, Result
 from expraug.networks.fer_classifier import FERClassifier, FERNet, load_fer_classifier
 
 __all__ = [
     "Bootstrap",
+    "Context",
     "Estimate",
     "Evaluation",
     "FERClassifier",
     "FERNet",
+    "Line",
+    "Result",
+    "build_context",
     "evaluate",
     "load_fer_classifier",
+    "progress_bar",
+    "run_measures",
 ]

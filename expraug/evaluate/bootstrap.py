@@ -67,7 +67,7 @@ class Bootstrap:
         counts = np.bincount(place, minlength=size).astype(float)
         weights = self._weights.astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (weights @ sums) / (weights @ counts)
+            return np.asarray((weights @ sums) / (weights @ counts))
 
     def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
         """Return the mean with its interval."""

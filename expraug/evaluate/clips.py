@@ -1,8 +1,8 @@
-"""How good clips are: recognised, the same person in every frame, smooth, and rising all along.
+"""Clips: recognised, the same person in every frame, smooth, and rising all along.
 
-Everything is measured on frames as paste-back leaves them, at one size whatever the synthesizer's
-own. FERClassifier and identity encoder see them in 8 bits, as files hold them; change over time is that of
-the luminance under the face mask before rounding, which would add a step of its own to each frame.
+A clip is what `ExpressionAugmenter.clip` makes of the original image; its frames are aligned
+afterwards, by the points found in the source, at one size whatever the synthesizer's own, and kept
+in 8 bits, as users get them. Change over time is that of the luminance under the face mask.
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.datasets.readers.clip import Clip
-from expraug.errors import ExpraugError
-from expraug.evaluate.agreement import classified
+from expraug.errors import (
+    ExpraugError,
+    MissingDependencyError,
+    MissingWeightsError,
+    NoFaceError,
+    RejectedError,
+)
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
-from expraug.evaluate.face_set import TooFewFacesError, aligned
+from expraug.evaluate.classifier_recall import classified
+from expraug.evaluate.context import Context
+from expraug.evaluate.face_set import SIZE, TooFewFacesError, aligned
 from expraug.evaluate.identity import embed
 from expraug.expressions import Expression
 from expraug.faces import face_mask
@@ -27,7 +34,6 @@ from expraug.faces.composite import luminance
 from expraug.faces.detect import Detector
 from expraug.networks.fer_classifier import FERClassifier
 from expraug.networks.identity import IdentityEncoder
-from expraug.synthesizer import Synthesizer
 
 TOLERANCE = 0.02
 """Fall in the target's probability from one frame to the next that still counts as none."""
@@ -35,6 +41,8 @@ ALL = "all"
 """Names the figures of all targets together."""
 STILL = 1e-4
 """Mean change of luminance, of a range of 1, up to which a clip counts as standing still."""
+
+RECALLS = ("apex recall", "middle recall")
 
 Curves = dict[str, np.ndarray]
 """By name of the figure, a value for each clip, (N,) float; nan where it cannot be had."""
@@ -45,39 +53,43 @@ Figures = dict[str, dict[str, Estimate]]
 # -- making clips
 
 
-@torch.inference_mode()
-def make_clips(
-    synthesizer: Synthesizer,
-    faces: Tensor,
-    target: Expression,
-    frames: int,
-    *,
-    device: str | torch.device = "cpu",
-    batch_size: int = 8,
-) -> Tensor:
-    """Make clips of aligned faces with a synthesizer's own `clip`.
-
-    The faces are reduced or enlarged to its `image_size`, and the change of each frame back to
-    theirs, where it is added under the face mask.
+@dataclass(frozen=True)
+class MadeClips:
+    """Clips that the pipeline made of N sources.
 
     Args:
-        faces: (N, 3, S, S) uint8.
-        frames: their number T.
-
-    Returns:
-        (N, T, 3, S, S) float in [0, 1].
+        frames: (M, T, 3, S, S) float in [0, 1], aligned, of those that could be made.
+        made: (N,) bool, which could.
     """
-    size, own = faces.shape[-1], synthesizer.image_size
-    mask = face_mask(size).to(device)
-    made = []
-    for part in faces.split(batch_size):
-        source = part.to(device).float() / 255
-        given = _resized(source, own)
-        asked = torch.full((len(part),), int(target), device=device)
-        change = synthesizer.clip(given, asked, frames) - given[:, None]
-        change = _resized(change.flatten(0, 1), size).unflatten(0, (len(part), frames))
-        made.append((source[:, None] + change * mask).clamp(0, 1).cpu())
-    return torch.cat(made)
+
+    frames: Tensor
+    made: np.ndarray
+
+
+def make_clips(context: Context, target: Expression, indices: Tensor, frames: int) -> MadeClips:
+    """Make clips with the pipeline and align their frames.
+
+    Args:
+        context: its augmenter makes them of the images of its data.
+        target: what the last frames show.
+        indices: (N,) long, of the sources in the data.
+        frames: their number T.
+    """
+    data, made, found = context.data, [], []
+    for i in indices.tolist():
+        image = data.items[i].read()
+        source = Expression(int(data.labels[i]))
+        try:
+            clip = context.augmenter.clip(image, source, target, frames)
+        except (NoFaceError, RejectedError):
+            made.append(False)
+            continue
+        made.append(True)
+        pictures = [frame.transpose(1, 2, 0) for frame in clip]
+        found.append(torch.stack([context.align(image, picture) for picture in pictures]))
+        context.advance(f"clips of {target}", 1)
+    stacked = torch.stack(found) if found else torch.empty(0, frames, 3, SIZE, SIZE)
+    return MadeClips(stacked.float() / 255, np.array(made, bool))
 
 
 def cross_faded(clips: Tensor) -> Tensor:
@@ -95,12 +107,6 @@ def cross_faded(clips: Tensor) -> Tensor:
 
 def _bytes(clips: Tensor) -> Tensor:
     return (clips * 255).round().to(torch.uint8)
-
-
-def _resized(faces: Tensor, size: int) -> Tensor:
-    if faces.shape[-1] == size:
-        return faces
-    return F.interpolate(faces, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 # -- change over time
@@ -145,7 +151,7 @@ def raised_cosine(frames: int) -> np.ndarray:
 
 
 def onset_curve(
-    clips: Sequence[Clip], detector: Detector, frames: int, size: int = 128
+    clips: Sequence[Clip], detector: Detector, frames: int, size: int = SIZE
 ) -> np.ndarray:
     """Measure the onset of real sequences: the mean progress of their change, up to the apex.
 
@@ -176,18 +182,20 @@ def onset_curve(
             f"none of the {len(clips)} sequences starts with a neutral face that is found and "
             f"has four frames up to its apex; leave them out to compare with a raised cosine"
         )
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _progress_of(clip: Clip, detector: Detector, size: int) -> np.ndarray | None:
     try:
         images = list(clip.read()[: clip.apex + 1])
-        (location,) = detector(images[:1])
+        (face,) = detector(images[:1])
+    except (MissingDependencyError, MissingWeightsError):
+        raise  # it is not the sequence that lacks something
     except ExpraugError:
         return None
-    if location is None or len(images) < 4:
+    if face is None or len(images) < 4:
         return None
-    faces = [aligned(image, location.points, size) for image in images]
+    faces = [aligned(image, face.points, size) for image in images]
     curve = progress(step_sizes(torch.stack(faces)[None].float() / 255))[0]
     return None if curve.isnan().any() else curve.numpy()
 
@@ -273,9 +281,9 @@ def expression_over_time(
     named = seen.argmax(2) == column
     at = torch.arange(len(clips))
     return {
-        "apex agreement": named[:, -1].float().numpy(),
+        "apex recall": named[:, -1].float().numpy(),
         "apex probability": probability[:, -1].numpy(),
-        "middle agreement": named[at, half].float().numpy(),
+        "middle recall": named[at, half].float().numpy(),
         "middle probability": probability[at, half].numpy(),
         "never falls": (probability.diff(dim=1) >= -TOLERANCE).all(1).float().numpy(),
         "rank correlation with time": rank_correlation(probability.double().numpy()),
@@ -291,7 +299,7 @@ def rank_correlation(values: np.ndarray) -> np.ndarray:
     ranks = ranks - ranks.mean(1, keepdims=True)
     time = np.arange(values.shape[1]) - (values.shape[1] - 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (ranks @ time) / np.sqrt((ranks**2).sum(1) * (time**2).sum())
+        return np.asarray((ranks @ time) / np.sqrt((ranks**2).sum(1) * (time**2).sum()))
 
 
 @dataclass(frozen=True)
@@ -309,11 +317,27 @@ class ClipMeasures:
     threshold: float
     onset: np.ndarray
 
-    def __call__(self, clips: Tensor, target: Expression) -> Curves:
-        """Return all figures of the (N, T, 3, S, S) float clips of one target."""
-        smooth, half = change_over_time(clips, self.onset)
-        found = expression_over_time(self.classifier, clips, target, half)
-        return found | identity_over_time(self.encoder, clips, self.threshold) | smooth
+    def __call__(self, clips: MadeClips, target: Expression) -> Curves:
+        """Return all figures of the N clips of one target.
+
+        Where none could be made the target is not recognised, and there is nothing else to measure.
+
+        Raises:
+            TooFewFacesError: none could be made at all.
+        """
+        if not clips.made.any():
+            raise TooFewFacesError(f"no clip of {target} could be made")
+        smooth, half = change_over_time(clips.frames, self.onset)
+        found = expression_over_time(self.classifier, clips.frames, target, half)
+        found |= identity_over_time(self.encoder, clips.frames, self.threshold) | smooth
+        return {name: _spread(name, values, clips.made) for name, values in found.items()}
+
+
+def _spread(name: str, values: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Return the (M,) figures of the clips that were made as those of all N."""
+    every = np.full(len(made), 0.0 if name in RECALLS else np.nan)
+    every[made] = values
+    return every
 
 
 def estimates(
@@ -325,8 +349,8 @@ def estimates(
 
     Args:
         measured: by target, what `ClipMeasures` returned, and the N people shown.
-        real: by target, the rounds of the classifier's recall of real faces; a target without has no
-            ratio to it.
+        real: by target, the rounds of the classifier's recall of real faces; a target without
+            has no ratio to it.
         bootstrap: on the people of the clips and of the real faces.
     """
     figures: Figures = {}
@@ -335,7 +359,7 @@ def estimates(
         every = np.concatenate([curves[name] for curves, _ in measured.values()])
         everyone = [person for _, people in measured.values() for person in people]
         figures[name] = {ALL: _estimate(every, everyone, bootstrap)} | row
-        if name != "apex agreement":
+        if name != "apex recall":
             continue
         quotients = {
             target: (ratio(bootstrap.mean(curves[name], people), real[target]), len(people))
@@ -346,7 +370,7 @@ def estimates(
             mean = np.mean([quotient for quotient, _ in quotients.values()], axis=0)
             of_all = Estimate.of(mean, sum(n for _, n in quotients.values()))
             own = {str(t): Estimate.of(q, n) for t, (q, n) in quotients.items()}
-            figures["apex agreement / real faces"] = {ALL: of_all} | own
+            figures["apex recall, synthetic/real"] = {ALL: of_all} | own
     return figures
 
 

@@ -1,17 +1,22 @@
-"""The faces that a report shows: a few people with every expression, and the extremes of each."""
+"""Examples: a few people with every expression, and the extremes of each, as pictures."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from expraug.evaluate.face_set import FaceSet
+from expraug.evaluate.classifier_recall import target_probabilities
+from expraug.evaluate.context import Context
+from expraug.evaluate.result import Result
 from expraug.expressions import Expression
 
 PEOPLE, EXTREMES = 10, 6
@@ -33,7 +38,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a contact sheet.
+    """One row of a sheet.
 
     Args:
         sheet: the sheet it belongs to: "people", or "happy: best", "happy: worst".
@@ -44,17 +49,33 @@ class Example:
     cells: dict[str, Face]
 
 
-def choose_examples(
-    data: FaceSet,
-    made: Mapping[Expression, tuple[Tensor, Tensor]],
-    probabilities: Mapping[Expression, list[float] | None],
-) -> list[Example]:
-    """Return the rows of all sheets.
+@dataclass
+class Examples(Result):
+    """The rows of all sheets; for the page alone."""
 
-    Args:
-        made: by target, the indices of the sources and the synthetics, (N, 3, S, S) uint8.
-        probabilities: by target, what the classifier gives each; None if it does not know the target.
-    """
+    rows: list[Example]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {}
+
+    def html(self) -> str:
+        return "\n".join(_sheets(self.rows))
+
+
+def measure(context: Context) -> Examples:
+    """Choose the rows of all sheets."""
+    data = context.data
+    made = {}
+    for target in context.targets:
+        found = context.synthetics(target)
+        if len(found.made_of):
+            made[target] = found.made_of, found.made_faces
+    probabilities = {
+        target: target_probabilities(context, target)[context.synthetics(target).made.numpy()]
+        if target in context.classifier.expressions
+        else None
+        for target in made
+    }
     at = {t: {i: k for k, i in enumerate(ix.tolist())} for t, (ix, _) in made.items()}
     indices = sorted({i for places in at.values() for i in places}, key=lambda i: _worth(i, at))
     people: dict[str, int] = {}
@@ -82,7 +103,7 @@ def choose_examples(
                     str(target): _face(faces[k], _percent(values, k)),
                 }
                 rows.append(Example(f"{target}: {word}", cells))
-    return rows
+    return Examples(rows)
 
 
 def _worth(index: int, at: Mapping[Expression, Mapping[int, int]]) -> tuple[int, int]:
@@ -96,7 +117,7 @@ def _spread(items: list[tuple[str, int]], count: int) -> list[tuple[str, int]]:
     return [items[round(k * (len(items) - 1) / (count - 1))] for k in range(count)]
 
 
-def _percent(values: list[float] | None, place: int) -> str:
+def _percent(values: np.ndarray | None, place: int) -> str:
     return "" if values is None else f"{values[place]:.0%}"
 
 
@@ -106,3 +127,34 @@ def _face(face: Tensor, caption: str) -> Face:
     data = BytesIO()
     image.resize((_SHOWN, _SHOWN), Image.Resampling.LANCZOS).save(data, "JPEG", quality=88)
     return Face("data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode(), caption)
+
+
+def _sheets(examples: Sequence[Example]) -> Iterable[str]:
+    for name, group in groupby(examples, key=lambda example: example.sheet):
+        rows = list(group)
+        if name == "people":
+            yield "<h2>People</h2><p>Under each face: the target's probability.</p>"
+            yield _grid(rows)
+            continue
+        yield f"<h2>{escape(name)}, by the classifier's probability</h2>"
+        pairs = ("".join(map(_figure, row.cells.values())) for row in rows)
+        yield "<div class=pairs>" + "".join(f"<div class=pair>{p}</div>" for p in pairs) + "</div>"
+
+
+def _grid(rows: Sequence[Example]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row.cells))
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    body = "\n".join(
+        "<tr>"
+        + "".join(f"<td>{_figure(row.cells[c]) if c in row.cells else ''}</td>" for c in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table class=sheet><tr>{head}</tr>\n{body}</table>"
+
+
+def _figure(face: Face) -> str:
+    caption = escape(face.caption)
+    return (
+        f'<figure><img src="{face.uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    )

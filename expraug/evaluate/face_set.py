@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from expraug.datasets import FaceItem, person_split
 from expraug.datasets.source import FaceSource
-from expraug.errors import ExpraugError, NoFaceError
+from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError, NoFaceError
 from expraug.expand.checks import open_face_set
 from expraug.expand.plan import SchemeLike, class_expressions
 from expraug.expressions import Expression
@@ -22,6 +22,9 @@ from expraug.faces import align_image
 from expraug.faces.detect import Detector
 
 SPLITS = ("train", "validation", "test", "all")
+SIZE = 128
+"""Side of the aligned faces that everything is measured on, in pixels, whatever the synthesizer's
+own. FER classifiers reduce it, identity encoders enlarge it a little."""
 
 
 class TooFewFacesError(ExpraugError, ValueError):
@@ -71,11 +74,12 @@ class FaceSet:
 def collect(
     paths: Sequence[str | Path],
     detector: Detector,
-    size: int,
+    size: int = SIZE,
     *,
     split: str = "test",
     limit: int = 300,
     scheme: SchemeLike | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FaceSet:
     """Read, find and align the faces of labelled sets, each image once.
 
@@ -83,16 +87,18 @@ def collect(
     limited set still holds several photographs of one person.
 
     Args:
-        paths: folders with one sub-folder a class, or parquet files.
+        paths: folders with one sub-folder per class, or parquet files.
         detector: finds the faces.
         size: side S of the aligned faces, in pixels.
         split: "train", "validation", "test" or "all": whose faces are kept, by
             `expraug.datasets.person_split`. A set that does not say who is who is kept whole.
         limit: faces of each expression at most.
         scheme: what the classes mean, as `expand` takes it.
+        progress: called with the number of faces found so far, and of those looked for.
 
     Raises:
-        NoFaceError: no face is left.
+        NoFaceError: no face is left; the message says where the images went.
+        MissingDependencyError, MissingWeightsError: what the detector needs is not there.
         SourceError, LabelError: as `expand` does.
         ValueError: an unknown split.
     """
@@ -103,40 +109,51 @@ def collect(
     found = FaceSet(", ".join(_name(p) for p in paths), torch.empty(0), torch.empty(0), [], [])
     labels: list[int] = []
     counts: Counter[Expression] = Counter()
-    for _, person, expression, source, index in sorted(
-        _candidates(sources, split, scheme), key=lambda c: c[0]
-    ):
+    candidates = sorted(_candidates(sources, split, scheme), key=lambda c: c[0])
+    there = Counter(expression for _, _, expression, _, _ in candidates)
+    wanted = sum(min(count, limit) for count in there.values())
+    for _, person, expression, source, index in candidates:
         if counts[expression] >= limit:
             continue
         item = source[index]
         try:
             image = item.read()
-            (location,) = detector([image])
-            if location is None:
+            (face,) = detector([image])
+            if face is None:
                 raise NoFaceError(item.origin)
+        except (MissingDependencyError, MissingWeightsError):
+            raise  # it is not the images that lack something
         except ExpraugError as error:
             found.lost[error.reason] += 1
             continue
         counts[expression] += 1
-        faces.append(aligned(image, location.points, size))
+        faces.append(aligned(image, face.points, size))
         labels.append(int(expression))
         found.people.append(person)
         found.items.append(item)
-        found.yaw.append(float("nan") if location.pose is None else float(location.pose[0]))
+        found.yaw.append(float("nan") if face.pose is None else float(face.pose[0]))
         found.side.append(min(image.shape[:2]))
         found.named |= item.identity is not None
+        progress(len(faces), wanted)
     if not faces:
-        raise NoFaceError(
-            f"{found.name}: no face of split {split!r} is left ({dict(found.lost)}); --split all "
-            f"takes everyone, --faces crop is for images that are face crops already"
-        )
+        raise NoFaceError(f"{found.name}: no face of split {split!r} is left; {_why(found)}")
     found.faces, found.labels = torch.stack(faces), torch.tensor(labels)
     return found
 
 
-def aligned(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
+def aligned(image: np.ndarray, points: np.ndarray, size: int = SIZE) -> Tensor:
     """Return the face of an image, (H, W) or (H, W, 3) uint8, aligned: (3, size, size) uint8."""
     return align_image(image, points, size).round().clamp(0, 255).to(torch.uint8)
+
+
+def _why(found: FaceSet) -> str:
+    """Return why a set has no face, and what to do."""
+    if not found.lost:
+        return "nobody in it belongs to that split. split='all' (--split all) takes everyone"
+    lost = ", ".join(f"{count} images: {reason}" for reason, count in found.lost.items())
+    if set(found.lost) == {NoFaceError.reason}:
+        return f"{lost}. If they are face crops already, use alignment='crop' (--alignment crop)"
+    return lost
 
 
 _Candidate = tuple[tuple[int, str, int], str, Expression, FaceSource, int]

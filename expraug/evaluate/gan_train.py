@@ -1,12 +1,12 @@
-"""Use: what a net learns from synthetics alone, and what a net trained on real faces sees in them.
+"""GAN-train and GAN-test: what a net learns from synthetics alone, and what one trained on real
+faces sees in them.
 
-GAN-train and GAN-test (Shmelkov, Schmid & Alahari 2018): a low Fréchet distance has been seen
-beside synthetics that teach nothing.
+Shmelkov, Schmid & Alahari 2018: a low Fréchet distance has been seen beside synthetics that teach
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ import xxhash
 from torch import Tensor
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate
+from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
+from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
 from expraug.networks.fer_classifier import FERNet, see
 
@@ -24,8 +26,8 @@ MIN_TRAIN, MIN_TEST = 20, 8
 STEPS, _BATCH = 250, 64
 
 
-@dataclass(frozen=True)
-class Use:
+@dataclass
+class GanTrain(Result):
     """Balanced accuracies of a small net; its people are never those it is tested on.
 
     Args:
@@ -34,6 +36,7 @@ class Use:
         gan_test: trained on real faces, tested on synthetics.
         real: trained on real faces, tested on real faces.
         real_from: the set of the real faces.
+        data: name of the set.
     """
 
     expressions: list[str]
@@ -41,6 +44,17 @@ class Use:
     gan_test: Estimate
     real: Estimate
     real_from: str
+    data: str
+
+    def lines(self) -> list[Line]:
+        where = "" if self.real_from == self.data else f"; real from {self.real_from}"
+        classes = ", ".join(self.expressions) + where
+        rows = (
+            ("GAN-train", self.gan_train),
+            ("GAN-test", self.gan_test),
+            ("real to real", self.real),
+        )
+        return [Line("balanced accuracy", word, str(e), classes, str(e.n)) for word, e in rows]
 
 
 @dataclass(frozen=True)
@@ -59,27 +73,22 @@ def _slot(person: str) -> int:
     return xxhash.xxh32_intdigest(person.encode(), seed=2) % 2
 
 
-def measure_gan_train(
-    data: FaceSet,
-    reference: FaceSet | None,
-    made: Mapping[Expression, tuple[Tensor, Tensor]],
-    bootstrap: Bootstrap,
-    steps: int = STEPS,
-) -> Use:
-    """Train three small nets and test them on the other half of the people.
+def measure(context: Context, steps: int = STEPS) -> GanTrain:
+    """Train two small nets and test them on the other half of the people.
 
     The real faces are the data's, or the reference's if that has enough of more classes: never
     both, for then the net would tell the sets apart and not the expressions.
 
     Args:
-        made: by target, the indices of the sources in the data, and the synthetics.
+        context: gives the faces.
         steps: of training, each on 64 faces.
 
     Raises:
         TooFewFacesError: not two classes with 20 faces to train on and 8 to test on.
     """
-    synthetic = _synthetic(data, made)
-    options = [(_usable(synthetic, _real(s)), s) for s in (data, reference) if s is not None]
+    synthetic = _synthetic(context)
+    sets = [s for s in (context.data, context.reference) if s is not None]
+    options = [(_usable(synthetic, _real(s)), s) for s in sets]
     classes, chosen = max(options, key=lambda option: len(option[0]))
     if len(classes) < 2:
         raise TooFewFacesError(
@@ -89,12 +98,13 @@ def measure_gan_train(
     made_part, real_part = (_only(p, classes) for p in (synthetic, _real(chosen)))
     by_synthetics = _train(made_part.of(True), len(classes), steps)
     by_real = _train(real_part.of(True), len(classes), steps)
-    return Use(
+    return GanTrain(
         expressions=[str(Expression(c)) for c in classes],
-        gan_train=_balanced(by_synthetics, real_part.of(False), bootstrap),
-        gan_test=_balanced(by_real, made_part.of(False), bootstrap),
-        real=_balanced(by_real, real_part.of(False), bootstrap),
+        gan_train=_balanced(by_synthetics, real_part.of(False), context.bootstrap),
+        gan_test=_balanced(by_real, made_part.of(False), context.bootstrap),
+        real=_balanced(by_real, real_part.of(False), context.bootstrap),
         real_from=chosen.name,
+        data=context.data.name,
     )
 
 
@@ -107,10 +117,13 @@ def _real(faces: FaceSet) -> _Part:
     return _Part(_windows(faces.faces), faces.labels, faces.people)
 
 
-def _synthetic(data: FaceSet, made: Mapping[Expression, tuple[Tensor, Tensor]]) -> _Part:
-    people = [p for indices, _ in made.values() for p in data.who(indices)]
-    labels = [torch.full((len(faces),), int(target)) for target, (_, faces) in made.items()]
-    return _Part(_windows(torch.cat([f for _, f in made.values()])), torch.cat(labels), people)
+def _synthetic(context: Context) -> _Part:
+    made = {target: context.synthetics(target) for target in context.targets}
+    people = [p for found in made.values() for p in context.data.who(found.made_of)]
+    labels = [torch.full((len(found.made_of),), int(t)) for t, found in made.items()]
+    return _Part(
+        _windows(torch.cat([m.made_faces for m in made.values()])), torch.cat(labels), people
+    )
 
 
 def _usable(synthetic: _Part, real: _Part) -> list[int]:

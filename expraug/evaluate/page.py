@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expraug.evaluate.examples import Example, Face
+from expraug.evaluate.result import COLUMNS
 
 if TYPE_CHECKING:
     from expraug.evaluate.report import Evaluation
@@ -31,15 +30,13 @@ figure { margin: 0; max-width: 112px; overflow-wrap: anywhere }
 
 def write_page(evaluation: Evaluation, path: Path) -> None:
     """Write the report of an evaluation."""
-    from expraug.evaluate.report import COLUMNS
-
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>{escape(evaluation.synthesizer)}</title><style>{_STYLE}</style>",
         f"<h1>{escape(evaluation.synthesizer)}</h1><p>{escape(evaluation.title())}</p>",
         _table(COLUMNS, evaluation.lines()),
         f"<p>{escape(evaluation.caption())}</p>",
-        *_sheets(evaluation.examples),
+        *(result.html() for result in evaluation.results.values()),
         "<h2>All figures</h2><details><summary>JSON</summary><pre>",
         escape(json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False)),
         "</pre></details></html>\n",
@@ -53,34 +50,3 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _sheets(examples: Sequence[Example]) -> Iterable[str]:
-    for name, group in groupby(examples, key=lambda example: example.sheet):
-        rows = list(group)
-        if name == "people":
-            yield "<h2>People</h2><p>Under each face: the classifier's probability of the target.</p>"
-            yield _grid(rows)
-            continue
-        yield f"<h2>{escape(name)}, by the classifier's probability</h2>"
-        pairs = ("".join(map(_figure, row.cells.values())) for row in rows)
-        yield "<div class=pairs>" + "".join(f"<div class=pair>{p}</div>" for p in pairs) + "</div>"
-
-
-def _grid(rows: Sequence[Example]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row.cells))
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    body = "\n".join(
-        "<tr>"
-        + "".join(f"<td>{_figure(row.cells[c]) if c in row.cells else ''}</td>" for c in columns)
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table class=sheet><tr>{head}</tr>\n{body}</table>"
-
-
-def _figure(face: Face) -> str:
-    caption = escape(face.caption)
-    return (
-        f'<figure><img src="{face.uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )

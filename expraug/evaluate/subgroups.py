@@ -1,4 +1,4 @@
-"""Where it holds: the same figures for turned heads, grey or small images, glasses, beards."""
+"""Subgroups: recall and identity for turned heads, grey or small images, glasses, beards."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from expraug.evaluate.agreement import Agreement
-from expraug.evaluate.bootstrap import Bootstrap, Estimate
+from expraug.errors import ExpraugError
+from expraug.evaluate import classifier_recall, identity
+from expraug.evaluate.bootstrap import Estimate
+from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import FaceSet
-from expraug.evaluate.identity import Identity
+from expraug.evaluate.result import Line, Result
 from expraug.expand.checks import SourceError
-from expraug.expressions import Expression
 
 YAWS = (0, 10, 20, 35, 90)
 """Bounds, in degrees, of the bands that heads are sorted into by how far they turn."""
@@ -31,14 +31,31 @@ class Subgroup:
     """Synthetics of the sources of one kind, of all targets that the classifier knows together.
 
     Args:
-        sources: how many faces of the kind synthetics were made of.
-        recall: share in which the classifier sees the target.
-        verified: share that is still the same person; None without an identity encoder.
+        sources: how many faces of the kind synthetics were asked of.
+        recall: share of what was asked in which the classifier sees the target.
+        verified: share of what was made that is still the same person; None without an identity
+            encoder.
     """
 
     sources: int
     recall: Estimate
     verified: Estimate | None
+
+
+@dataclass
+class Subgroups(Result):
+    """Figures of every kind that at least 5 sources are of."""
+
+    groups: dict[str, Subgroup]
+
+    def lines(self) -> list[Line]:
+        lines = []
+        for name, g in self.groups.items():
+            beside = f"identity verified {g.verified}" if g.verified else ""
+            lines.append(
+                Line("recall, synthetic, subgroup", name, str(g.recall), beside, str(g.sources))
+            )
+        return lines
 
 
 def read_subgroups(path: str | Path) -> dict[str, set[str]]:
@@ -81,39 +98,39 @@ def members(data: FaceSet, named: Mapping[str, set[str]]) -> dict[str, np.ndarra
     return kinds
 
 
-def measure_subgroups(
-    data: FaceSet,
-    sources: Mapping[Expression, torch.Tensor],
-    agreement: Mapping[str, Agreement],
-    identity: Identity | None,
-    named: Mapping[str, set[str]],
-    bootstrap: Bootstrap,
-) -> dict[str, Subgroup]:
-    """Return the figures of every kind that at least 5 sources are of.
-
-    Args:
-        sources: by target, the indices of the faces that it was made of.
-        agreement, identity: what was measured on all of them.
-    """
+def measure(context: Context) -> Subgroups:
+    """Measure every kind that at least 5 sources are of, on the targets the classifier knows."""
+    data, bootstrap = context.data, context.bootstrap
+    targets = [t for t in context.targets if t in context.classifier.expressions]
+    verified = _verified(context)
     found = {}
-    for name, is_member in members(data, named).items():
-        seen: list[bool] = []
-        kept: list[bool] = []
+    for name, is_member in members(data, context.subgroups).items():
+        seen: list[np.ndarray] = []
+        kept: list[np.ndarray] = []
         people: list[str] = []
+        people_kept: list[str] = []
         used: set[int] = set()
-        for target, indices in sources.items():
-            if str(target) not in agreement:
-                continue
-            places = np.flatnonzero(is_member[indices.numpy()])
-            used |= set(indices[places].tolist())
-            people += data.who(indices[places])
-            seen += [agreement[str(target)].seen[i] for i in places]
-            if identity:
-                kept += [identity.cosine[str(target)][i] > identity.threshold for i in places]
+        for target in targets:
+            made = context.synthetics(target)
+            here = is_member[made.sources.numpy()]
+            used |= set(made.sources[here].tolist())
+            people += data.who(made.sources[here])
+            seen.append(classifier_recall.recognised(context, target)[here])
+            if verified is not None:
+                there = here & made.made.numpy()
+                people_kept += data.who(made.sources[there])
+                kept.append(identity.cosines(context, target)[there] > verified)
         if len(used) >= MIN_FACES:
             found[name] = Subgroup(
                 len(used),
-                bootstrap.estimate(np.array(seen), people),
-                bootstrap.estimate(np.array(kept), people) if identity else None,
+                bootstrap.estimate(np.concatenate(seen), people),
+                bootstrap.estimate(np.concatenate(kept), people_kept) if people_kept else None,
             )
-    return found
+    return Subgroups(found)
+
+
+def _verified(context: Context) -> float | None:
+    """Return the cosine above which two faces are one person; None without an encoder."""
+    if isinstance(context.identity, ExpraugError):
+        return None
+    return identity.threshold(context.identity, context.data, identity.embeddings(context))[0]

@@ -31,7 +31,7 @@ import typer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from expraug.evaluate.fidelity import shrunk_covariance
+from expraug.evaluate.frechet import shrunk_covariance
 from expraug.faces.composite import face_mask
 from expraug.latent.directions import (
     Readout,

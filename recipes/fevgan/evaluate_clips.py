@@ -3,13 +3,14 @@
     python -m recipes.fevgan.evaluate_clips transfer unet_cgan --data LFW.parquet \\
         --reference FER2013.parquet --identity dlib:FOLDER [--sequences ck+:FOLDER] [--json OUT]
 
-Each synthesizer gives two ways: its own `clip`, and the first frame of that faded over into its
-last in the same time. Sources are found, aligned and cut down once; each synthesizer gets them at
-its own size, and all frames are measured at one. With bootstrap 95 % intervals over people:
+Each synthesizer gives two ways: the clips that users get from the pipeline, and the first frame of
+each faded over into its last in the same time. All frames are aligned afterwards, as their source
+is, and measured at one size. With bootstrap 95 % intervals over people:
 
 * expression: the share of last frames in which the classifier names the target, also as a share of
   what it names among real faces of the class (as `expraug evaluate` does), and the same at the
-  frame by which half of all change has happened;
+  frame by which half of all change has happened. A source of which no clip could be made counts as
+  one in which the target is not named;
 * identity: cosine of the frames to the source, its worst frame, clips that are verified in every
   frame, and ACD-I and ACD-C, the mean distance of a frame's embedding to the source's and the
   next frame's;
@@ -32,63 +33,44 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from expraug import Expression, create_synthesizer
 from expraug.datasets.readers import open_dataset
-from expraug.evaluate.agreement import real_faces, recognised
-from expraug.evaluate.bootstrap import Bootstrap
+from expraug.errors import ExpraugError
+from expraug.evaluate import Context, build_context
+from expraug.evaluate.classifier_recall import real_recall
 from expraug.evaluate.clips import (
     ClipMeasures,
     Curves,
     Figures,
+    MadeClips,
     cross_faded,
     estimates,
     make_clips,
     onset_curve,
     raised_cosine,
 )
-from expraug.evaluate.face_set import FaceSet, collect
-from expraug.evaluate.identity import FALSE_ACCEPTS, MIN_DIFFERENT, different_pairs, embed
+from expraug.evaluate.identity import embeddings, threshold
 from expraug.faces import create_detector
 from expraug.faces.detect import Detector
-from expraug.networks.fer_classifier import FERNet, load_fer_classifier
-from expraug.networks.identity import IdentityEncoder, create_identity_encoder
-from expraug.synthesizer import Synthesizer
+from expraug.pipeline.memo import MemoizedDetector
 
 
-def sources_of(model: Synthesizer, data: FaceSet, classifier: FERNet) -> dict[Expression, Tensor]:
-    """Return, by target that the classifier knows, the indices of the neutral faces to make it of."""
-    neutral = data.of(Expression.NEUTRAL)
-    return {
-        target: neutral
-        for target in model.expressions
-        if target in classifier.expressions and model.supports(Expression.NEUTRAL, target)
-    }
+def targets_of(context: Context) -> list[Expression]:
+    """Return the targets that the classifier knows and that can be made of a neutral face."""
+    model, known = context.augmenter.synthesizer, context.classifier.expressions
+    return [t for t in context.targets if t in known and model.supports(Expression.NEUTRAL, t)]
 
 
-def real_recalls(
-    classifier: FERNet, data: FaceSet, reference: FaceSet | None, bootstrap: Bootstrap
-) -> dict[Expression, np.ndarray]:
+def real_recalls(context: Context) -> dict[Expression, np.ndarray]:
     """Return, by target, the rounds of the classifier's recall of real faces."""
     found = {}
-    for target in classifier.expressions:
-        real = real_faces(data, reference, target)
-        at = real.of(target)
-        if len(at):
-            seen = recognised(classifier, real.faces[at], target)
-            found[target] = bootstrap.mean(seen, real.who(at))
+    for target in context.classifier.expressions:
+        real = context.real(target)
+        if len(real.of(target)):
+            rounds, _ = real_recall(context.classifier, real, target, context.bootstrap)
+            found[target] = rounds
     return found
-
-
-def threshold_of(encoder: IdentityEncoder, data: FaceSet) -> float:
-    """Return the cosine that 1 % of pairs of different people exceed; the encoder's own where
-    there are too few."""
-    who, pairs = embed(encoder, data.faces), different_pairs(data.people)
-    if len(pairs) < MIN_DIFFERENT:
-        return float(encoder.threshold)
-    cosines = (who[pairs[:, 0]] * who[pairs[:, 1]]).sum(1).numpy()
-    return float(np.quantile(cosines, 1 - FALSE_ACCEPTS))
 
 
 def real_onset(sequences: str | None, detector: Detector, frames: int) -> tuple[np.ndarray, str]:
@@ -133,40 +115,67 @@ def main(
     split: Annotated[str, typer.Option(help="test, validation, train or all")] = "test",
     limit: Annotated[int, typer.Option(help="Faces of each expression at most.")] = 40,
     frames: Annotated[int, typer.Option(min=3, help="Of each clip.")] = 16,
-    size: Annotated[int, typer.Option(help="Side at which all frames are measured.")] = 128,
     device: str = "cpu",
     output: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    models = {name: create_synthesizer(name).to(device).eval() for name in synthesizers}
-    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
-    console = Console(width=220)
+    models = {name: create_synthesizer(name) for name in synthesizers}
     landmarks = any(model.needs_landmarks for model in models.values())
-    detector = create_detector("detect", device, landmarks=landmarks)
+    detector = MemoizedDetector(create_detector("detect", device, landmarks=landmarks))
+    console = Console(width=220)
     onset, onset_from = real_onset(sequences, detector, frames)
-    found = collect(data, detector, size, split=split, limit=limit)
-    other = None
-    if reference is not None:
-        other = collect([reference], create_detector("crop"), size, split=split, limit=limit)
-    bootstrap = Bootstrap(found.people + (other.people if other else []))
-    measure = ClipMeasures(fer_classifier, encoder, threshold_of(encoder, found), onset)
-    real = real_recalls(fer_classifier, found, other, bootstrap)
-    neutral = found.of(Expression.NEUTRAL)
-    console.print(
-        f"{len(neutral)} neutral faces of {len(set(found.who(neutral)))} people of {found.name} "
-        f"({split}), {frames} frames at {size} px; classifier {fer_classifier.name}; identity "
-        f"{encoder.name}, verified above {measure.threshold:.3f}; onset: {onset_from}"
-    )
     results: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for name, model in models.items():
+        context = build_context(
+            model,
+            data,
+            reference=reference,
+            split=split,
+            alignment=detector,
+            classifier=classifier,
+            identity=identity,
+            limit=limit,
+            device=device,
+        )
+        encoder, found = context.encoder, context.data
+        bar, _ = threshold(encoder, found, embeddings(context))
+        measure = ClipMeasures(context.classifier, encoder, bar, onset)
+        neutral = found.of(Expression.NEUTRAL)
+        if not described:
+            described = {
+                "data": found.name,
+                "split": split,
+                "people": len(set(found.who(neutral))),
+                "clips of each target": len(neutral),
+                "frames": frames,
+                "size": found.faces.shape[-1],
+                "classifier": context.classifier.name,
+                "identity": encoder.name,
+                "threshold": bar,
+                "onset": onset.tolist(),
+                "onset from": onset_from,
+            }
+            console.print(
+                f"{len(neutral)} neutral faces of {described['people']} people of {found.name} "
+                f"({split}), {frames} frames at {described['size']} px; classifier "
+                f"{context.classifier.name}; identity {encoder.name}, verified above {bar:.3f}; "
+                f"onset: {onset_from}"
+            )
         ways: dict[str, dict[Expression, tuple[Curves, list[str]]]] = {}
-        for target, at in sources_of(model, found, fer_classifier).items():
-            clips = make_clips(model, found.faces[at], target, frames, device=device)
-            people = found.who(at)
-            ways.setdefault(f"{name}, clip", {})[target] = measure(clips, target), people
-            faded = measure(cross_faded(clips), target)
+        for target in targets_of(context):
+            clips = make_clips(context, target, neutral, frames)
+            people = found.who(neutral)
+            try:
+                own = measure(clips, target)
+            except ExpraugError as error:
+                console.print(f"{name}, {target}: {error}")
+                continue
+            faded = measure(MadeClips(cross_faded(clips.frames), clips.made), target)
+            ways.setdefault(f"{name}, clip", {})[target] = own, people
             ways.setdefault(f"{name}, cross-fade", {})[target] = faded, people
+        real = real_recalls(context)
         for way, measured in ways.items():
-            figures = estimates(measured, real, bootstrap)
+            figures = estimates(measured, real, context.bootstrap)
             show(console, way, figures)
             results[way] = {
                 "fingerprint": model.fingerprint,
@@ -175,19 +184,6 @@ def main(
                 },
             }
     if output:
-        described = {
-            "data": found.name,
-            "split": split,
-            "people": len(set(found.who(neutral))),
-            "clips of each target": len(neutral),
-            "frames": frames,
-            "size": size,
-            "classifier": fer_classifier.name,
-            "identity": encoder.name,
-            "threshold": measure.threshold,
-            "onset": onset.tolist(),
-            "onset from": onset_from,
-        }
         output.write_text(json.dumps(described | {"ways": results}, indent=2) + "\n")
 
 

@@ -3,27 +3,30 @@
     python -m recipes.latent.evaluate emotiongan [decoupled …] --data LFW.parquet \\
         --data LONDON.parquet --identity dlib:FOLDER [--json OUT] [--sheet OUT.png]
 
-For synthesizers with `invert` and `draw`, on people whom neither they nor the classifier have seen, as
-`expraug evaluate` chooses them, what paste-back lets through; bootstrap 95 % intervals over people:
+For synthesizers with `invert` and `draw`, on people whom neither they nor the classifier have seen,
+as `expraug evaluate` chooses them, and on what the pipeline makes of their photographs; bootstrap
+95 % intervals over people:
 
 * intensity: the share of faces in which the classifier's probability of the target falls by no more
   than `--tolerance` at any of ten steps of intensity from 0 to 1;
 * disentanglement: how far identity, pose and light move at full intensity. Degrees and luminance
   are mean absolute changes, and as a share of their standard deviation between the sources;
 * reconstruction: SSIM (Wang et al. 2004) of the inversion, and the Fréchet distance between the
-  classifier's features of inversions and real faces, as the encoder leaves it and after `--steps` of
-  optimisation, all without background, as the generator draws them;
-* what is seen in the face that the generator draws, pasted over the source, beside the source with
-  the change added;
-* for synthesizers with `swap`, faces drawn with the identity latent of one person and the expression
-  latent of another: whom of the two the identity encoder finds nearer, and whose expression the classifier
-  sees, in the drawn face and in its change added to the first one's.
+  classifier's features of inversions and real faces, as the encoder leaves it and after `--steps`
+  of optimisation, all without background, as the generator draws them;
+* what is seen where the pipeline puts the face that the generator draws in place of the source,
+  beside what it makes as usual, the source with the change added;
+* for synthesizers with `swap`, faces drawn with the identity latents of one person and the
+  expression latents of another: whom of the two the identity encoder finds nearer, and whose
+  expression the classifier sees, in the drawn face and in its change added to the first one's.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,18 +41,22 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 
 from expraug import Expression, create_synthesizer
-from expraug.evaluate.agreement import classified
-from expraug.evaluate.bootstrap import Bootstrap, Estimate
-from expraug.evaluate.face_set import FaceSet, collect
-from expraug.evaluate.fidelity import frechet_estimate
-from expraug.evaluate.identity import FALSE_ACCEPTS, different_pairs, embed
-from expraug.evaluate.synthesis import Maker, sources_for
-from expraug.faces import create_detector
+from expraug.evaluate import Bootstrap, Context, Estimate, build_context
+from expraug.evaluate.classifier_recall import classified, recognised, target_probabilities
+from expraug.evaluate.face_set import FaceSet
+from expraug.evaluate.frechet import frechet_estimate
+from expraug.evaluate.identity import (
+    cosines,
+    cosines_of_pairs,
+    different_pairs,
+    embed,
+    embeddings,
+    threshold,
+)
 from expraug.faces.composite import hide_background, luminance
 from expraug.latent.inversion import Refining, refine
-from expraug.networks.fer_classifier import FERNet, load_fer_classifier
-from expraug.networks.identity import IdentityEncoder, create_identity_encoder
-from expraug.synthesizer import Synthesizer
+from expraug.networks.fer_classifier import FERClassifier
+from expraug.networks.identity import IdentityEncoder
 from recipes.face_measures import LIGHT, POSE, light_of, pose_of
 
 INTENSITIES = tuple(i / 10 for i in range(11))
@@ -68,30 +75,21 @@ def grey_of(faces: Tensor) -> Tensor:
     return luminance(faces.float()).round().clamp(0, 255).to(torch.uint8)
 
 
-def measure_intensity(
-    maker: Maker,
-    classifier: FERNet,
-    data: FaceSet,
-    bootstrap: Bootstrap,
-    tolerance: float,
-) -> Figures:
+def known_targets(context: Context) -> list[Expression]:
+    """Return the targets that the classifier knows."""
+    return [t for t in context.targets if t in context.classifier.expressions]
+
+
+def measure_intensity(context: Context, tolerance: float) -> Figures:
     """Measure how evenly the classifier's probability of each target rises with the intensity."""
     rising, strict, full = {}, {}, {}
-    for target in maker.synthesizer.expressions:
-        at, _ = sources_for(data, maker.synthesizer, target)
-        if target not in classifier.expressions or not len(at):
-            continue
-        column = classifier.expressions.index(target)
-        faces, people = data.faces[at], data.who(at)
-        curves = np.stack(
-            [
-                classified(classifier, maker(faces, target, i))[:, column].numpy()
-                for i in INTENSITIES
-            ]
-        )
-        rising[str(target)] = bootstrap.estimate(never_falls(curves, tolerance), people)
-        strict[str(target)] = bootstrap.estimate(curves[-1] > curves[0], people)
-        full[str(target)] = bootstrap.estimate(curves[-1], people)
+    for target in known_targets(context):
+        people = context.data.who(context.sources(target).indices)
+        curves = np.stack([target_probabilities(context, target, i) for i in INTENSITIES])
+        estimate = context.bootstrap.estimate
+        rising[str(target)] = estimate(never_falls(curves, tolerance), people)
+        strict[str(target)] = estimate(curves[-1] > curves[0], people)
+        full[str(target)] = estimate(curves[-1], people)
     return {
         f"rises at each of ten steps (tolerance {tolerance:g})": rising,
         "higher at 1 than at 0": strict,
@@ -99,35 +97,33 @@ def measure_intensity(
     }
 
 
-def measure_disentanglement(
-    maker: Maker, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
-) -> tuple[Figures, dict[str, float]]:
+def measure_disentanglement(context: Context) -> tuple[Figures, dict[str, float]]:
     """Measure how far identity, pose and light move at full intensity.
 
     Returns:
         The changes, and the standard deviation of each measure between the sources.
     """
     found: Figures = {}
+    data, bootstrap = context.data, context.bootstrap
     grey = grey_of(data.faces)
-    pose, light, who = pose_of(grey), light_of(grey), embed(encoder, data.faces)
+    pose, light = pose_of(grey), light_of(grey)
     neutral = data.of(Expression.NEUTRAL)
     neutral = neutral if len(neutral) > 1 else torch.arange(len(data))
     measures = torch.cat([pose, light], 1)[neutral]
     measures = measures[measures.isfinite().all(1)]
     names = (*POSE, *LIGHT)
     spread = dict(zip(names, measures.std(0).tolist(), strict=True))
-    pairs = different_pairs(data.people)
-    cosines = (who[pairs[:, 0]] * who[pairs[:, 1]]).sum(1).numpy()
-    enough = len(cosines) >= 100
-    bar = float(np.quantile(cosines, 1 - FALSE_ACCEPTS)) if enough else encoder.threshold
-    spread |= {"cosine, different people": float(cosines.mean()), "cosine, threshold": bar}
-    for target in maker.synthesizer.expressions:
-        at, _ = sources_for(data, maker.synthesizer, target)
+    real = embeddings(context)
+    different = cosines_of_pairs(real, different_pairs(data.people))
+    bar, _ = threshold(context.encoder, data, real)
+    spread |= {"cosine, different people": float(different.mean()), "cosine, threshold": bar}
+    for target in context.targets:
+        synthetics = context.synthetics(target)
+        at, own = synthetics.made_of, grey_of(synthetics.made_faces)
         if not len(at):
             continue
-        made, people = maker(data.faces[at], target), data.who(at)
-        own = grey_of(made)
-        cosine = (embed(encoder, made) * who[at]).sum(1).numpy()
+        people = data.who(at)
+        cosine = cosines(context, target)[synthetics.made.numpy()]
         moved = torch.cat([pose_of(own) - pose[at], light_of(own) - light[at]], 1).abs()
         columns = {"cosine to the source": cosine, "verified": cosine > bar}
         for name, values in columns.items():
@@ -140,13 +136,20 @@ def measure_disentanglement(
     return found, spread
 
 
+def realigned(context: Context, size: int) -> FaceSet:
+    """Return the data with its faces aligned at another size, in pixels."""
+    images = (item.read() for item in context.data.items)
+    faces = torch.stack([context.align(image, image, size) for image in images])
+    return replace(context.data, faces=faces)
+
+
 def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
     """Return the (N, 1, S, S) float drawn inversions of (N, 1, S, S) faces in [0, 1]."""
     latents = model.invert(grey)
     if steps:
         parts = [
-            refine(model.draw, hide_background(face), latent, torch.zeros_like(latent), Refining(steps))
-            for face, latent in zip(grey.split(1), latents.split(1), strict=True)
+            refine(model.draw, hide_background(face), own, torch.zeros_like(own), Refining(steps))
+            for face, own in zip(grey.split(1), latents.split(1), strict=True)
         ]
         latents = torch.cat(parts)
     return torch.cat([model.draw(part) for part in latents.split(32)])
@@ -154,7 +157,7 @@ def reconstruct(model: Any, grey: Tensor, steps: int) -> Tensor:
 
 @torch.no_grad()
 def measure_reconstruction(
-    model: Synthesizer, classifier: FERNet, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
+    model: Any, classifier: FERClassifier, data: FaceSet, bootstrap: Bootstrap, steps: list[int]
 ) -> Figures:
     """Measure the inversion after so many steps of optimisation each."""
     faces = luminance(data.faces.float() / 255)
@@ -170,7 +173,8 @@ def measure_reconstruction(
     )
     for count in steps:
         drawn = reconstruct(model, faces, count).clamp(0, 1)
-        alike = [float(ssim(a[None], b[None], data_range=1.0)) for a, b in zip(drawn, real)]  # type: ignore[arg-type]  # noqa: B905
+        pairs = zip(drawn, real, strict=True)
+        alike = [float(torch.as_tensor(ssim(a[None], b[None], data_range=1.0))) for a, b in pairs]
         name = f"{count} steps"
         found["SSIM"][name] = bootstrap.estimate(np.array(alike), data.people)
         found["Fréchet distance"][name] = frechet_estimate(
@@ -179,45 +183,45 @@ def measure_reconstruction(
     return found
 
 
-@torch.no_grad()
-def measure_plain(
-    maker: Maker,
-    classifier: FERNet,
-    encoder: IdentityEncoder,
-    bar: float,
-    data: FaceSet,
-    bootstrap: Bootstrap,
-) -> Figures:
+@contextmanager
+def drawing_plainly(context: Context) -> Iterator[Context]:
+    """Let the synthesizer show the faces that it draws, in a context of their own."""
+    model: Any = context.augmenter.synthesizer
+    model.plain = True
+    try:
+        yield replace(context, _known={})
+    finally:
+        model.plain = False
+
+
+def measure_plain(context: Context, bar: float) -> Figures:
     """Measure what is seen in the face with the change added, and in the drawn face itself."""
     found: Figures = {}
-    model: Any = maker.synthesizer
-    for target in model.expressions:
-        at, _ = sources_for(data, model, target)
-        if target not in classifier.expressions or not len(at):
-            continue
-        column, people = classifier.expressions.index(target), data.who(at)
-        faces = data.faces[at].float() / 255
-        asked, ones = torch.full((len(at),), int(target)), torch.ones(len(at))
-        parts = zip(faces.split(32), asked.split(32), ones.split(32), strict=True)
-        model.plain = True
-        drawn = torch.cat([model(*part) for part in parts])
-        model.plain = False
-        plain = drawn.mul(255).round().to(torch.uint8)
-        source = embed(encoder, data.faces[at])
-        for name, made in (("added", maker(data.faces[at], target)), ("drawn", plain)):
-            seen = classified(classifier, made).argmax(1).numpy() == column
-            same = ((embed(encoder, made) * source).sum(1) > bar).numpy()
-            for what, values in (("recognised", seen), ("verified", same)):
+    with drawing_plainly(context) as plain:
+        for target in known_targets(context):
+            plain.synthetics(target)
+    for name, seen_in in (("added", context), ("drawn", plain)):
+        for target in known_targets(context):
+            people = context.data.who(context.sources(target).indices)
+            same = cosines(seen_in, target) > bar
+            for what, values in (
+                ("recognised", recognised(seen_in, target)),
+                ("verified", same),
+            ):
                 row = found.setdefault(f"{what}, {name}", {})
-                row[str(target)] = bootstrap.estimate(values, people)
+                row[str(target)] = context.bootstrap.estimate(values, people)
     return found
 
 
 @torch.no_grad()
 def measure_swap(
-    model: Any, classifier: FERNet, encoder: IdentityEncoder, data: FaceSet, bootstrap: Bootstrap
+    model: Any,
+    classifier: FERClassifier,
+    encoder: IdentityEncoder,
+    data: FaceSet,
+    bootstrap: Bootstrap,
 ) -> Figures:
-    """Measure faces with the identity latent of each face and the expression latent of another's."""
+    """Measure faces with the identity latents of one and the expression latents of another."""
     people, shown = np.array(data.people), data.labels
     random = np.random.default_rng(0)
     free = (people[:, None] != people) & (shown[:, None] != shown).numpy()
@@ -258,22 +262,37 @@ def _bytes(grey: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_sheets(model: Any, maker: Maker, data: FaceSet, file: Path, count: int = 10) -> None:
-    """Write a sheet of people by source, inversion and expression, and one of intensities."""
+def draw_sheets(context: Context, data: FaceSet, file: Path, count: int = 10) -> None:
+    """Write a sheet of people by source, inversion and expression, and one of intensities.
+
+    Args:
+        context: makes the synthetics.
+        data: its faces, at the size of the generator.
+        file: PNG; the second one's name is made from it.
+        count: people.
+    """
+    model: Any = context.augmenter.synthesizer
     at = data.of(Expression.NEUTRAL)[:count]
-    faces = data.faces[at]
-    drawn = reconstruct(model, luminance(faces.float() / 255), 0).clamp(0, 1).expand(-1, 3, -1, -1)
-    columns = [faces.float() / 255, drawn]
-    columns += [maker(faces, target).float() / 255 for target in model.expressions]
+    drawn = reconstruct(model, luminance(data.faces[at].float() / 255), 0).clamp(0, 1)
+    side = context.data.faces.shape[-1]
+    columns = [
+        context.data.faces[at].float() / 255,
+        resize(drawn, [side, side]).expand(-1, 3, -1, -1),
+    ]
+    columns += [made_of(context, at, target, 1.0) for target in context.targets]
     write_sheet(columns, file)
-    some = faces[:3]
     rows = []
-    for target in model.expressions:
+    for target in context.targets:
         if target != Expression.NEUTRAL:
-            made = [maker(some, target, i).float() / 255 for i in INTENSITIES[::2]]
+            made = [made_of(context, at[:3], target, i) for i in INTENSITIES[::2]]
             rows.append(torch.stack(made, 1))
     columns = list(torch.cat(rows, 1).flatten(0, 1).split(len(INTENSITIES[::2])))
     write_sheet(list(torch.stack(columns, 1)), file.with_stem(file.stem + "-intensities"))
+
+
+def made_of(context: Context, at: Tensor, target: Expression, intensity: float) -> Tensor:
+    """Return what becomes of some faces, (N, 3, S, S) float in [0, 1]."""
+    return context.synthetics(target, intensity, at, keep=False).faces.float() / 255
 
 
 def write_sheet(columns: list[Tensor], file: Path) -> None:
@@ -320,39 +339,41 @@ def main(
         Path | None, typer.Option(help="PNG; the synthesizer's name is added.")
     ] = None,
 ) -> None:
-    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
     console = Console(width=200)
     results: dict[str, Any] = {}
     for name in synthesizers:
-        model = create_synthesizer(name)
+        model: Any = create_synthesizer(name)
         if not (hasattr(model, "invert") and hasattr(model, "draw")):
             raise SystemExit(f"{name}: no synthesizer with latents: it has no `invert` and `draw`")
-        maker = Maker(model)
-        found = collect(data, create_detector("detect"), model.image_size, split=split, limit=limit)
-        bootstrap = Bootstrap(found.people)
+        context = build_context(
+            model,
+            data,
+            split=split,
+            alignment="detect",
+            classifier=classifier,
+            identity=identity,
+            limit=limit,
+        )
+        encoder, fer_classifier = context.encoder, context.classifier
+        found, bootstrap = realigned(context, model.image_size), context.bootstrap
         parts: dict[str, Figures] = {}
         spread: dict[str, float] = {}
         if not only_reconstruction:
-            parts["intensity"] = measure_intensity(
-                maker, fer_classifier, found, bootstrap, tolerance
-            )
-            moved, spread = measure_disentanglement(maker, encoder, found, bootstrap)
-            parts["disentanglement"] = moved
+            parts["intensity"] = measure_intensity(context, tolerance)
+            parts["disentanglement"], spread = measure_disentanglement(context)
         parts["reconstruction"] = measure_reconstruction(
             model, fer_classifier, found, bootstrap, [0, steps] if steps else [0]
         )
         if not only_reconstruction:
-            parts["change added, and drawn"] = measure_plain(
-                maker, fer_classifier, encoder, spread["cosine, threshold"], found, bootstrap
-            )
+            parts["change added, and drawn"] = measure_plain(context, spread["cosine, threshold"])
         if hasattr(model, "swap") and not only_reconstruction:
             parts["latents of two people"] = measure_swap(
                 model, fer_classifier, encoder, found, bootstrap
             )
         console.print(
             f"{model.fingerprint} on {found.name} ({split}): {len(found)} faces of "
-            f"{len(set(found.people))} people; classifier {fer_classifier.name}, features of the same; "
-            f"identity {encoder.name}"
+            f"{len(set(found.people))} people; classifier {fer_classifier.name}, features of the "
+            f"same; identity {encoder.name}"
         )
         for title, figures in parts.items():
             show(console, title, figures, spread if title == "disentanglement" else {})
@@ -367,7 +388,7 @@ def main(
         }
         if sheet:
             own = sheet.with_stem(f"{sheet.stem}-{model.name}")
-            draw_sheets(model, maker, found, own)
+            draw_sheets(context, found, own)
     if output:
         output.write_text(json.dumps(results, indent=2) + "\n")
 

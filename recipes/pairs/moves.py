@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expraug.evaluate.fidelity import shrunk_covariance
+from expraug.evaluate.frechet import shrunk_covariance
 from expraug.expressions import Expression
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 from recipes.face_measures import mesh_of

@@ -46,7 +46,7 @@ def test_ratio_of_recalls() -> None:
     assert found.low < found.value < found.high
 
 
-def test_a_judge_that_recognises_nothing_gives_no_ratio() -> None:
+def test_a_classifier_that_recognises_nothing_gives_no_ratio() -> None:
     bootstrap = Bootstrap(["a"])
     nothing = bootstrap.mean(np.zeros(1), ["a"])
     found = Estimate.of(ratio(nothing, nothing), 1)

@@ -11,12 +11,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from expraug import Expression, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, create_synthesizer
 from expraug.datasets.readers import Clip
+from expraug.evaluate import Context
 from expraug.evaluate.bootstrap import Bootstrap
 from expraug.evaluate.clips import (
     ALL,
     ClipMeasures,
+    MadeClips,
     change_over_time,
     cross_faded,
     estimates,
@@ -27,23 +29,27 @@ from expraug.evaluate.clips import (
     rank_correlation,
     step_sizes,
 )
-from expraug.evaluate.face_set import TooFewFacesError, aligned
-from expraug.faces import CropDetector, face_mask
+from expraug.evaluate.face_set import TooFewFacesError
+from expraug.faces import CropDetector
 from expraug.networks.fer_classifier import load_fer_classifier
 
 HAPPY, NEUTRAL = Expression.HAPPY, Expression.NEUTRAL
 
 
 @pytest.fixture(scope="module")
-def sources(neutral_images: list[np.ndarray]) -> Tensor:
-    detector = CropDetector()
-    found = [aligned(i, detector([i])[0].points, 128) for i in neutral_images[:4]]
-    return torch.stack(found)
+def context(neutral_images: list[np.ndarray], crops, in_context) -> Context:
+    data = crops(neutral_images[:4], [NEUTRAL] * 4, ["a", "b", "c", "c"])
+    return in_context(data, create_synthesizer("pixel"), classifier=load_fer_classifier())
 
 
 @pytest.fixture(scope="module")
-def clips(sources: Tensor) -> Tensor:
-    return make_clips(create_synthesizer("pixel"), sources, HAPPY, 5)
+def made(context: Context) -> MadeClips:
+    return make_clips(context, HAPPY, torch.arange(4), 5)
+
+
+@pytest.fixture(scope="module")
+def clips(made: MadeClips) -> Tensor:
+    return made.frames
 
 
 def moving(curve: list[float] | np.ndarray, apex: float = 0.5) -> Tensor:
@@ -53,21 +59,29 @@ def moving(curve: list[float] | np.ndarray, apex: float = 0.5) -> Tensor:
     )  # fmt: skip
 
 
-def test_clips_are_what_paste_back_lets_through(sources: Tensor, clips: Tensor) -> None:
-    model = create_synthesizer("pixel")
-    faces = sources.float() / 255
-    change = model(faces, torch.full((4,), int(HAPPY)), torch.ones(4)) - faces
-    assert torch.equal(clips[:, 0], faces)
-    assert torch.allclose(clips[:, -1], (faces + change * face_mask(128)).clamp(0, 1), atol=1e-6)
+def test_clips_are_what_the_pipeline_makes(context: Context, clips: Tensor) -> None:
+    assert clips.shape == (4, 5, 3, 128, 128)
+    assert torch.equal(clips[:, 0], context.data.faces.float() / 255)
+    image = context.data.items[1].read()
+    augmenter = ExpressionAugmenter("pixel")
+    frames = augmenter.clip(image, NEUTRAL, HAPPY, 5)
+    for frame, seen in zip(frames, clips[1], strict=True):
+        assert torch.equal(context.align(image, frame.transpose(1, 2, 0)).float() / 255, seen)
 
 
-def test_a_synthesizer_of_another_size(sources: Tensor) -> None:
-    larger = torch.nn.functional.interpolate(sources.float(), (192, 192), mode="bilinear")
-    clips = make_clips(create_synthesizer("pixel"), larger.round().to(torch.uint8), HAPPY, 3)
-    assert clips.shape == (4, 3, 3, 192, 192)
-    change = (clips[:, -1] - clips[:, 0]).abs()
-    assert change.max() > 0.1
-    assert not change[..., :5].any(), "outside the mask every pixel stays"
+def test_a_clip_that_cannot_be_made_counts_as_not_recognised(
+    plain, in_context, brighten, encoder
+) -> None:
+    context = in_context(plain([0.1, 0.9], [NEUTRAL] * 2), brighten())
+    made = make_clips(context, HAPPY, torch.arange(2), 4)
+    assert made.made.tolist() == [True, False]
+    assert len(made.frames) == 1
+    found = ClipMeasures(context.classifier, encoder, -1.0, raised_cosine(4))(made, HAPPY)
+    assert found["apex recall"].tolist() == [1, 0]
+    assert np.isnan(found["apex probability"]).tolist() == [False, True]
+    nothing = make_clips(context, HAPPY, torch.tensor([1]), 4)
+    with pytest.raises(TooFewFacesError, match="no clip of happy"):
+        ClipMeasures(context.classifier, encoder, 0.5, raised_cosine(4))(nothing, HAPPY)
 
 
 def test_cross_fading_keeps_ends_and_timing() -> None:
@@ -120,31 +134,32 @@ def test_rank_correlation_is_that_of_scipy() -> None:
     assert np.isnan(rank_correlation(np.ones((1, 4)))).all()
 
 
-def test_every_figure_with_its_interval(clips: Tensor, encoder) -> None:
+def test_every_figure_with_its_interval(made: MadeClips, encoder) -> None:
+    clips = made.frames
     classifier, people = load_fer_classifier(), ["a", "b", "c", "c"]
     bootstrap = Bootstrap(people)
     measure = ClipMeasures(classifier, encoder, 0.9, raised_cosine(5))
-    still = clips[:, :1].expand(-1, 5, -1, -1, -1)
+    still = MadeClips(clips[:, :1].expand(-1, 5, -1, -1, -1), made.made)
     real = {HAPPY: np.full(1001, 0.8)}
     rows = {
         name: estimates({HAPPY: (measure(of, HAPPY), people)}, real, bootstrap)
-        for name, of in (("clip", clips), ("still", still))
+        for name, of in (("clip", made), ("still", still))
     }
     for figures in rows.values():
         assert all(set(row) == {ALL, "happy"} for row in figures.values())
         assert all(row[ALL] == row["happy"] or math.isnan(row[ALL].value)
                    for row in figures.values())  # fmt: skip
-        agreement = figures["apex agreement"][ALL]
-        assert figures["apex agreement / real faces"][ALL].value == agreement.value / 0.8
-    made, unmoved = ({n: row[ALL].value for n, row in f.items()} for f in rows.values())
+        recall = figures["apex recall"][ALL]
+        assert figures["apex recall, synthetic/real"][ALL].value == recall.value / 0.8
+    moved, unmoved = ({n: row[ALL].value for n, row in f.items()} for f in rows.values())
     seen = classifier.probabilities((clips[:, -1] * 255).round() / 255)
     column = classifier.expressions.index(HAPPY)
-    assert made["apex agreement"] == pytest.approx((seen.argmax(1) == column).float().mean())
-    assert made["apex probability"] > made["middle probability"] > unmoved["apex probability"]
-    assert made["ACD-I"] > made["ACD-C"] > 0
-    assert made["cosine, mean"] >= made["cosine, worst frame"]
-    assert made["rank correlation with time"] > 0.5
-    assert made["mean step / whole change"] == pytest.approx(1 / 4, abs=0.01)
+    assert moved["apex recall"] == pytest.approx((seen.argmax(1) == column).float().mean())
+    assert moved["apex probability"] > moved["middle probability"] > unmoved["apex probability"]
+    assert moved["ACD-I"] > moved["ACD-C"] > 0
+    assert moved["cosine, mean"] >= moved["cosine, worst frame"]
+    assert moved["rank correlation with time"] > 0.5
+    assert moved["mean step / whole change"] == pytest.approx(1 / 4, abs=0.01)
     assert unmoved["ACD-I"] == pytest.approx(0, abs=1e-3)
     assert unmoved["verified in every frame"] == unmoved["never falls"] == 1
     assert unmoved["stands still"] == 1

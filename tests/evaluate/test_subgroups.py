@@ -1,31 +1,47 @@
 """Figures of single kinds of faces."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from expraug import Expression
 from expraug.errors import ExpraugError
-from expraug.evaluate import Evaluation, evaluate
+from expraug.evaluate import Evaluation, evaluate, subgroups
 from expraug.evaluate.subgroups import read_subgroups
 from expraug.networks.identity import IdentityEncoder
 
 
 def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
-    assert set(evaluation.subgroups) == {"colour"}  # no yaw without landmarks, none small or grey
-    colour, happy = evaluation.subgroups["colour"], evaluation.agreement["happy"]
-    neutral = evaluation.agreement["neutral"]
-    assert colour.sources == len(happy.seen) + len(neutral.seen)
-    assert colour.recall.value == pytest.approx(np.mean(happy.seen + neutral.seen))
-    assert evaluation.identity is not None
-    assert colour.verified is not None
-    assert colour.verified.value == pytest.approx(evaluation.identity.verified_all.value)
+    groups = evaluation.results["subgroups"].groups
+    assert set(groups) == {"colour"}  # no yaw without landmarks, none small or grey
+    colour, recall = groups["colour"], evaluation.results["classifier_recall"].targets
+    identity = evaluation.results["identity"]
+    # of every target the classifier knows, whether or not real faces show it
+    assert colour.sources == 20
+    assert colour.recall.n == 7 * 10
+    assert recall["happy"].synthetic.n == 10
+    assert colour.verified.n == 7 * 10
+    rest = [e.value for t, e in identity.verified.items() if t != "contempt"]
+    assert colour.verified.value == pytest.approx(np.mean(rest))
 
 
 def test_the_table_tells_them(evaluation: Evaluation) -> None:
     lines = {(line.measure, line.expression): line for line in evaluation.lines()}
-    assert lines["processed", ""].value == "1.000"
-    assert lines["seen as the target", "colour"].n == str(evaluation.subgroups["colour"].sources)
+    assert lines["images used", ""].value == "1.000"
+    groups = evaluation.results["subgroups"].groups
+    assert lines["recall, synthetic, subgroup", "colour"].n == str(groups["colour"].sources)
+
+
+def test_what_is_not_made_is_not_seen(
+    plain: Callable, in_context: Callable, brighten: type
+) -> None:
+    data = plain([0.1] * 3 + [0.9] * 3, [Expression.NEUTRAL] * 6)
+    found = subgroups.measure(in_context(data, brighten())).groups
+    assert set(found) == {"grey", "at most 64 px"}
+    assert found["grey"].recall.value == 0.5
+    assert found["grey"].verified.n == 3
 
 
 def test_named_kinds(faces: Path, encoder: IdentityEncoder, tmp_path: Path) -> None:
@@ -33,9 +49,10 @@ def test_named_kinds(faces: Path, encoder: IdentityEncoder, tmp_path: Path) -> N
     file = tmp_path / "kinds.csv"
     lines = [f"{name},first" for name in names[:6]] + [f"{name},few" for name in names[6:8]]
     file.write_text("image,subgroup\n" + "\n".join(lines) + "\n")
-    found = evaluate("pixel", faces, identity=encoder, subgroups=file)
-    assert found.subgroups["first"].sources == 6
-    assert "few" not in found.subgroups  # too few to say anything
+    found = evaluate("pixel", faces, identity=encoder, subgroups=file, measures=["subgroups"])
+    groups = found.results["subgroups"].groups
+    assert groups["first"].sources == 6
+    assert "few" not in groups  # too few to say anything
 
 
 @pytest.mark.parametrize("text", [None, "a,b\n1,2\n"])

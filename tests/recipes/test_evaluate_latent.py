@@ -25,7 +25,7 @@ class CoarsePicture(nn.Module):
         return F.normalize(coarse - coarse.mean(dim=1, keepdim=True))
 
 
-class Codes:
+class Latents:
     """A synthesizer whose latents are the faces themselves."""
 
     def __init__(self, first: bool) -> None:
@@ -45,14 +45,14 @@ class Codes:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_the_person_is_the_one_whose_code_decides(first: bool) -> None:
+def test_the_person_is_the_one_whose_latents_decides(first: bool) -> None:
     torch.manual_seed(0)
     coarse = torch.rand(len(PEOPLE), 1, 8, 8)
     pixels = F.interpolate(coarse, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
     labels = torch.tensor([int(Expression.NEUTRAL), int(Expression.HAPPY)] * 3)
     data = FaceSet("people", (pixels * 255).byte(), labels, PEOPLE, [])
     classifier = FERNet(["neutral", "happy"], width=8).eval()
-    found = measure_swap(Codes(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
+    found = measure_swap(Latents(first), classifier, CoarsePicture(), data, Bootstrap(PEOPLE))
     nearer = found["nearer to the first person"]
     assert nearer["drawn"].value == first
     assert nearer["own latents, drawn"].value == 1

@@ -1,4 +1,4 @@
-"""The recipes that fit and classifier `pixel`, run as a user runs them."""
+"""The recipes that fit and measure `pixel`, run as a user runs them."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,7 +40,7 @@ def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(run_re
     london = shared / "data" / "london_faces" / "train.parquet"
     encoder = f"dlib:{shared / 'models'}"
     out = run_recipe(
-        "evaluate_pairs.py", "--pairs", london, "--split", "test", "--identity", encoder
+        "pairs.evaluate", "--pairs", london, "--split", "test", "--identity", encoder
     )
     rows = {line.split("│")[1].strip(): line.split("│")[2:] for line in out.splitlines()
             if line.startswith("│")}  # fmt: skip

@@ -1,51 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-import torch
 
-from expraug.datasets import FaceItem
-from expraug.evaluate.bootstrap import Bootstrap
-from expraug.evaluate.face_set import FaceSet
-from expraug.evaluate.fidelity import (
-    UnlikePhotographsError,
+from expraug import Expression
+from expraug.evaluate import frechet
+from expraug.evaluate.frechet import (
     frechet_distance,
     frechet_estimate,
     gaussian_distance,
-    measure_pairs,
     shrunk_covariance,
 )
-from expraug.expressions import Expression
 
-
-def two_people(source: torch.Tensor, target: torch.Tensor) -> FaceSet:
-    """Two people, each neutral and happy."""
-    faces = torch.stack([source, target, source, target])
-    labels = torch.tensor([0, 1, 0, 1])
-    people = ["a", "a", "b", "b"]
-    return FaceSet("set", faces, labels, people, [FaceItem(p, "", p, b"") for p in people])
-
-
-def test_pairs_against_known_values() -> None:
-    generator = torch.Generator().manual_seed(0)
-    source = torch.randint(20, 200, (3, 64, 64), generator=generator).byte()
-    data = two_people(source, source + 10)
-    indices, made = data.of(Expression.NEUTRAL), (source + 5).expand(2, -1, -1, -1)
-    found = measure_pairs(data, Expression.HAPPY, indices, made, Bootstrap(data.people))
-    assert found is not None
-    assert found.copy_psnr.value == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
-    assert found.psnr_gain.value == pytest.approx(20 * np.log10(2), abs=1e-3)
-    assert found.ssim.n == 2
-    assert found.ssim_gain.value > 0
-    assert measure_pairs(data, Expression.SAD, indices, made, Bootstrap(data.people)) is None
-
-
-def test_photographs_that_differ_in_all_are_no_pairs() -> None:
-    source, target = torch.randint(0, 255, (2, 3, 64, 64)).byte()
-    data = two_people(source, target)
-    indices = data.of(Expression.NEUTRAL)
-    with pytest.raises(UnlikePhotographsError, match="pose and light"):
-        measure_pairs(data, Expression.HAPPY, indices, data.faces[indices], Bootstrap(data.people))
+NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
 
 def test_distance_between_gaussians_with_diagonal_covariances() -> None:
@@ -89,3 +58,16 @@ def test_samples_come_near_the_closed_form() -> None:
     found = frechet_estimate(a, b, people, people)
     assert found.value == pytest.approx(8 * 1 + 8 * 1, rel=0.05)
     assert found.low < found.value < found.high
+
+
+def test_synthetics_that_come_nearer_have_the_smaller_distance(
+    plain: Callable, in_context: Callable, brighten: type
+) -> None:
+    levels = [0.1 + 0.01 * i for i in range(12)]
+    data = plain(levels + [0.6 + x for x in levels], [NEUTRAL] * 12 + [HAPPY] * 12)
+    found = frechet.measure(in_context(data, brighten())).targets["happy"]
+    assert found.real == found.synthetic.n == 12
+    assert found.synthetic.value < found.sources.value
+    few = in_context(plain([0.1] * 3, [NEUTRAL] * 3), brighten())
+    frechet.measure(few)
+    assert "fewer than 10 faces" in few.skipped["Fréchet distance, happy"]
