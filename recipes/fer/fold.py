@@ -139,7 +139,7 @@ def _only_split(table: FaceTable, split: str) -> FaceTable:
     return table.take(_where([str(person_split(p)) for p in table.people], split))
 
 
-def _where(split: list[str], name: str) -> Tensor:
+def _where(split: Sequence[str], name: str) -> Tensor:
     return torch.tensor([s == name for s in split])
 
 
