@@ -110,8 +110,8 @@ def net_input(image: np.ndarray, points: np.ndarray) -> Tensor:
 
 
 def open_cache(work: Path) -> SynthesisCache:
-    """Return the cache in a work folder."""
-    return SynthesisCache(work / CACHE, encoding="png")
+    """Return the cache in a work folder; that what is looked up is new to it is no surprise."""
+    return SynthesisCache(work / CACHE, encoding="png", warn_after=None)
 
 
 def read_faces(
@@ -200,26 +200,25 @@ def _tabulate(
     images, cache = open_images(source, scheme), open_cache(work)
     detector = MemoizedDetector(create_detector(alignment, landmarks=landmarks), cache)
     made: dict[str, list[Tensor]] = {name: [] for name in _SAVED}
-    with cache.filling():
-        for start in range(0, len(rows), _BATCH):
-            read = _readable(images, rows[start : start + _BATCH])
-            pixels = list(read.values())
-            digests = [image_digest(image) for image in pixels]
-            faces = detector(pixels, digests)
-            detector.forget()
-            # a test image counts, whether its face was found or not
-            usual = CropDetector()(pixels) if pixels else []
-            for row, digest, face, crop in zip(read, digests, faces, usual, strict=True):
-                place = face or crop
-                shown = images.expressions[row]
-                assert place is not None
-                assert shown is not None
-                made["pixels"].append(net_input(read[row], place.points))
-                made["labels"].append(torch.tensor(int(shown)))
-                made["digests"].append(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
-                made["points"].append(torch.tensor(place.points))
-                made["found"].append(torch.tensor(face is not None))
-                made["rows"].append(torch.tensor(row))
+    for start in range(0, len(rows), _BATCH):
+        read = _readable(images, rows[start : start + _BATCH])
+        pixels = list(read.values())
+        digests = [image_digest(image) for image in pixels]
+        faces = detector(pixels, digests)
+        detector.forget()
+        # a test image counts, whether its face was found or not
+        usual = CropDetector()(pixels) if pixels else []
+        for row, digest, face, crop in zip(read, digests, faces, usual, strict=True):
+            place = face or crop
+            shown = images.expressions[row]
+            assert place is not None
+            assert shown is not None
+            made["pixels"].append(net_input(read[row], place.points))
+            made["labels"].append(torch.tensor(int(shown)))
+            made["digests"].append(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
+            made["points"].append(torch.tensor(place.points))
+            made["found"].append(torch.tensor(face is not None))
+            made["rows"].append(torch.tensor(row))
     return {name: torch.stack(v) if v else _NONE[name] for name, v in made.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from expraug.expressions import Expression, LabelScheme
 from expraug.gate import Gate
-from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline import ExpressionAugmenter, Outcome
 from expraug.synthesizer import Synthesizer, create_synthesizer
 from recipes.fer.data import SIDE, FaceTable, net_input, open_cache
 from recipes.fer.requests import FaceRequest
@@ -78,6 +78,27 @@ def augmenter_of(
     )
 
 
+def synthetic_images(
+    augmenter: ExpressionAugmenter, faces: FaceTable, asked: Sequence[FaceRequest]
+) -> Iterator[Outcome]:
+    """Carry requests out on the original images, and yield what became of each, in order.
+
+    Args:
+        augmenter: makes the faces.
+        faces: the sources.
+        asked: as `sample_requests` returns it.
+    """
+    step = 4 * augmenter.batch_size
+    for first in range(0, len(asked), step):
+        part = asked[first : first + step]
+        images = {face: faces.image(face) for face in dict.fromkeys(face for face, _ in part)}
+        yield from augmenter(
+            [images[face] for face, _ in part],
+            [request for _, request in part],
+            digests=[faces.digest(face) for face, _ in part],
+        )
+
+
 def make(
     augmenter: ExpressionAugmenter,
     faces: FaceTable,
@@ -90,36 +111,25 @@ def make(
     and why, is printed.
 
     Args:
-        augmenter: makes the faces.
-        faces: the sources.
-        asked: as `sample_requests` returns it.
+        augmenter, faces, asked: as `synthetic_images` takes them.
         classes: E of them, whose probabilities are taken from the gate's scores.
     """
-    if augmenter.cache is None:
-        raise ValueError("an augmenter with a cache is needed: see augmenter_of")
     made: dict[str, list[Tensor]] = {f.name: [] for f in fields(SyntheticTable)}
     reasons: Counter[str] = Counter()
-    start, step = time.perf_counter(), 4 * augmenter.batch_size
-    with augmenter.cache.filling():  # misses are expected
-        for first in range(0, len(asked), step):
-            part = asked[first : first + step]
-            images = {face: faces.image(face) for face in dict.fromkeys(f for f, _ in part)}
-            outcomes = augmenter(
-                [images[face] for face, _ in part],
-                [request for _, request in part],
-                digests=[faces.digest(face) for face, _ in part],
-            )
-            for (face, request), outcome in zip(part, outcomes, strict=True):
-                if outcome.target is None:
-                    reasons[outcome.reason] += 1
-                    continue
-                scores = [outcome.scores.get(f"p_{c}", float("nan")) for c in classes]
-                made["pixels"].append(net_input(outcome.image, faces.points[face].numpy()))
-                made["target"].append(torch.tensor(int(outcome.target)))
-                made["source"].append(torch.tensor(face))
-                made["intensity"].append(torch.tensor(request.intensity))
-                made["variant"].append(torch.tensor(request.variant))
-                made["probabilities"].append(torch.tensor(scores))
+    start = time.perf_counter()
+    for (face, request), outcome in zip(
+        asked, synthetic_images(augmenter, faces, asked), strict=True
+    ):
+        if outcome.target is None:
+            reasons[outcome.reason] += 1
+            continue
+        scores = [outcome.scores.get(f"p_{c}", float("nan")) for c in classes]
+        made["pixels"].append(net_input(outcome.image, faces.points[face].numpy()))
+        made["target"].append(torch.tensor(int(outcome.target)))
+        made["source"].append(torch.tensor(face))
+        made["intensity"].append(torch.tensor(request.intensity))
+        made["variant"].append(torch.tensor(request.variant))
+        made["probabilities"].append(torch.tensor(scores))
     seconds = time.perf_counter() - start
     told = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
     print(
