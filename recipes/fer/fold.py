@@ -69,7 +69,7 @@ class Fold:
     dropped: int = 0
 
     def labels(self, table: FaceTable) -> tuple[FaceTable, Tensor]:
-        """Return the faces of a table that show one of the classes, and their places."""
+        """Return the faces of a table that show one of the classes, and their class indices."""
         kept = with_labels(table, self.classes)
         return kept, kept.labels
 

@@ -213,6 +213,34 @@ def test_classes_are_read_by_a_scheme_that_must_fit(small_faces):
         open_images("nowhere")
 
 
+def test_sets_of_other_libraries_are_read_too(small_faces, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    import torchvision.datasets
+
+    picture = Image.open(small_faces / "happy" / "london_008.png")
+    hub = datasets.Dataset.from_dict(
+        {"image": [picture, picture.convert("RGB")], "label": [1, 0], "subject": ["a", "b"]},
+        datasets.Features(
+            image=datasets.Image(),
+            label=datasets.ClassLabel(names=["sadness", "joy"]),
+            subject=datasets.Value("string"),
+        ),
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: {"train": hub}[split])
+    found = open_images("someone/faces:train")
+    assert list(found.expressions) == [Expression.HAPPY, Expression.SAD]
+    assert list(found.people) == ["a", "b"]
+    assert np.array_equal(found.read(0), np.array(picture))
+    assert found.read(1).shape == (48, 48, 3)
+
+    monkeypatch.setattr(
+        torchvision.datasets, "FER2013", lambda root, split: [(picture, 3), (picture, 6)]
+    )
+    found = open_images(f"{tmp_path}:train")
+    assert list(found.expressions) == [Expression.HAPPY, Expression.NEUTRAL]
+    assert np.array_equal(found.read(1), np.array(picture))
+
+
 def test_rows_of_two_paths_are_never_in_one_table(tmp_path, capsys):
     out = tmp_path / "results.csv"
     metrics = dict.fromkeys(("balanced_accuracy", "macro_f1", "ece"), 0.5)
