@@ -1,13 +1,14 @@
 """What each part of training with synthetics brings, and what it costs.
 
-    python -m recipes.fer.ablate --config recipes/fer/configs/lfw.yaml --train LFW/train.parquet@detect
+    python -m recipes.fer.ablate --config recipes/fer/configs/lfw.yaml \\
+        --train LFW/train.parquet@detect
 
 Each change to the setting is a setting of its own in the results, "lfw: gate off": gate off,
-exemplars at random, another share, intensity, number of variants, ratio of synthetic to real faces,
-soft labels, schedule, on top of the real draws instead of in their place. `fer_table.py` shows them
-below the conditions of the setting. All of them draw from the candidates that were made once, all but the
-exemplars. `--cost` measures wall times instead: of an epoch without and with synthetics, the first
-one and when all is warm.
+another share, intensity, number of variants, ratio of synthetic to real faces, soft labels,
+schedule, on top of the real draws instead of in their place. `recipes.fer.table` shows them below
+the conditions of the setting. All of them take the synthetics that were made once, but for the gate
+off, which makes its own. `--cost` measures wall times instead: of an epoch without and with
+synthetics, the first one and when all is warm.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "gate off": ("gate.expression=-1",),
     "gate that 10 % of real faces fail": ("gate.expression=0.1",),
     "gate that 50 % of real faces fail": ("gate.expression=0.5",),
-    "random exemplars": ("plan.random_exemplars=true",),
     **{f"share {s}": (f"mixing.share={s}",) for s in (0.1, 0.2, 0.35, 0.5, 0.7)},
     "intensity 0.6": ("mixing.intensities=[0.6]",),
     "intensity 0.8": ("mixing.intensities=[0.8]",),
@@ -48,7 +48,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 
 def main(
     config: Annotated[Path, typer.Option(help="YAML: see recipes/fer/configs.")],
-    train: Annotated[str, typer.Option(help="As train_fer.py takes it; so the next.")],
+    train: Annotated[str, typer.Option(help="As `recipes.fer.train` takes it; so the next.")],
     val: str | None = None,
     test: list[str] | None = None,
     condition: Annotated[str, typer.Option(help="With synthetics.")] = "strong+transfer",

@@ -31,7 +31,7 @@ def augment(kind: str, faces: Tensor, crop: int, shift: int, magnitude: int = 9)
         return _classical(faces, crop, shift)
     if kind == "randaugment":
         policy = v2.RandAugment(num_ops=2, magnitude=magnitude)
-        faces = torch.cat([policy(group) for group in faces[:, None].split(_GROUP)])[:, 0]
+        faces = torch.cat([policy(group) for group in torch.split(faces[:, None], _GROUP)])[:, 0]
     elif kind != "flip_crop":
         raise ValueError(f"no augmentation {kind!r}; there are {', '.join(AUGMENTATIONS)}")
     count, side = len(faces), faces.shape[-1]
@@ -97,7 +97,7 @@ def extra_samples(kind: str, faces: Tensor, seed: int) -> Tensor:
         torch.manual_seed(seed)
         side = faces.shape[-1]
         altered = []
-        for part in faces.cpu().split(512):
+        for part in torch.split(faces.cpu(), 512):
             if kind == "noise":
                 level = torch.rand(len(part), 1, 1) * 25.5
                 x = part.float() + torch.randn(part.shape) * level

@@ -63,7 +63,7 @@ CONDITIONS = {
 """Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""
 
 
-def parse_arm(text: str, options: Mapping[str, Any] | None = None) -> tuple[Condition, str]:
+def parse_condition(text: str, options: Mapping[str, Any] | None = None) -> tuple[Condition, str]:
     """Return the condition that a name stands for, and its synthesizer, "" for none.
 
     Args:

@@ -103,7 +103,7 @@ class Draw:
         return grown / grown.sum()
 
     def __call__(self, count: int, factor: float) -> tuple[Tensor, Tensor]:
-        """Return (count,) places and whether each is among the extra samples."""
+        """Return (count,) indices and whether each is among the extra samples."""
         classes = torch.multinomial(self.classes(factor), count, replacement=True)
         rows = self.real.draw(classes)
         is_extra = torch.zeros_like(classes, dtype=torch.bool)
@@ -115,7 +115,7 @@ class Draw:
 
 
 class ByClass:
-    """Places of the samples of each class, to draw from."""
+    """Indices of the samples of each class, to draw from."""
 
     def __init__(self, classes: Tensor, count: int) -> None:
         self.order = classes.argsort(stable=True)
@@ -123,7 +123,7 @@ class ByClass:
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self, classes: Tensor) -> Tensor:
-        """Return a place for each class; of a class without samples any, which is not used."""
+        """Return an index for each class; of a class without samples any, which is not used."""
         inside = torch.rand(len(classes), device=classes.device) * self.counts[classes]
         place = self.starts[classes] + inside.long()
         return self.order[place.clamp(max=len(self.order) - 1)]

@@ -69,7 +69,7 @@ class Fold:
     dropped: int = 0
 
     def labels(self, table: FaceTable) -> tuple[FaceTable, Tensor]:
-        """Return the faces of a table that show one of the classes, and their places."""
+        """Return the faces of a table that show one of the classes, and their class indices."""
         kept = with_labels(table, self.classes)
         return kept, kept.labels
 
@@ -139,7 +139,7 @@ def _only_split(table: FaceTable, split: str) -> FaceTable:
     return table.take(_where([str(person_split(p)) for p in table.people], split))
 
 
-def _where(split: list[str], name: str) -> Tensor:
+def _where(split: Sequence[str], name: str) -> Tensor:
     return torch.tensor([s == name for s in split])
 
 

@@ -28,7 +28,7 @@ def measure(
 
     Args:
         probabilities: (N, E).
-        labels: (N,) long, places in `classes`.
+        labels: (N,) long, indices in `classes`.
         classes: E of them.
 
     Returns:

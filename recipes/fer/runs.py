@@ -7,23 +7,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 import xxhash
 
 from expraug.networks.class_index import class_index
+from expraug.pipeline.synthesize import COMPOSITING_VERSION
 from expraug.synthesizer import create_synthesizer
 from recipes.fer.augment import extra_samples
-from recipes.fer.conditions import CONDITIONS, Condition, parse_arm
+from recipes.fer.conditions import CONDITIONS, Condition, parse_condition
 from recipes.fer.data import FaceTable, read_faces
 from recipes.fer.drawing import Mixing, Samples
 from recipes.fer.fold import Fold, cut
-from recipes.fer.gating import Judged, judged_synthetics, passed
+from recipes.fer.gating import gated_synthetics
 from recipes.fer.metrics import measure
-from recipes.fer.results import append, done
+from recipes.fer.results import PIPELINE, append, done
 from recipes.fer.setting import Setting
-from recipes.fer.synthetics import SyntheticTable
+from recipes.fer.synthetics import SyntheticTable, split_name
 from recipes.fer.training import predict, train
 
 
@@ -76,13 +78,13 @@ class Runner:
         table, labels = fold.labels(fold.train)
         self.real = Samples(table.pixels, F.one_hot(labels, len(fold.classes)).float()).to(device)
         self._labels = labels
-        self._judged: dict[str, Judged] = {}
+        self._synthetics: dict[str, SyntheticTable] = {}
 
-    def classified(self, synthesizer: str) -> Judged:
-        """Return the candidates of a synthesizer with their gate scores, made at first use."""
-        if synthesizer not in self._judged:
+    def synthetics(self, synthesizer: str) -> SyntheticTable:
+        """Return the synthetic faces of a synthesizer that the gate passes, made at first use."""
+        if synthesizer not in self._synthetics:
             s = self.setting
-            self._judged[synthesizer] = judged_synthetics(
+            self._synthetics[synthesizer] = gated_synthetics(
                 self.fold,
                 replace(s.plan, synthesizer=synthesizer),
                 s.gate,
@@ -91,11 +93,11 @@ class Runner:
                 self.work,
                 self.device,
             )
-        return self._judged[synthesizer]
+        return self._synthetics[synthesizer]
 
     def run(self, name: str, seed: int) -> None:
         """Train one condition with one seed and append its rows, unless they are there."""
-        condition, synthesizer = parse_arm(name, self.setting.condition)
+        condition, synthesizer = parse_condition(name, self.setting.condition)
         digest = self._digest(name)
         if (self.setting.name, name, str(seed), digest) in done(self.out):
             return
@@ -123,6 +125,7 @@ class Runner:
             rows.append(
                 {
                     "setting": self.setting.name,
+                    "path": PIPELINE,
                     "condition": name,
                     "seed": seed,
                     "test_set": test,
@@ -150,19 +153,16 @@ class Runner:
     ) -> tuple[Samples | None, torch.Tensor | None]:
         if not condition.extra:
             return None, None
-        classified = self.classified(synthesizer or self.setting.plan.synthesizer)
-        keep = select(
-            classified.made,
-            passed(classified, self.fold, self.setting.gate),
-            self.setting.mixing,
-            len(self.real.pixels),
-        )
-        made = classified.made.take(keep)
+        made = self.synthetics(synthesizer or self.setting.plan.synthesizer)
+        made = made.take(select(made, self.setting.mixing, len(self.real.pixels)))
         target = class_index(self.fold.classes)[made.target]
         hard = F.one_hot(target, len(self.fold.classes)).float()
         if synthesizer:
-            soft = self.setting.mixing.soft
-            labels = (1 - soft) * hard + soft * classified.probabilities[keep]
+            soft, labels = self.setting.mixing.soft, hard
+            if soft:
+                if made.probabilities.isnan().any():
+                    raise ValueError("soft labels are the gate's: gate.expression must not be < 0")
+                labels = (1 - soft) * hard + soft * made.probabilities
             return Samples(made.pixels, labels).to(self.device), target
         # as many altered copies of real faces of each class as there are synthetics of it
         generator = torch.Generator().manual_seed(self.setting.plan.seed)
@@ -182,32 +182,33 @@ class Runner:
     def _options(self, condition: Condition, synthesizer: str) -> str:
         """Return what the result hangs on, as JSON."""
         s = self.setting
-        parts = {"cut": s.cut, "recipe": s.recipe, "condition": condition}
+        parts: dict[str, Any] = {"cut": s.cut, "recipe": s.recipe, "condition": condition}
         if condition.extra:
             parts |= {"plan": s.plan, "gate": s.gate, "mixing": s.mixing}
-        found = {key: asdict(part) for key, part in parts.items()}  # type: ignore[call-overload]
+        found: dict[str, Any] = {key: asdict(part) for key, part in parts.items()}
         if synthesizer:
-            found["synthesizer"] = create_synthesizer(synthesizer.partition(":")[0]).fingerprint
+            found["synthesizer"] = create_synthesizer(split_name(synthesizer)[0]).fingerprint
+            found["compositing"] = COMPOSITING_VERSION
+            found["alignment"] = self.fold.train.alignment
         return json.dumps(found, sort_keys=True)
 
     def _digest(self, name: str) -> str:
         content = (
-            self._options(*parse_arm(name, self.setting.condition)).encode()
+            self._options(*parse_condition(name, self.setting.condition)).encode()
             + self.fold.train.digests.numpy().tobytes()
         )
         return xxhash.xxh3_64_hexdigest(content)
 
 
-def select(made: SyntheticTable, keep: torch.Tensor, mixing: Mixing, real: int) -> torch.Tensor:
+def select(made: SyntheticTable, mixing: Mixing, real: int) -> torch.Tensor:
     """Return which synthetics are mixed in, (M,) bool.
 
     Args:
-        made: the candidates.
-        keep: (M,) bool, what the gate passed.
-        mixing: whose `intensities`, `variants` and `ratio` limit them further.
+        made: what the gate passed.
+        mixing: whose `intensities`, `variants` and `ratio` limit it further.
         real: number of real faces.
     """
-    keep = keep.clone()
+    keep = torch.ones(len(made), dtype=torch.bool)
     if mixing.intensities:
         wanted = torch.tensor(mixing.intensities)
         keep &= (made.intensity[:, None] - wanted).abs().min(1).values < 0.005

@@ -10,7 +10,7 @@ from typing import Any
 from recipes.fer.drawing import Mixing
 from recipes.fer.fold import Cut
 from recipes.fer.gating import GateOptions
-from recipes.fer.synthetics import Plan
+from recipes.fer.requests import Plan
 from recipes.fer.training import Recipe
 from recipes.training.options import fill, read_yaml
 
@@ -42,6 +42,12 @@ class Setting:
         """
         data = read_yaml(file, changes)
         data.setdefault("name", file.stem)
-        parts = {"cut": Cut, "recipe": Recipe, "plan": Plan, "gate": GateOptions, "mixing": Mixing}
-        made = {key: fill(kind, data.pop(key, {}), key) for key, kind in parts.items()}
+        parts: dict[str, type] = {
+            "cut": Cut,
+            "recipe": Recipe,
+            "plan": Plan,
+            "gate": GateOptions,
+            "mixing": Mixing,
+        }
+        made: dict[str, Any] = {k: fill(p, data.pop(k, {}), k) for k, p in parts.items()}
         return fill(cls, data | made, str(file))

@@ -2,8 +2,10 @@
 
     python -m recipes.fer.table recipes/fer/fer.csv
 
-An condition with synthetics is compared with the condition without them that is best on the *validation*
-faces, seed by seed; nothing is chosen on the test set.
+A condition with synthetics is compared with the condition without them that is best on the
+*validation* faces, seed by seed; nothing is chosen on the test set. Rows whose synthetics were made
+in different ways (column `path`) are never in one table: those of the product's pipeline are shown,
+or with `--path` others.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Annotated
 import typer
 
 from recipes.fer.metrics import interval, paired
-from recipes.fer.results import read_results
+from recipes.fer.results import PIPELINE, read_results
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
 Runs = dict[str, dict[int, dict[str, str]]]
@@ -24,9 +26,10 @@ Runs = dict[str, dict[int, dict[str, str]]]
 
 
 def collect(rows: list[dict[str, str]]) -> dict[tuple[str, str], Runs]:
-    """Return the rows by (setting, test set), condition and seed; a later row replaces an earlier one.
+    """Return the rows by (setting, test set), condition and seed; a later one replaces an earlier.
 
-    The conditions of an ablation, setting "lfw: gate off", become conditions of "lfw": "strong, gate off".
+    The conditions of an ablation, setting "lfw: gate off", become conditions of "lfw": "strong,
+    gate off".
     """
     found: dict[tuple[str, str], Runs] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -42,7 +45,7 @@ def values(runs: dict[int, dict[str, str]], metric: str, seeds: list[int]) -> li
 
 
 def best_without(runs: Runs, metric: str) -> str | None:
-    """Return the condition without synthesizer that has the highest mean, with the most seeds run."""
+    """Return the condition without synthetics of the highest mean, with the most seeds run."""
     plain = [condition for condition in runs if "+" not in condition]
     most = max((len(runs[condition]) for condition in plain), default=0)
     full = [condition for condition in plain if len(runs[condition]) == most]
@@ -63,7 +66,7 @@ def percent(mean: float, half: float, sign: str = "") -> str:
 
 
 def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
-    """Return one Markdown table: a row an condition, with its difference to the control."""
+    """Return one Markdown table: a row per condition, with its difference to the control."""
     recalls = sorted({k for a in runs.values() for r in a.values() for k in r if "recall" in k})
     there = [k for k in recalls if any(r[k] for a in runs.values() for r in a.values())]
     shown = metrics + there
@@ -93,19 +96,24 @@ def table(runs: Runs, control: str | None, metrics: list[str]) -> str:
 
 
 def main(
-    results: Annotated[Path, typer.Argument(help="CSV that train_fer.py wrote.")],
+    results: Annotated[Path, typer.Argument(help="CSV that `recipes.fer.train` wrote.")],
     metric: Annotated[
         str, typer.Option(help="That is compared, and chosen by.")
     ] = "balanced_accuracy",
     setting: Annotated[str, typer.Option(help="Only this one.")] = "",
     control: Annotated[str, typer.Option(help="Condition to compare with.")] = "",
+    path: Annotated[str, typer.Option(help="How the synthetics were made.")] = PIPELINE,
 ) -> None:
-    found = collect(read_results(results))
+    rows = read_results(results)
+    there = sorted({row["path"] for row in rows})
+    if path not in there:
+        raise typer.BadParameter(f"{results} has no row with path {path!r}; it has {there}")
+    found = collect([row for row in rows if row["path"] == path])
     for (name, test), runs in found.items():
         if setting and name != setting:
             continue
         chosen = control or best_without(found.get((name, "validation"), runs), metric)
-        print(f"\n### {name}, tested on {test}\n")
+        print(f"\n### {name}, tested on {test} ({path})\n")
         print(table(runs, chosen, [metric, *(m for m in METRICS if m != metric)]))
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Every setting, condition and seed, and the tables.
 #
-#   recipes/fer/tables.sh DATA [recipes/configs | recipes/configs/gpu]
+#   recipes/fer/tables.sh DATA [recipes/fer/configs | recipes/fer/configs/gpu]
 #
 # DATA holds fer2013/, lfw_expressions/ and london_faces/. The first seed makes faces, synthetics and
 # gate nets, the others run PARALLEL at a time (1). What is in the CSV is not run again.
 set -euo pipefail
 data=${1:?folder that holds fer2013/, lfw_expressions/ and london_faces/}
-configs=${2:-recipes/configs}
+configs=${2:-recipes/fer/configs}
 out=${OUT:-recipes/fer/fer.csv} work=${WORK:-work/fer} seeds=${SEEDS:-5} parallel=${PARALLEL:-1}
 python=${PYTHON:-python}
 
@@ -21,7 +21,7 @@ run() {
   for condition in $2; do conditions+=(--condition "$condition"); done
   shift 2
   [ -f "$configs/$setting.yaml" ] || return 0
-  local command=("$python" recipes/fer/train.py --config "$configs/$setting.yaml"
+  local command=("$python" -m recipes.fer.train --config "$configs/$setting.yaml"
     "$@" "${conditions[@]}" --work "$work" --out "$out" --workers "$(nproc)")
   "${command[@]}" --seeds 1
   seq 1 $((seeds - 1)) | xargs -P "$parallel" -I SEED "${command[@]}" --seeds 1 --first-seed SEED
@@ -39,8 +39,10 @@ with="$with strong_balanced+fevgan"
 run fer2013 "$plain $with" --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
 run fer2013_10pct "$plain $with" \
   --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
+run fer2013_2pct "strong cutmix strong+transfer strong+unet_cgan" \
+  --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
 run lfw "$plain $with" --train "$lfw" --test "$test_fer" --test "$test_london"
 run fer2013_tail "$plain $with" \
   --train "$fer" --test "$test_fer" --test "$test_lfw" --test "$test_london"
 
-"$python" recipes/fer/table.py "$out"
+"$python" -m recipes.fer.table "$out"

@@ -4,14 +4,15 @@
         --train FER2013/train.parquet --test FER2013/validation.parquet \\
         --condition strong --condition strong+transfer --seeds 5
 
-An condition is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
+A condition is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
 `strong+pixel`, `strong+FOLDER` for one that was fitted and saved, or `strong+transfer:own`, whose
-exemplars are faces of the training fold alone. Every condition takes the same
-number of optimiser steps on the same real faces; with a synthesizer, some draws are synthetics
-that the gate passed. Nothing is chosen on the test set: the last moving average is what is tested,
-and options are chosen with `--only-validation`.
+exemplars are faces of the training fold alone. Every condition takes the same number of optimiser
+steps on the same real faces; with a synthesizer, some draws are synthetics that the gate passed.
+Synthetics are made by an `ExpressionAugmenter` from the set's original images, as any user makes
+them; then real and synthetic images are aligned alike. Nothing is chosen on the test set: the last
+moving average is what is tested, and options are chosen with `--only-validation`.
 
-A set is a parquet file, a folder with one sub-folder a class, torchvision's FER2013 as
+A set is a parquet file, a folder with one sub-folder per class, torchvision's FER2013 as
 FOLDER:train, or a `datasets` name as NAME:split; `@detect` behind it finds the face in
 photographs. Without `--test`, a set that names its people is split by person. Faces, synthetics
 and gate nets are kept in `--work`, so that a second command starts at once; runs whose rows are in
@@ -47,11 +48,11 @@ def main(
     work: Path = Path("work/fer"),
     out: Path = Path("recipes/fer/fer.csv"),
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
-    workers: Annotated[int, typer.Option(help="Processes that look for landmarks.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that look for faces.")] = 1,
     only_validation: bool = False,
-    list_arms: Annotated[bool, typer.Option("--list", help="Print the conditions.")] = False,
+    list_conditions: Annotated[bool, typer.Option("--list", help="Print the conditions.")] = False,
 ) -> None:
-    if list_arms:
+    if list_conditions:
         for known in CONDITIONS.values():
             print(known)
         return

@@ -10,8 +10,8 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from recipes.fer.augment import augment, centre, standardise
@@ -137,11 +137,12 @@ def train(
             logits = logits + draw.classes(factor).clamp(min=1e-8).log()
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         average.update(model, step=step)
     state.remove()
-    return average.module.eval().requires_grad_(False)
+    trained: nn.Module = average.module
+    return trained.eval().requires_grad_(False)
 
 
 def prepare(x: Tensor, recipe: Recipe) -> Tensor:
@@ -156,9 +157,22 @@ def prepare(x: Tensor, recipe: Recipe) -> Tensor:
 def predict(model: nn.Module, pixels: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
     """Return (N, E) probabilities of (N, 64, 64) uint8 faces, the mean with their mirror images."""
     found = []
-    for part in pixels.split(512):
+    for part in torch.split(pixels, 512):
         x = prepare(centre(part.to(device), recipe.crop), recipe)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
             both = [model(v).float().softmax(1) for v in (x, x.flip(3))]
         found.append(((both[0] + both[1]) / 2).cpu())
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def features(model: nn.Module, pixels: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
+    """Return (N, D) what a timm model's last layer sees of (N, 64, 64) uint8 faces."""
+    found = []
+    for part in torch.split(pixels, 512):
+        x = prepare(centre(part.to(device), recipe.crop), recipe)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.amp):
+            maps = model.forward_features(x)  # type: ignore[operator]
+            seen = model.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+        found.append(seen.float().cpu())
     return torch.cat(found)

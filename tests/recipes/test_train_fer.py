@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 
 from expraug import Expression
 from recipes.fer.augment import AUGMENTATIONS, augment, extra_samples
-from recipes.fer.conditions import CONDITIONS, Condition, parse_arm
+from recipes.fer.conditions import CONDITIONS, Condition, parse_condition
 from recipes.fer.data import FaceTable
 from recipes.fer.drawing import Draw, Mixing, Samples
 from recipes.fer.fold import Cut, LeakError, cut, prove_disjoint, splits
 from recipes.fer.metrics import interval, measure, paired
 from recipes.fer.runs import select
 from recipes.fer.setting import Setting
+from recipes.fer.source import LabelledImages
 from recipes.fer.synthetics import SyntheticTable
+from recipes.fer.table import best_without, collect
+from recipes.fer.table import main as print_tables
+from recipes.fer.table import table as markdown
 from recipes.fer.training import Recipe, predict, train
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,10 +42,10 @@ def table(labels, people=None, seed=0):
         labels=labels,
         people=people or [""] * count,
         digests=torch.randint(0, 256, (count, 16), generator=generator, dtype=torch.uint8),
-        mesh=torch.zeros(count, 478, 2).half(),
-        scores=torch.zeros(count, 52).half(),
-        pose=torch.zeros(count, 3).half(),
+        points=torch.zeros(count, 5, 2),
         found=torch.ones(count, dtype=torch.bool),
+        rows=torch.arange(count),
+        images=LabelledImages("", [None] * count, [""] * count, lambda row: pixels[row].numpy()),
     )
 
 
@@ -138,35 +142,35 @@ def test_paired_differences():
     assert 0.01 < p < 0.1
 
 
-def test_arms_by_name():
-    condition, synthesizer = parse_arm("strong+transfer")
+def test_conditions_by_name():
+    condition, synthesizer = parse_condition("strong+transfer")
     assert (condition.augmentation, condition.extra, synthesizer) == (
         "classical",
         "synthetic",
         "transfer",
     )
-    assert parse_arm("extra_noise")[0] == CONDITIONS["extra_noise"]
+    assert parse_condition("extra_noise")[0] == CONDITIONS["extra_noise"]
     condition = CONDITIONS["extra_classical_part_balanced"]
     assert condition == replace(
         CONDITIONS["strong_part_balanced"], name=condition.name, extra="classical"
     )
     with pytest.raises(ValueError, match="there are none, flip_crop"):
-        parse_arm("stronger")
+        parse_condition("stronger")
 
 
-def test_the_gate_and_then_the_limits_select():
+def test_the_limits_of_mixing_select_among_what_the_gate_passed():
     made = SyntheticTable(
         pixels=torch.zeros(6, 64, 64, dtype=torch.uint8),
         target=torch.ones(6, dtype=torch.long),
         source=torch.arange(6),
         intensity=torch.tensor([0.6, 0.6, 0.8, 0.8, 1.0, 1.0]),
         variant=torch.tensor([0, 1, 0, 1, 0, 1]),
+        probabilities=torch.zeros(6, 2),
     )
-    gate = torch.tensor([True, True, True, True, True, False])
-    assert select(made, gate, Mixing(), 4).tolist() == gate.tolist()
-    some = select(made, gate, Mixing(intensities=(0.6, 1.0), variants=1), 4)
+    assert select(made, Mixing(), 4).all()
+    some = select(made, Mixing(intensities=(0.6, 1.0), variants=1), 4)
     assert some.nonzero().flatten().tolist() == [0, 4]
-    assert int(select(made, gate, Mixing(ratio=0.5), 4).sum()) == 2
+    assert int(select(made, Mixing(ratio=0.5), 4).sum()) == 2
 
 
 def _samples(count=200):
@@ -306,7 +310,7 @@ def test_settings_are_read_with_their_base(tmp_path):
         Setting.read(tmp_path / "own.yaml", ["recipe.stepz=1"])
 
 
-def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
+def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path, capsys):
     config = tmp_path / "tiny.yaml"
     config.write_text(
         "cut: {least: 2, validation: 0.3}\n"
@@ -322,33 +326,34 @@ def test_the_recipe_from_folders_to_table(run_recipe, faces, tmp_path):
             mirrored.parent.mkdir(parents=True, exist_ok=True)
             ImageOps.mirror(Image.open(path)).save(mirrored)
     out = tmp_path / "results.csv"
-    command = ("--config", config, "--train", faces, "--test", f"mirrored={tmp_path / 'test'}")
-    command += (
-        "--condition",
-        "flip_crop",
-        "--condition",
-        "flip_crop+pixel",
-        "--seeds",
-        2,
-        "--device",
-        "cpu",
-    )
-    command += ("--no-landmarks", "--work", tmp_path / "work", "--out", out)
-    assert "flip_crop+pixel seed 1" in run_recipe("fer.train", *command)
+    given = {
+        "--config": config,
+        "--train": faces,
+        "--test": f"mirrored={tmp_path / 'test'}",
+        "--seeds": 2,
+        "--device": "cpu",
+        "--work": tmp_path / "work",
+        "--out": out,
+    }
+    command = [text for pair in given.items() for text in pair]
+    command += ["--condition", "flip_crop", "--condition", "flip_crop+pixel", "--no-landmarks"]
+    printed = run_recipe("fer.train", *command)
+    assert "flip_crop+pixel seed 1" in printed
+    assert "synthetic faces can be used" in printed
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 8  # two conditions, two seeds, validation and test
     assert {r["test_set"] for r in rows} == {"validation", "mirrored"}
+    assert {r["path"] for r in rows} == {"pipeline"}
     assert all(0 <= float(r["accuracy"]) <= 1 for r in rows)
     assert int(rows[-1]["extra"]) > 0
     assert "seed" not in run_recipe("fer.train", *command)  # all of it is there
-    printed = run_recipe("fer.table", out)
-    assert "| **flip_crop** | 2 |" in printed
-    assert "| flip_crop+pixel | 2 |" in printed
+    print_tables(out)
+    shown = capsys.readouterr().out
+    assert "| **flip_crop** | 2 |" in shown
+    assert "| flip_crop+pixel | 2 |" in shown
 
 
-def test_ablations_stand_below_the_arms_of_their_setting():
-    from recipes.fer.table import best_without, collect, table
-
+def test_ablations_stand_below_the_conditions_of_their_setting():
     def row(setting, condition, seed, accuracy):
         metrics = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "ece"), accuracy)
         return {
@@ -366,6 +371,6 @@ def test_ablations_stand_below_the_arms_of_their_setting():
     (found,) = collect(rows).values()
     control = best_without(found, "accuracy")
     assert control == "strong"
-    printed = table(found, control, ["accuracy"])
+    printed = markdown(found, control, ["accuracy"])
     assert "| strong+pixel | 3 | 54.0 ± 5.0 | +3.0 ± 2.5 |" in printed
     assert "| strong+pixel, gate off | 3 | 45.0 ± 0.0 | -6.0 ± 2.5 |" in printed
