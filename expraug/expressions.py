@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-import torch
-from torch import Tensor
-
 from expraug.errors import LabelError
 
 
@@ -43,13 +40,6 @@ class Expression(IntEnum):
             return cls(value)
         except ValueError:
             raise LabelError(f"{value!r} is no expression index; use 0 to {len(cls) - 1}") from None
-
-
-def places(expressions: Sequence[Expression]) -> Tensor:
-    """Return the place of each `Expression` among some of them, (8,) long; -1 where not there."""
-    found = torch.full((len(Expression),), -1)
-    found[[int(e) for e in expressions]] = torch.arange(len(expressions))
-    return found
 
 
 def _listed(expressions: Iterable[Expression]) -> str:
@@ -99,6 +89,9 @@ _PUBLISHED: dict[str, tuple[str, ...]] = {
 }
 
 
+PUBLISHED_SCHEMES = tuple(_PUBLISHED)
+"""Names of the schemes that `LabelScheme.named` knows."""
+
 _ALIASES = {"ckplus": "ck+", "ferplus": "fer+", "rafdb": "raf-db", "oulucasia": "oulu-casia"}
 
 
@@ -139,8 +132,7 @@ class LabelScheme:
         """Return the scheme of a published data set.
 
         Args:
-            name: "fer2013", "fer+", "raf-db", "affectnet-7", "affectnet-8", "expw", "ck+",
-                "kdef", "jaffe", "rafd", "oulu-casia" or "mug".
+            name: one of `PUBLISHED_SCHEMES`, as "fer2013" or "raf-db".
             first_index: index of the first class; RAF-DB's own list file counts from 1.
 
         Raises:

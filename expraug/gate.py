@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
+from expraug.networks.class_index import class_index
 from expraug.networks.identity import (
     IdentityEncoder,
     create_identity_encoder,
@@ -125,7 +126,7 @@ class ExpressionGate:
             self.classifier.to(synthetic.device)
         found = self.classifier.probabilities(synthetic)
         known = self.classifier.expressions
-        column = places(known).to(target.device)[target].to(found.device)
+        column = class_index(known).to(target.device)[target].to(found.device)
         wanted = found.gather(1, column.clamp(min=0)[:, None])[:, 0]
         scores = {f"p_{e}": found[:, i] for i, e in enumerate(known)}
         scores["target"] = target.to(found)

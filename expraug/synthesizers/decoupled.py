@@ -23,11 +23,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
@@ -101,7 +102,7 @@ class DecoupledSynthesizer(Synthesizer):
             shape_channels,
         )
         self.register_buffer("lengths", torch.ones(len(self.expressions)))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)
