@@ -183,12 +183,13 @@ def _torchvision_rows(root: str, split: str) -> Iterator[_Row]:
 def _hub_rows(name: str, split: str, scheme: str | None) -> Iterator[_Row]:
     from datasets import load_dataset
 
-    from expraug.datasets.source import IMAGE_COLUMNS, LABEL_COLUMNS, PERSON_COLUMNS
+    from expraug.datasets.source import PERSON_COLUMNS
+    from expraug.labels import IMAGE_KEYS, LABEL_KEYS
 
     data = load_dataset(name, split=split)
     image, label, person = (
         next((c for c in wanted if c in data.features), None)
-        for wanted in (IMAGE_COLUMNS, LABEL_COLUMNS, PERSON_COLUMNS)
+        for wanted in (IMAGE_KEYS, LABEL_KEYS, PERSON_COLUMNS)
     )
     if image is None or label is None:
         raise ValueError(f"{name}: no image or label column; it has {', '.join(data.features)}")
