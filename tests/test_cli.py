@@ -74,10 +74,10 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
             for level in ("0.80", "1.00")
         ),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
-        *("manifest.parquet", "README.md", "contact_sheet.jpg"),
+        *("manifest.pq", "README.md", "contact_sheet.html"),
     }
     assert "from cache              │      4" in run(*arguments).stdout
-    rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "out" / "manifest.pq").to_pylist()
     assert {r["status"] for r in rows} == {"cached", "skipped"}
     assert {r["seed"] for r in rows} == {3}
 
@@ -88,7 +88,7 @@ def test_gate_choices(faces: Path, tmp_path: Path) -> None:
         "expand",
         str(faces),
         str(tmp_path / "out"),
-        "--faces",
+        "--alignment",
         "crop",
         "--synthesizer",
         "pixel",
@@ -106,7 +106,7 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path, smile: str) -> None
     (faces / "neutral").rename(faces / "0")
     (faces / "happy").rename(faces / "1")
     out = tmp_path / "out"
-    common = ("expand", faces, out, "--no-gate", "--faces", "crop", "--synthesizer", smile)
+    common = ("expand", faces, out, "--no-gate", "--alignment", "crop", "--synthesizer", smile)
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
@@ -141,7 +141,7 @@ def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
     )
     assert frames == levels
     assert len(frames) == 6
-    rows = pq.read_table(tmp_path / "frames" / "manifest.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "frames" / "manifest.pq").to_pylist()
     assert [r["intensity"] for r in rows if r["status"] == "made"] == 2 * [0.33, 0.67, 1.0]
     again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3", "--resume")
     assert "made" in again.stdout, "the same set, however it is asked for"
@@ -176,13 +176,13 @@ def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
 def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:
     for path in faces.rglob("*.jpg"):
         Image.open(path).convert("L").resize((48, 48)).save(path)
-    assert "4 faces" in run("preview", faces, tmp_path / "sheet.png", "--faces", "crop").stdout
+    assert "4 faces" in run("preview", faces, tmp_path / "sheet.png", "--alignment", "crop").stdout
 
 
 def test_preview_without_faces(tmp_path: Path) -> None:
     (tmp_path / "set" / "neutral").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "set" / "neutral" / "black.png")
-    assert "--faces crop" in error(
+    assert "--alignment crop" in error(
         "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel"
     )
 
@@ -297,7 +297,7 @@ def test_cache_verify_finds_damage(cache: Path) -> None:
 
 def test_dry_run(faces: Path, tmp_path: Path) -> None:
     (faces / "happy" / "happy0.jpg").unlink()
-    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--faces", "crop")
+    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--alignment", "crop")
     output = run(*arguments, "--balance", "--with-originals").stdout
     assert "│ happy   │      1 │      1 │       1 │                   2 │" in output
     assert "│ neutral │      2 │      2 │       0 │                   2 │" in output
@@ -311,7 +311,7 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
         faces,
         tmp_path / "out",
         "--no-gate",
-        "--faces",
+        "--alignment",
         "crop",
         "--synthesizer",
         "pixel",
@@ -320,7 +320,7 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     output = run(*arguments, "--shard", "1/2").stdout
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
-    assert "with another quota" in error(*arguments, "--per-class", "1")
+    assert "with another per_class" in error(*arguments, "--per-class", "1")
     run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()

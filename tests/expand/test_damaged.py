@@ -137,7 +137,7 @@ def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("write", ["folder", "parquet"])
 def test_any_damage_among_good_faces(tmp_path: Path, smile: str, write: Any) -> None:
-    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "faces": "crop"}
+    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "alignment": "crop"}
     options |= {"chunk_size": 16, "write": write}
     source = write_faces(tmp_path / "set", 20, side=48)
     good = expand(source, tmp_path / "good", **options)
@@ -181,7 +181,7 @@ def test_warm(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     dataset = ImageFolder(str(damaged_set), loader=Image.open, allow_empty=True)
     names = [Path(path).name for path, _ in dataset.samples]
     augmenter = ExpressionAugmenter(
-        smile, faces=create_detector("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
+        smile, alignment=create_detector("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
     )
     report = augmenter.warm(dataset, dataset.classes, progress=False)
     assert {names[i]: reason for i, reason, _ in report.failures} == DAMAGED

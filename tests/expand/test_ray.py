@@ -22,7 +22,12 @@ from expanded_sets import contents, write_faces  # noqa: E402
 
 from recipes.stress.ray_worker import actors, kill_workers  # noqa: E402
 
-OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop", "chunk_size": 4}
+OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
+    "gate": None,
+    "alignment": "crop",
+    "chunk_size": 4,
+}
 ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}
 
 
