@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import inspect
 import shutil
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -14,7 +18,9 @@ from typer.testing import CliRunner, Result
 from expraug import Expression, __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
+from expraug.expand import ExpandOptions, expand
 from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
+from expraug.expressions import PUBLISHED_SCHEMES
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 
@@ -47,6 +53,49 @@ def error(*arguments: str | Path) -> str:
     return result.stderr
 
 
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from expraug.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'pyarrow', 'PIL', 'rich'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["expand", "--help"], ["evaluate", "--help"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Usage:" in done.stdout
+
+
+def test_help_is_complete() -> None:
+    text = " ".join(run("expand", "--help").stdout.split())
+    for scheme in PUBLISHED_SCHEMES:
+        assert scheme in text
+    options = [f for f in fields(ExpandOptions) if not f.metadata["cli"].get("hidden")]
+    for option in options:
+        flag = option.metadata["cli"].get("flag", "--" + option.name.replace("_", "-"))
+        assert f"{flag.split('/')[0]} " in text
+        assert option.metadata["text"] in text
+    for words in ("NAME:SPLIT:FOLDER", "raf-db:train:FOLDER", "expraug[ray]", "crop|detect"):
+        assert words in text
+    signature = inspect.signature(expand).parameters
+    assert list(signature)[3:] == [f.name for f in fields(ExpandOptions)]
+    assert "image_format: Format of the synthetic faces" in (expand.__doc__ or "")
+
+
+def test_as_a_module() -> None:
+    command = [sys.executable, "-m", "expraug", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"expraug {__version__}\n"
+
+
+def test_names_of_sets_are_no_emoji(tmp_path: Path) -> None:
+    message = error("expand", f"kdeff:train:{tmp_path}", tmp_path / "out", "--synthesizer", "pixel")
+    assert f"kdeff:train:{tmp_path}: no such folder" in message
+    assert "no data set is called 'kdeff'; there are fer2013" in message
+
+
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"expraug {__version__}\n"
     for command in ("expand", "list", "preview", "cache"):
@@ -74,7 +123,7 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
             for level in ("0.80", "1.00")
         ),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
-        *("manifest.pq", "README.md", "contact_sheet.html"),
+        *("manifest.pq", "README.md", "classes.txt", "contact_sheet.html"),
     }
     assert "from cache              │      4" in run(*arguments).stdout
     rows = pq.read_table(tmp_path / "out" / "manifest.pq").to_pylist()
@@ -183,8 +232,9 @@ def test_preview_without_faces(tmp_path: Path) -> None:
     (tmp_path / "set" / "neutral").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "set" / "neutral" / "black.png")
     assert "--alignment crop" in error(
-        "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel"
-    )
+        "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel",
+        "--alignment", "detect",
+    )  # fmt: skip
 
 
 def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
@@ -213,8 +263,10 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
     webm = ("preview", faces, tmp_path / "clip.webm", "--clip", "all", "--synthesizer", "pixel")
     assert ".webm" in error(*webm)
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
-    assert "alignment='crop'" in error("preview", tmp_path / "black.png", out, "--clip", "happy",
-                                   *arguments)  # fmt: skip
+    assert "alignment='crop'" in error(
+        "preview", tmp_path / "black.png", out, "--clip", "happy", "--alignment", "detect",
+        *arguments,
+    )  # fmt: skip
     assert not out.exists()
 
 

@@ -66,7 +66,10 @@ def preview(
     face_set = open_face_set(source)
     check_device(device)
     augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
-    plan = Plan.create(augmenter, face_set.classes, scheme=scheme, intensity=intensity)
+    everything = augmenter.synthesizer.expressions
+    plan = Plan.create(
+        augmenter, face_set.classes, scheme=scheme, targets=everything, intensity=intensity
+    )
     sheet, count = contact_sheet(face_set, plan, augmenter, faces_shown, max_pixels=max_pixels)
     if sheet is None:
         raise _nothing_to_show(source, augmenter)
@@ -137,7 +140,8 @@ def preview_clip(
     else:
         assert face_set is not None
         augmenter.detector = MemoizedDetector(augmenter.detector)
-        plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=targets)
+        wanted = augmenter.synthesizer.expressions if targets is None else targets
+        plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=wanted)
 
         def show(
             augmenter: ExpressionAugmenter,

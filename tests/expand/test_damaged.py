@@ -83,7 +83,12 @@ def two_faces(people: list[Path]) -> Image.Image:
 
 def test_expand(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     report = expand(
-        damaged_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True
+        damaged_set,
+        tmp_path / "out",
+        synthesizer=smile,
+        gate=None,
+        with_originals=True,
+        alignment="detect",
     )
     rows = {Path(r["source"]).name: r for r in pq.read_table(report.manifest).to_pylist()}
     assert rows.keys() == DAMAGED.keys() | SOUND.keys()
@@ -101,6 +106,9 @@ def test_expand(damaged_set: Path, tmp_path: Path, smile: str) -> None:
         with Image.open(report.folder / rows[name]["file"]) as image:
             assert image.mode == mode
     assert report.made == len(SOUND)
+    assert report.several == {"neutral": 1}
+    # one image in ten without a face is no sign of a wrong alignment
+    assert not any("alignment" in note for note in report.notes)
     assert sum(report.skipped.values()) == len(DAMAGED)
     originals = {path.name for path in (report.folder / "neutral").iterdir()}
     assert originals == {*SOUND, "landscape.jpg"}  # what can be read
@@ -111,7 +119,11 @@ def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path, sm
     folder = tmp_path / "set" / "neutral"
     folder.mkdir(parents=True)
     two_faces(neutral).save(folder / "two.png")
-    report = expand(tmp_path / "set", tmp_path / "out", synthesizer=smile, gate=None)
+    options: dict[str, Any] = {"gate": None, "alignment": "detect", "targets": ["happy"]}
+    with pytest.warns(UserWarning, match="no class for happy"):
+        report = expand(tmp_path / "set", tmp_path / "out", synthesizer=smile, **options)
+    assert report.several == {"neutral": 1}
+    assert any("1 of 1 images hold several faces" in note for note in report.notes)
     (row,) = pq.read_table(report.manifest).to_pylist()
     source = np.asarray(Image.open(folder / "two.png"))
     made = np.asarray(Image.open(report.folder / row["file"]))
