@@ -115,7 +115,7 @@ def _body(work: Work, report: Report, with_sheet: bool) -> str:
     if with_sheet:
         lines += [f"[Some faces, and what was made of them]({SHEET}).", ""]
     lines += ["## Classes", "", *_counts(work, report), ""]
-    lines += [line for note in report.notes for line in (f"Note: {note}.", "")]
+    lines += [line for note in report.notes for line in (f"Note: {note}", "")]
     lines += [
         "## How it was made",
         "",
@@ -135,8 +135,8 @@ def _body(work: Work, report: Report, with_sheet: bool) -> str:
     lines += [
         f"[`{MANIFEST}`]({MANIFEST}), a parquet file, holds one row for each synthetic face and "
         "for each source that was skipped: the source and its sha256, synthesizer, target, "
-        "intensity, variant, gate scores, or the reason. Each synthetic image says so itself, in its XMP metadata: "
-        f"IPTC digital source type `{DIGITAL_SOURCE_TYPE}`. Please leave it in.",
+        "intensity, variant, gate scores, or the reason. Each synthetic image says so itself, in "
+        f"its XMP metadata: IPTC digital source type `{DIGITAL_SOURCE_TYPE}`. Please leave it in.",
         "",
         "Split by person, never by image: a synthetic face belongs where its source is.",
         "",

@@ -38,7 +38,7 @@ def planned_notes(classes: Sequence[str], source_classes: int, write: WriteKind)
         f"{told}Readers of class folders (torchvision, timm, `imagefolder`) number them by name: "
         f"index {index} is {by_name[index]!r} here, and the source set has {has} there. What keeps "
         f"the source set's indices: create_dataset('', DEST, class_map='classes.txt') in timm, "
-        f"load_dataset(DEST) in `datasets`, or the forms 'webdataset' and 'parquet'"
+        f"load_dataset(DEST) in `datasets`, or the forms 'webdataset' and 'parquet'."
     ]
 
 
@@ -62,15 +62,15 @@ def found_notes(
         notes.append(
             f"no face in {', '.join(empty)}: ImageFolder needs allow_empty=True; timm and "
             f"`imagefolder` leave empty classes out and number the others anew, but "
-            f"create_dataset('', DEST, class_map='classes.txt') and load_dataset(DEST) do not"
+            f"create_dataset('', DEST, class_map='classes.txt') and load_dataset(DEST) do not."
         )
     elif by_timm != sorted(by_timm):
         notes.append(
             f"timm sorts folders in another way than torchvision ({', '.join(by_timm)}): give it "
-            f"class_map='classes.txt'"
+            f"class_map='classes.txt'."
         )
     if image_format == "webp":
-        notes.append("timm finds .webp files only with input_key='.webp;.png;.jpg;.jpeg'")
+        notes.append("timm finds .webp files only with input_key='.webp;.png;.jpg;.jpeg'.")
     return notes
 
 

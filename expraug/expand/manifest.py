@@ -165,7 +165,8 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     """Return the settings that a manifest was written with; None if they are not known."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return json.loads(metadata[_SETTINGS])
+        settings: dict[str, Any] = json.loads(metadata[_SETTINGS])
+        return settings
     except (OSError, KeyError, ValueError):  # pyarrow's errors on damaged files are ValueErrors
         return None
 

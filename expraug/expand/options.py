@@ -42,7 +42,8 @@ def option(default: Any, text: str, *, python: str = "", decides: bool = False, 
         decides: whether it decides on the bytes of an expanded set: another value asks for another
             set.
         cli: for the command line: `flag`, where it is called otherwise; `parse`, from its text;
-            `choices`; `min`; `max`; `metavar`; `shown`, the default as text; `hidden`, where it has none.
+            `choices`; `min`; `max`; `metavar`; `shown`, the default as text; `hidden`,
+            where it has no such option.
     """
     return field(
         default=default, metadata={"text": text, "python": python, "decides": decides, "cli": cli}

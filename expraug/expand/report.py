@@ -90,12 +90,12 @@ class Report:
             about = "photographs" if other == "detect" else "face crops already"
             notes.append(
                 f"no face was found in {lost:,} of {of:,} images with alignment={alignment!r}; if "
-                f"they are {about}, use alignment={other!r} (--alignment {other})"
+                f"they are {about}, use alignment={other!r} (--alignment {other})."
             )
         if several := self.several.total():
             notes.append(
                 f"{several:,} of {of:,} images hold several faces: the largest was changed, the "
-                f"others stayed as they are (column `faces` of the manifest)"
+                f"others stayed as they are (column `faces` of the manifest)."
             )
         return notes
 
