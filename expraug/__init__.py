@@ -9,17 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from expraug.expressions import Expression, LabelScheme
-from expraug.gate import AllGates, ExpressionGate, IdentityGate
-from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
-from expraug.policy import Balance, Matrix, Uniform
-from expraug.synthesizer import (
-    Synthesizer,
-    create_synthesizer,
-    list_synthesizers,
-    register_synthesizer,
-)
-
 if TYPE_CHECKING:
     from expraug.cache import SynthesisCache
     from expraug.datasets import (
@@ -30,19 +19,46 @@ if TYPE_CHECKING:
         list_datasets,
         open_dataset,
     )
+    from expraug.expressions import Expression, LabelScheme
+    from expraug.gate import AllGates, ExpressionGate, IdentityGate
+    from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
+    from expraug.policy import Balance, Matrix, Uniform
+    from expraug.synthesizer import (
+        Synthesizer,
+        create_synthesizer,
+        list_synthesizers,
+        register_synthesizer,
+    )
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = {
+_MODULES = {
+    "AllGates": "expraug.gate",
+    "Balance": "expraug.policy",
     "BalancedExpressionSampler": "expraug.datasets",
+    "Expression": "expraug.expressions",
     "ExpressionAugmentedDataset": "expraug.datasets",
+    "ExpressionAugmenter": "expraug.pipeline",
+    "ExpressionGate": "expraug.gate",
     "ExpressionMap": "expraug.datasets",
+    "IdentityGate": "expraug.gate",
     "JointTransform": "expraug.datasets",
+    "LabelScheme": "expraug.expressions",
+    "Matrix": "expraug.policy",
+    "Outcome": "expraug.pipeline",
     "SynthesisCache": "expraug.cache",
+    "SynthesisRequest": "expraug.pipeline",
+    "Synthesizer": "expraug.synthesizer",
+    "Uniform": "expraug.policy",
+    "augment": "expraug.pipeline",
+    "create_synthesizer": "expraug.synthesizer",
     "list_datasets": "expraug.datasets",
+    "list_synthesizers": "expraug.synthesizer",
     "open_dataset": "expraug.datasets",
+    "register_synthesizer": "expraug.synthesizer",
 }
-"""What is imported when it is asked for, so that `import expraug` costs torch and little else."""
+"""Where each name lives. It is imported when it is asked for, so that `expraug --help` answers at
+once."""
 
 __all__ = [
     "AllGates",
@@ -72,10 +88,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        return getattr(import_module(_ON_DEMAND[name]), name)
-    raise AttributeError(f"module 'expraug' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'expraug' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ON_DEMAND])
+    return sorted({*globals(), *_MODULES})

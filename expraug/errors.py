@@ -103,6 +103,8 @@ def failure(
     error = RejectedError(f"{what} cannot be used: {reason}" + (f" ({told})" if told else ""))
     error.reason = reason
     return error
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, pointing at the line outside expraug that called into it, however far away that is."""
     frame, level = sys._getframe(), 1

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import inspect
 import shutil
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -14,7 +18,9 @@ from typer.testing import CliRunner, Result
 from expraug import Expression, __version__
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
 from expraug.cli import app
+from expraug.expand import ExpandOptions, expand
 from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
+from expraug.expressions import PUBLISHED_SCHEMES
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 
@@ -47,6 +53,49 @@ def error(*arguments: str | Path) -> str:
     return result.stderr
 
 
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from expraug.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'pyarrow', 'PIL', 'rich'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["expand", "--help"], ["evaluate", "--help"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Usage:" in done.stdout
+
+
+def test_help_is_complete() -> None:
+    text = "".join(run("expand", "--help").stdout.split())  # lines are cut at hyphens
+    for scheme in PUBLISHED_SCHEMES:
+        assert scheme in text
+    options = [f for f in fields(ExpandOptions) if not f.metadata["cli"].get("hidden")]
+    for option in options:
+        flag = option.metadata["cli"].get("flag", "--" + option.name.replace("_", "-"))
+        assert flag.split("/")[0] in text
+        assert "".join(option.metadata["text"].split()) in text
+    for words in ("NAME:SPLIT:FOLDER", "raf-db:train:FOLDER", "expraug[ray]", "crop|detect"):
+        assert words in text
+    signature = inspect.signature(expand).parameters
+    assert list(signature)[3:] == [f.name for f in fields(ExpandOptions)]
+    assert "image_format: Format of the synthetic faces" in (expand.__doc__ or "")
+
+
+def test_as_a_module() -> None:
+    command = [sys.executable, "-m", "expraug", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"expraug {__version__}\n"
+
+
+def test_names_of_sets_are_no_emoji(tmp_path: Path) -> None:
+    message = error("expand", f"kdeff:train:{tmp_path}", tmp_path / "out", "--synthesizer", "pixel")
+    assert f"kdeff:train:{tmp_path}: no such folder" in message
+    assert "no data set is called 'kdeff'; there are fer2013" in message
+
+
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"expraug {__version__}\n"
     for command in ("expand", "list", "preview", "cache"):
@@ -74,10 +123,10 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
             for level in ("0.80", "1.00")
         ),
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
-        *("manifest.parquet", "README.md", "contact_sheet.jpg"),
+        *("manifest.pq", "README.md", "classes.txt", "contact_sheet.html"),
     }
     assert "from cache              │      4" in run(*arguments).stdout
-    rows = pq.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "out" / "manifest.pq").to_pylist()
     assert {r["status"] for r in rows} == {"cached", "skipped"}
     assert {r["seed"] for r in rows} == {3}
 
@@ -88,7 +137,7 @@ def test_gate_choices(faces: Path, tmp_path: Path) -> None:
         "expand",
         str(faces),
         str(tmp_path / "out"),
-        "--faces",
+        "--alignment",
         "crop",
         "--synthesizer",
         "pixel",
@@ -106,7 +155,7 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path, smile: str) -> None
     (faces / "neutral").rename(faces / "0")
     (faces / "happy").rename(faces / "1")
     out = tmp_path / "out"
-    common = ("expand", faces, out, "--no-gate", "--faces", "crop", "--synthesizer", smile)
+    common = ("expand", faces, out, "--no-gate", "--alignment", "crop", "--synthesizer", smile)
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
@@ -141,7 +190,7 @@ def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
     )
     assert frames == levels
     assert len(frames) == 6
-    rows = pq.read_table(tmp_path / "frames" / "manifest.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "frames" / "manifest.pq").to_pylist()
     assert [r["intensity"] for r in rows if r["status"] == "made"] == 2 * [0.33, 0.67, 1.0]
     again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3", "--resume")
     assert "made" in again.stdout, "the same set, however it is asked for"
@@ -176,15 +225,16 @@ def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
 def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:
     for path in faces.rglob("*.jpg"):
         Image.open(path).convert("L").resize((48, 48)).save(path)
-    assert "4 faces" in run("preview", faces, tmp_path / "sheet.png", "--faces", "crop").stdout
+    assert "4 faces" in run("preview", faces, tmp_path / "sheet.png", "--alignment", "crop").stdout
 
 
 def test_preview_without_faces(tmp_path: Path) -> None:
     (tmp_path / "set" / "neutral").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "set" / "neutral" / "black.png")
-    assert "--faces crop" in error(
-        "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel"
-    )
+    assert "--alignment crop" in error(
+        "preview", tmp_path / "set", tmp_path / "sheet.png", "--synthesizer", "pixel",
+        "--alignment", "detect",
+    )  # fmt: skip
 
 
 def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
@@ -213,8 +263,10 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
     webm = ("preview", faces, tmp_path / "clip.webm", "--clip", "all", "--synthesizer", "pixel")
     assert ".webm" in error(*webm)
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
-    assert "alignment='crop'" in error("preview", tmp_path / "black.png", out, "--clip", "happy",
-                                   *arguments)  # fmt: skip
+    assert "alignment='crop'" in error(
+        "preview", tmp_path / "black.png", out, "--clip", "happy", "--alignment", "detect",
+        *arguments,
+    )  # fmt: skip
     assert not out.exists()
 
 
@@ -297,7 +349,7 @@ def test_cache_verify_finds_damage(cache: Path) -> None:
 
 def test_dry_run(faces: Path, tmp_path: Path) -> None:
     (faces / "happy" / "happy0.jpg").unlink()
-    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--faces", "crop")
+    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--alignment", "crop")
     output = run(*arguments, "--balance", "--with-originals").stdout
     assert "│ happy   │      1 │      1 │       1 │                   2 │" in output
     assert "│ neutral │      2 │      2 │       0 │                   2 │" in output
@@ -311,7 +363,7 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
         faces,
         tmp_path / "out",
         "--no-gate",
-        "--faces",
+        "--alignment",
         "crop",
         "--synthesizer",
         "pixel",
@@ -320,7 +372,7 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     output = run(*arguments, "--shard", "1/2").stdout
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
-    assert "with another quota" in error(*arguments, "--per-class", "1")
+    assert "with another per_class" in error(*arguments, "--per-class", "1")
     run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()

@@ -13,7 +13,9 @@ from expraug.cli.console import parse_bytes, print_table, reported, size_of
 if TYPE_CHECKING:
     from expraug.cache import SynthesisCache
 
-app = typer.Typer(no_args_is_help=True, help="Look after a cache of synthetic faces.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look after a cache of synthetic faces."
+)
 
 CacheFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the cache.")]
 

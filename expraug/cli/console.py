@@ -13,29 +13,30 @@ import typer
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn expected failures into one line on stderr and exit code 1, warnings into lines."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from expraug.errors import ExpraugError
 
-    console = Console(stderr=True, soft_wrap=True)
-
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"[yellow]warning:[/] {escape(str(message))}")
+        say("warning:", str(message), "yellow")
 
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
             yield
     except KeyboardInterrupt:
-        console.print("[red]interrupted[/]; what was made until now is kept")
+        say("interrupted;", "what was made until now is kept", "red")
         raise typer.Exit(130) from None
     except (ExpraugError, OSError, ValueError) as error:
-        console.print(f"[red]error:[/] {escape(str(error).strip())}")
+        say("error:", str(error).strip(), "red")
         raise typer.Exit(1) from None
 
 
+def say(kind: str, message: str, colour: str) -> None:
+    """Write a line to stderr; nothing in the message counts as markup or emoji."""
+    typer.echo(f"{typer.style(kind, fg=colour)} {message}", err=True)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table on stdout."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -53,11 +54,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def size_of(count: int) -> str:
+    """Return a number of bytes for people."""
     unit = next((u for u in ("T", "G", "M", "K") if count >= _UNITS[u]), "")
     return f"{count / _UNITS[unit]:.1f} {unit}B" if unit else f"{count} B"
 
 
 def parse_bytes(text: str) -> int:
+    """Return the number of bytes that "500M" or "2G" means; ValueError for no size."""
     number = text.upper().removesuffix("B").strip()
     unit = number[-1:] if number[-1:] in _UNITS else ""
     try:

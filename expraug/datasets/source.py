@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from expraug.datasets.image_column import ImageColumn
 from expraug.datasets.png import png
 from expraug.datasets.split import Split
 from expraug.errors import UnreadableImageError
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, read_image
+from expraug.labels import IMAGE_KEYS, LABEL_KEYS, find_key
 
-IMAGE_COLUMNS = ("image", "img", "face")
-LABEL_COLUMNS = ("expression", "label", "labels", "emotion", "class")
 PERSON_COLUMNS = ("identity", "person", "subject", "subject_id")
 
 Box = tuple[int, int, int, int]
@@ -101,7 +103,13 @@ class FaceSource(Protocol):
 
 
 class FolderSource:
-    """A folder with one sub-folder a class, as torchvision's `ImageFolder` reads it.
+    """A folder with one sub-folder per class, in the order in which torchvision's `ImageFolder`
+    reads it.
+
+    Links to folders are not followed within a class folder, where they lead to files of another
+    class, or to files that are listed already, or round in circles; a warning counts them. A link
+    in the place of a class folder may lead anywhere but into the set or around it. Links to files
+    are read as files.
 
     Raises:
         FileNotFoundError: no such folder, or no class folders in it.
@@ -109,11 +117,25 @@ class FolderSource:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        listed = ImageFolder(str(self.root), allow_empty=True)
-        self.classes: list[str] = listed.classes
+        folders = _class_folders(self.root)
+        self.classes: list[str] = [folder.name for folder in folders]
+        if not self.classes:
+            raise FileNotFoundError(f"{self.root}: no class folders in it")
         self._prefix = os.path.join(str(self.root), "")
-        self._paths = [path for path, _ in listed.samples]
-        self._labels = [label for _, label in listed.samples]
+        self._paths: list[str] = []
+        self._labels: list[int] = []
+        links: list[str] = []
+        for label, folder in enumerate(folders):
+            paths, not_followed = _image_paths(folder.path)
+            self._paths += paths
+            self._labels += [label] * len(paths)
+            links += not_followed
+        if links:
+            warnings.warn(
+                f"{len(links)} link(s) to folders are not followed, as {links[0]}: put the files "
+                f"themselves, or links to them, into the class folder",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -132,10 +154,33 @@ class FolderSource:
         return [self._listed(index) for index in range(len(self))]
 
 
+def _class_folders(root: Path) -> list[os.DirEntry[str]]:
+    """Return the folders of a set, by name; without links that lead into the set or around it."""
+    real = os.path.realpath(root)
+    with os.scandir(root) as entries:
+        folders = sorted((e for e in entries if e.is_dir()), key=lambda entry: entry.name)
+    return [f for f in folders if not (f.is_symlink() and _overlap(os.path.realpath(f), real))]
+
+
+def _overlap(target: str, root: str) -> bool:
+    """Say whether two folders are one, or one of them lies in the other."""
+    return os.path.commonpath([target, root]) in (target, root)
+
+
+def _image_paths(folder: str) -> tuple[list[str], list[str]]:
+    """Return the images in a class folder, in `ImageFolder`'s order, and the links to folders."""
+    found, links = list[tuple[str, list[str]]](), list[str]()
+    for place, folders, names in os.walk(folder):
+        links += [link for name in folders if os.path.islink(link := os.path.join(place, name))]
+        found.append((place, sorted(n for n in names if n.lower().endswith(IMG_EXTENSIONS))))
+    paths = [os.path.join(place, name) for place, images in sorted(found) for name in images]
+    return paths, links
+
+
 class ParquetSource:
     """A parquet file in the `datasets` image format: a struct of bytes and path, and a label.
 
-    Columns are found by their usual names: image (or img, face), expression (or label, emotion,
+    Columns are found by their usual names: image (or img, face), label (or expression, emotion,
     class), identity (or person, subject) where there is one. Labels and names are kept in memory,
     images are read as they are asked for; see `ImageColumn`.
 
@@ -145,9 +190,15 @@ class ParquetSource:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        schema = pq.read_schema(self.path)
-        image = _column(schema.names, IMAGE_COLUMNS, self.path)
-        label = _column(schema.names, LABEL_COLUMNS, self.path)
+        try:
+            schema = pq.read_schema(self.path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"{self.path} is no parquet file; give a folder with one sub-folder per class, or "
+                f"a parquet file"
+            ) from error
+        image = _column(schema.names, IMAGE_KEYS, self.path)
+        label = _column(schema.names, LABEL_KEYS, self.path)
         person = next((c for c in PERSON_COLUMNS if c in schema.names), None)
         self._images = ImageColumn(self.path, image)
         columns = [c for c in (f"{image}.path", label, person) if c is not None]
@@ -201,7 +252,7 @@ def open_source(path: str | Path) -> FaceSource:
     """Open a source set.
 
     Args:
-        path: a folder with one sub-folder a class; a parquet file; or a published data set as its
+        path: a folder with one sub-folder per class; a parquet file; or a published data set as its
             owners distribute it, "raf-db:FOLDER", or one split of it, "raf-db:train:FOLDER" (names:
             `expraug.datasets.list_datasets`).
 
@@ -220,7 +271,17 @@ def open_source(path: str | Path) -> FaceSource:
         return FolderSource(path)
     if path.is_file():
         return ParquetSource(path)
-    raise FileNotFoundError(f"{path}: no such folder or parquet file")
+    raise FileNotFoundError(f"{path}: no such folder or parquet file{_unknown_name(path)}")
+
+
+def _unknown_name(path: Path) -> str:
+    """Return what to say of "kdeff:FOLDER": that no data set is called so."""
+    from expraug.datasets.readers import list_datasets
+
+    name, colon, _ = str(path).partition(":")
+    if not colon or len(name) < 2 or os.sep in name:  # "C:" is a drive
+        return ""
+    return f", and no data set is called {name!r}; there are {', '.join(list_datasets())}"
 
 
 def source_path(path: str | Path) -> Path:
@@ -249,16 +310,14 @@ def iterate(source: FaceSource) -> Iterator[FaceItem]:
 
 
 def _column(names: list[str], wanted: tuple[str, ...], path: Path) -> str:
-    for name in wanted:
-        if name in names:
-            return name
-    raise ValueError(f"{path}: no column {' or '.join(wanted)}; it has {', '.join(names)}")
+    name = find_key(names, wanted)
+    if name is None:
+        raise ValueError(f"{path}: no column {' or '.join(wanted)}; it has {', '.join(names)}")
+    return name
 
 
-def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
+def _class_names(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
     """Return the names of a `datasets.ClassLabel` column, which parquet keeps as metadata."""
-    import json
-
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return list(features[label]["names"])

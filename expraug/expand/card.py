@@ -2,91 +2,109 @@
 
 from __future__ import annotations
 
+import base64
 from io import BytesIO
+from typing import Any
 
 from huggingface_hub import DatasetCardData
+from PIL.Image import Image
 
 from expraug.expand.contact_sheet import contact_sheet
-from expraug.expand.manifest import MANIFEST
+from expraug.expand.indices import folder_features, shard_features, shard_info
+from expraug.expand.layout import CARD, CLASSES, INFO, MANIFEST, SHEET
+from expraug.expand.options import ExpandOptions
 from expraug.expand.report import Report
 from expraug.expand.work import Work
 from expraug.faces.image_file import DIGITAL_SOURCE_TYPE, replacing
 from expraug.pipeline import ExpressionAugmenter
 
-CARD, SHEET = "README.md", "contact_sheet.jpg"
 FACES_SHOWN, FACES_TRIED = 6, 60
 
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
-def write_card(
-    work: Work, report: Report, augmenter: ExpressionAugmenter, license: str | None
-) -> None:
-    """Write `README.md`, and `contact_sheet.jpg` if a face can be shown, into the expanded set.
+def write_card(work: Work, report: Report, augmenter: ExpressionAugmenter) -> None:
+    """Write what describes an expanded set, into it: its card, a contact sheet if a face can be
+    shown, and what readers need to know of its classes.
 
     Args:
         work: the expansion.
         report: what is there.
         augmenter: draws the contact sheet; as that of `work`, on a device that is there.
-        license: of the source set, as the hub spells it; None: unknown.
     """
-    folder, staging = work.parts.folder, work.parts.staging
+    options = work.options
     sheet, _ = contact_sheet(
         work.source,
         work.plan,
         augmenter,
         FACES_SHOWN,
-        max_pixels=work.max_pixels,
+        max_pixels=options.max_pixels,
         tries=FACES_TRIED,
     )
+    files = {}
     if sheet is not None:
-        picture = BytesIO()
-        sheet.save(picture, "JPEG", quality=90)
-        with replacing(folder / SHEET, staging) as partial:
-            partial.write_bytes(picture.getvalue())
-    text = f"---\n{_header(work, report, license)}\n---\n\n" + _body(
-        work, report, license, with_sheet=sheet is not None
-    )
-    with replacing(folder / CARD, staging) as partial:
-        partial.write_bytes(text.encode())
+        files[SHEET] = _page(sheet)
+    if options.write == "folder":
+        files[CLASSES] = "".join(f"{name}\n" for name in work.plan.classes).encode()
+    elif options.write == "webdataset":
+        files[INFO] = shard_info(work.parts.tally())
+    header = _header(work, report)
+    files[CARD] = f"---\n{header}\n---\n\n{_body(work, report, sheet is not None)}".encode()
+    for name, data in files.items():
+        with replacing(work.parts.folder / name, work.parts.staging) as partial:
+            partial.write_bytes(data)
 
 
-def _header(work: Work, report: Report, license: str | None) -> str:
+def _page(sheet: Image) -> bytes:
+    picture = BytesIO()
+    sheet.save(picture, "JPEG", quality=90)
+    data = base64.b64encode(picture.getvalue()).decode()
+    title = "Some faces, and what was made of them"
+    image = f'<img alt="{title}" src="data:image/jpeg;base64,{data}">'
+    return f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n{image}\n'.encode()
+
+
+def _header(work: Work, report: Report) -> str:
     count = report.originals.total() + report.synthetic.total()
     size = next((word for limit, word in _SIZES.items() if count < limit), "1M<n<10M")
     return DatasetCardData(
         pretty_name="Facial expressions, expanded by synthesis",
-        license=license or "unknown",
+        license=work.options.license or "unknown",
         annotations_creators=["machine-generated"],
         source_datasets=["extended"],
         size_categories=[size],
         task_categories=["image-classification"],
         tags=["facial-expression-recognition", "synthetic", "expraug"],
-        configs=_configs(work, report),
+        **_data_files(work, report),
     ).to_yaml()
 
 
-def _configs(work: Work, report: Report) -> list[dict[str, object]]:
-    """Return which files hold the faces: without it `datasets` would read the manifest as well."""
+def _data_files(work: Work, report: Report) -> dict[str, Any]:
+    """Return which files hold the faces, and what their classes are: `datasets` would number the
+    classes that it finds in its own way."""
 
-    def config(name: str, path: str, default: bool = True) -> dict[str, object]:
+    def config(name: str, path: str, **more: Any) -> dict[str, Any]:
         files = [{"split": "train", "path": path}]
-        return {"config_name": name, "data_files": files, "default": default}
+        return {"config_name": name, "data_files": files, "default": name == "default", **more}
 
-    if work.write == "folder":
-        return [config("default", "*/**")]
-    if work.write == "parquet":
-        return [config("default", "data/faces-*.parquet")]
-    counts = {"synthetic": report.synthetic, "original": report.originals}
-    return [
-        config(kind, f"data/{kind}-*.tar", default=kind == "synthetic")
-        for kind, there in counts.items()
-        if there.total()
-    ]
+    classes = work.plan.classes
+    if work.options.write == "folder":
+        return {"configs": [config("default", "*/**", features=folder_features(classes))]}
+    if work.options.write == "parquet":
+        return {"configs": [config("default", "data/faces-*.parquet")]}
+    configs = [config("default", "data/*.tar")]
+    if report.originals.total():
+        configs += [config(kind, f"data/{kind}-*.tar") for kind in ("synthetic", "original")]
+    features = shard_features(classes, work.parts.tally().formats)
+    names = [c["config_name"] for c in configs]
+    return {
+        "configs": configs,
+        "dataset_info": [{"config_name": name, "features": features} for name in names],
+    }
 
 
-def _body(work: Work, report: Report, license: str | None, *, with_sheet: bool) -> str:
-    augmenter, settings = work.augmenter, work.parts.settings
+def _body(work: Work, report: Report, with_sheet: bool) -> str:
+    augmenter, license = work.augmenter, work.options.license
     lines = [
         "# Facial expressions, expanded by synthesis",
         "",
@@ -95,18 +113,19 @@ def _body(work: Work, report: Report, license: str | None, *, with_sheet: bool) 
         "",
     ]
     if with_sheet:
-        lines += [f"![Some faces, and what was made of them]({SHEET})", ""]
+        lines += [f"[Some faces, and what was made of them]({SHEET}).", ""]
     lines += ["## Classes", "", *_counts(work, report), ""]
+    lines += [line for note in report.notes for line in (f"Note: {note}", "")]
     lines += [
         "## How it was made",
         "",
         f"- Synthesizer: `{augmenter.synthesizer.name}` "
-        f"(`{augmenter.synthesizer.fingerprint}`), intensities "
-        f"{', '.join(f'{level / 100:.2f}' for level in work.plan.levels)}, variants of each: "
+        f"(`{augmenter.fingerprint.synthesizer}`), intensities "
+        f"{', '.join(f'{percent / 100:.2f}' for percent in work.plan.percents)}, variants of each: "
         f"{work.plan.variants}, seed {work.plan.seed}.",
-        f"- Limits: {_limits(settings['quota'])}.",
+        f"- Limits: {_limits(work.options)}.",
         f"- Gate: {report.gate}.",
-        f"- Whole road: `{augmenter.fingerprint}`.",
+        f"- Whole pipeline: `{augmenter.fingerprint}`.",
         "",
     ]
     if report.skipped:
@@ -114,10 +133,10 @@ def _body(work: Work, report: Report, license: str | None, *, with_sheet: bool) 
         lines += [f"| `{reason}` | {n:,} |" for reason, n in sorted(report.skipped.items())]
         lines += [""]
     lines += [
-        f"[`{MANIFEST}`]({MANIFEST}) holds one row for each synthetic face and for each source "
-        "that was skipped: the source and its sha256, synthesizer, target, intensity, variant, "
-        "gate scores, or the reason. Each synthetic image says so itself, in its XMP metadata: "
-        f"IPTC digital source type `{DIGITAL_SOURCE_TYPE}`. Please leave it in.",
+        f"[`{MANIFEST}`]({MANIFEST}), a parquet file, holds one row for each synthetic face and "
+        "for each source that was skipped: the source and its sha256, synthesizer, target, "
+        "intensity, variant, gate scores, or the reason. Each synthetic image says so itself, in "
+        f"its XMP metadata: IPTC digital source type `{DIGITAL_SOURCE_TYPE}`. Please leave it in.",
         "",
         "Split by person, never by image: a synthetic face belongs where its source is.",
         "",
@@ -152,6 +171,9 @@ def _cell(name: str) -> str:
     return name.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _limits(quota: dict[str, int | bool | None]) -> str:
-    told = [f"{name.replace('_', ' ')} {value}" for name, value in quota.items() if value]
-    return ", ".join("balanced classes" if t == "balance True" else t for t in told) or "none"
+def _limits(options: ExpandOptions) -> str:
+    told = ["balanced classes"] if options.balance else []
+    for name in ("per_class", "max_per_source"):
+        if (value := getattr(options, name)) is not None:
+            told.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(told) or "none"

@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,8 +13,6 @@ from expraug.datasets.source import FaceSource, open_source
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
 from expraug.expand.parts import DestinationError
 from expraug.gate import Gate, IdentityGate
-
-GateLike = Literal["auto", "identity"] | Gate | None
 
 
 class SourceError(ExpraugError, OSError):
@@ -58,7 +55,7 @@ def check_device(device: str | torch.device) -> None:
         raise DeviceError(f"device {str(device)!r} cannot be used: {error}") from error
 
 
-def choose_gate(gate: GateLike) -> tuple[Gate | None, str]:
+def choose_gate(gate: str | Gate | None) -> tuple[Gate | None, str]:
     """Return the gate to use, its weights loaded, and a line that says which, or why none."""
     if gate is None:
         return None, "off"

@@ -43,7 +43,7 @@ def contact_sheet(
     max_pixels: int,
     tries: int | None = None,
 ) -> tuple[Image.Image | None, int]:
-    """SynthesisRequest faces that are spread evenly over a set, and what is made of them.
+    """Draw faces that are spread evenly over a set, and what is made of them.
 
     Args:
         source: the set.
@@ -86,14 +86,14 @@ def shown_faces(
         if found == faces_shown or count == tries:
             break
         job = plan.job(source[index], index)
-        image = decode(job, max_pixels).image if job.draws else None
+        image = decode(job, max_pixels).image if job.requests else None
         if image is None:
             continue
         try:
-            (location,) = augmenter.locate([image])
-            if location is None:
+            (face,) = augmenter.detect([image])
+            if face is None:
                 continue
-            frames = show(augmenter, image, location, job)
+            frames = show(augmenter, image, face, job)
         except Exception:  # as in an expansion, one face that fails stops nothing
             if tries is None:
                 raise
@@ -112,13 +112,13 @@ def spread(count: int) -> Iterator[int]:
 
 
 def _crops(
-    augmenter: ExpressionAugmenter, image: np.ndarray, location: DetectedFace, job: Job
+    augmenter: ExpressionAugmenter, image: np.ndarray, face: DetectedFace, job: Job
 ) -> list[Crops]:
-    crops: Crops = {None: crop(image, location.points)}
-    draws = tuple({draw.target: draw for draw in job.draws}.values())
-    for draw, outcome in zip(draws, augmenter([image] * len(draws), draws), strict=True):
+    crops: Crops = {None: crop(image, face.points)}
+    asked = tuple({request.target: request for request in job.requests}.values())
+    for request, outcome in zip(asked, augmenter([image] * len(asked), asked), strict=True):
         if outcome.target is not None:
-            crops[draw.target] = crop(outcome.image, location.points)
+            crops[request.target] = crop(outcome.image, face.points)
     return [crops]
 
 

@@ -16,7 +16,7 @@ from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, check_file_size
 
 @dataclass(frozen=True)
 class Decoded:
-    """A job with its source's pixels; `reason` says why there are none, or nothing is drawn."""
+    """A job with its source's pixels; `reason` says why there are none, or nothing is asked."""
 
     job: Job
     image: np.ndarray | None

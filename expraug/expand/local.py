@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 
 from expraug.datasets.source import FaceItem
-from expraug.errors import ExpraugError
+from expraug.errors import ExpraugError, NoFaceError
 from expraug.expand.decoding import Decoded, decode
 from expraug.expand.manifest import Row, Tally
 from expraug.expand.naming import safe_name, synthetic_name
+from expraug.expand.options import ImageFormat
 from expraug.expand.plan import NOT_CHOSEN
 from expraug.expand.work import Work
 from expraug.expand.writers import Face, Writer, create_writer
 from expraug.faces.detect import DetectedFace
-from expraug.faces.image_file import ImageFormat, encode, provenance
+from expraug.faces.image_file import encode, provenance
 from expraug.pipeline import Outcome, SynthesisRequest
 from expraug.pipeline.memo import MemoizedDetector
 
@@ -36,9 +37,9 @@ _MESSAGES = {"identity_lost": "the gate found that it no longer shows the same p
 
 @dataclass(frozen=True)
 class _Result:
-    """Where a source's face is and an outcome for each of its draws, or why there are none."""
+    """Where a source's face is and an outcome for each of its requests, or why there are none."""
 
-    location: DetectedFace | None = None
+    face: DetectedFace | None = None
     outcomes: Sequence[Outcome] = ()
     reason: str = ""
     message: str = ""
@@ -76,7 +77,8 @@ class LocalEngine:
     def __init__(self, work: Work) -> None:
         self.work, self.plan, self.augmenter = work, work.plan, work.augmenter
         self._name = work.augmenter.synthesizer.name
-        self._fingerprint = work.augmenter.synthesizer.fingerprint
+        self._fingerprint = work.augmenter.fingerprint.synthesizer
+        self._writes_shards = work.options.write == "webdataset"
         self._label = {name: i for i, name in enumerate(work.plan.classes)}
         self._pending: deque[_Pending] = deque()
         self._begun: dict[int, _Chunk] = {}
@@ -118,7 +120,9 @@ class LocalEngine:
 
     def _begin(self, number: int) -> _Chunk:
         parts, classes = self.work.parts, self.plan.classes
-        writer = create_writer(self.work.write, parts.folder, parts.staging, number, classes)
+        writer = create_writer(
+            self.work.options.write, parts.folder, parts.staging, number, classes
+        )
         self._begun[number] = _Chunk(number, len(self.work.indices(number)), writer)
         return self._begun[number]
 
@@ -137,12 +141,12 @@ class LocalEngine:
             yield chunk_of, decoded.result(), last
 
     def _read(self, index: int, readers: ThreadPoolExecutor) -> Future[Decoded]:
-        job = self.plan.job(self.work.source[index], index)
-        if job.reason == NOT_CHOSEN and not self.work.with_originals:  # nothing needs its pixels
+        job, options = self.plan.job(self.work.source[index], index), self.work.options
+        if job.reason == NOT_CHOSEN and not options.with_originals:  # nothing needs its pixels
             unread: Future[Decoded] = Future()
             unread.set_result(Decoded(job, None, None, job.reason, job.message))
             return unread
-        return readers.submit(decode, job, self.work.max_pixels, self.work.max_bytes)
+        return readers.submit(decode, job, options.max_pixels, options.max_bytes)
 
     def _batches(
         self, decoded: Iterator[tuple[_Chunk, Decoded, bool]]
@@ -153,8 +157,8 @@ class LocalEngine:
         for chunk, item, last in decoded:
             batch.append(item)
             if item.image is not None:
-                faces += len(item.job.draws)
-                size += item.image.nbytes * (1 + len(item.job.draws))
+                faces += len(item.job.requests)
+                size += item.image.nbytes * (1 + len(item.job.requests))
             full = faces >= self.augmenter.batch_size or size >= BATCH_BYTES or len(batch) >= 1024
             if full or last:
                 yield chunk, batch, last
@@ -162,14 +166,14 @@ class LocalEngine:
 
     def _work(self, chunk: _Chunk, batch: list[Decoded], writers: ThreadPoolExecutor) -> None:
         """Synthesize a batch and queue its rows, in order, with the files that they wait for."""
-        able = [i for i, d in enumerate(batch) if d.image is not None and d.job.draws]
+        able = [i for i, d in enumerate(batch) if d.image is not None and d.job.requests]
         made = self._synthesize([batch[i] for i in able]) if able else []
         results = dict(zip(able, made, strict=True))
         for i, decoded in enumerate(batch):
             item = decoded.job.item
             folder = safe_name(item.class_name)
             chunk.tally.sources[folder] += 1
-            if self.work.with_originals and decoded.image is not None:
+            if self.work.options.with_originals and decoded.image is not None:
                 chunk.tally.originals[folder] += 1
                 name = _original(self.plan.original(item), item)
                 face = Face(name, self._label[folder], item.content(), item, None)
@@ -184,18 +188,20 @@ class LocalEngine:
     def _queue(
         self, chunk: _Chunk, decoded: Decoded, result: _Result, writers: ThreadPoolExecutor
     ) -> None:
-        faces = result.location.faces if result.location else None
+        faces = result.face.faces if result.face else None
+        item = decoded.job.item
+        if faces is not None and faces > 1:
+            chunk.tally.several[safe_name(item.class_name)] += 1
         if result.reason:
             row = replace(self._row(decoded), reason=result.reason, message=result.message)
             self._pending.append(_Pending(chunk, replace(row, faces=faces or 0)))
             return
-        item = decoded.job.item
-        for draw, outcome in zip(decoded.job.draws, result.outcomes, strict=True):
+        for request, outcome in zip(decoded.job.requests, result.outcomes, strict=True):
             row = replace(
                 self._row(decoded),
-                target=str(draw.target),
-                intensity=draw.intensity,
-                variant=draw.variant,
+                target=str(request.target),
+                intensity=request.intensity,
+                variant=request.variant,
                 reason=outcome.reason,
                 message=_MESSAGES.get(outcome.reason, ""),
                 faces=faces,
@@ -205,10 +211,10 @@ class LocalEngine:
                 self._pending.append(_Pending(chunk, row))
                 continue
             row = replace(row, status="cached" if outcome.cached else "made")
-            folder, kind = self.plan.folders[draw.target], self.work.image_format
-            name = synthetic_name(item.stem, self._name, draw.percent, draw.variant, kind)
+            folder, kind = self.plan.folders[request.target], self.work.options.image_format
+            name = synthetic_name(item.stem, self._name, request.percent, request.variant, kind)
             face = Face(f"{folder}/{name}", self._label[folder], b"", item, row)
-            xmp = provenance(self._fingerprint, str(draw.target), draw.intensity, item.stem)
+            xmp = provenance(self._fingerprint, str(request.target), request.intensity, item.stem)
             saved = writers.submit(_save, chunk.writer, face, outcome, kind, xmp)
             self._pending.append(_Pending(chunk, row, saved))
 
@@ -251,18 +257,18 @@ class LocalEngine:
         if isinstance(self.augmenter.detector, MemoizedDetector):
             self.augmenter.detector.forget()
         sources = [d.image for d in batch if d.image is not None]
-        locations = self.augmenter.locate(sources)
-        images, draws = [], list[SynthesisRequest]()
-        for image, location, decoded in zip(sources, locations, batch, strict=True):
-            if location is not None:
-                images += [image] * len(decoded.job.draws)
-                draws += decoded.job.draws
-        outcomes = iter(self.augmenter(images, draws))
+        faces = self.augmenter.detect(sources)
+        images, requests = [], list[SynthesisRequest]()
+        for image, face, decoded in zip(sources, faces, batch, strict=True):
+            if face is not None:
+                images += [image] * len(decoded.job.requests)
+                requests += decoded.job.requests
+        outcomes = iter(self.augmenter(images, requests))
         return [
-            _Result(reason="no_face", message="the detector found no face")
-            if location is None
-            else _Result(location, [next(outcomes) for _ in decoded.job.draws])
-            for location, decoded in zip(locations, batch, strict=True)
+            _Result(reason=NoFaceError.reason, message="the detector found no face")
+            if face is None
+            else _Result(face, [next(outcomes) for _ in decoded.job.requests])
+            for face, decoded in zip(faces, batch, strict=True)
         ]
 
     def _settle(self, count: int, advance: Callable[[int], None]) -> None:
@@ -272,6 +278,10 @@ class LocalEngine:
             chunk, row = pending.chunk, pending.row
             face = pending.face.result() if pending.face else None
             file = chunk.writer.append(face) if isinstance(face, Face) else None
+            if file is not None and self._writes_shards:
+                shard, _, name = file.rpartition("/")
+                chunk.tally.shards[shard] += 1
+                chunk.tally.formats[name.rpartition(".")[2]] += 1
             self._pending.popleft()
             if row is not None:
                 failed = _failed(row, face) if isinstance(face, str) else row

@@ -12,9 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-MANIFEST = "manifest.parquet"
-"""File name in the expanded set."""
-
 SCHEMA = pa.schema(
     [
         ("file", pa.string()),
@@ -63,7 +60,7 @@ class Row:
         status: "made", "cached" or "skipped".
         reason: short code for why it was skipped; "" otherwise.
         message: the reason in words.
-        faces: how many faces the source holds; the largest was used.
+        faces: how many faces the source holds; the largest was used. None: not looked for.
         score_identity: cosine between source and synthetic face; None without a gate.
         width, height: of the source and the synthetic image, in pixels.
     """
@@ -95,15 +92,21 @@ class Tally:
     Args:
         sources: sources that were worked on, by class folder.
         originals: sources that were copied along, by class folder.
+        several: sources that hold several faces, by class folder.
+        shards: faces per tar shard, by its path in the expanded set.
+        formats: faces in tar shards, by suffix without dot.
     """
 
     sources: Counter[str] = field(default_factory=Counter)
     originals: Counter[str] = field(default_factory=Counter)
+    several: Counter[str] = field(default_factory=Counter)
+    shards: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
         """Add another tally to this one."""
-        self.sources.update(other.sources)
-        self.originals.update(other.originals)
+        for name, counts in vars(other).items():
+            getattr(self, name).update(counts)
 
 
 def table_of(rows: Iterable[Row]) -> pa.Table:
@@ -162,7 +165,8 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     """Return the settings that a manifest was written with; None if they are not known."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return json.loads(metadata[_SETTINGS])
+        settings: dict[str, Any] = json.loads(metadata[_SETTINGS])
+        return settings
     except (OSError, KeyError, ValueError):  # pyarrow's errors on damaged files are ValueErrors
         return None
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 import xxhash
 
-from expraug.expand.manifest import MANIFEST
+from expraug.expand.layout import RESERVED
 
 MAX_BYTES = 120
 """Longest name in UTF-8 bytes, so that with what is appended it stays under file systems' 255."""
@@ -29,31 +29,36 @@ def safe_name(name: str) -> str:
     cleaned = "".join(c if c.isprintable() else "_" for c in _FORBIDDEN.sub("_", name))
     cleaned = cleaned.strip(" ").lstrip(".").rstrip(". ")
     cleaned = cleaned.encode()[:MAX_BYTES].decode(errors="ignore")
-    reserved = not name or _DEVICE.fullmatch(name) or name.lower() == MANIFEST
+    reserved = not name or _DEVICE.fullmatch(name) or name.lower() in RESERVED
     if cleaned == name and not reserved:
         return name
     digest = xxhash.xxh64_hexdigest(name.encode("utf-8", "surrogatepass"))
     return f"{cleaned or 'name'}-{digest}"
 
 
-def synthetic_name(stem: str, synthesizer: str, level: int, variant: int, image_format: str) -> str:
+def synthetic_name(
+    stem: str, synthesizer: str, percent: int, variant: int, image_format: str
+) -> str:
     """Return `<stem>__<synthesizer>_<intensity>_<variant>.<suffix>`."""
     suffix = "jpg" if image_format == "jpeg" else image_format
-    name = f"{safe_name(stem)}__{safe_name(synthesizer)}_{level / 100:.2f}_{variant}"
+    name = f"{safe_name(stem)}__{safe_name(synthesizer)}_{percent / 100:.2f}_{variant}"
     return f"{name}.{suffix}"
 
 
 def original_path(class_name: str, origin: str, stem: str) -> str:
-    """Return where a source is copied to: its own path in a set of files, else `<class>/<stem>`.
+    """Return where a source is copied to: `<class>/<file>` of a set of files, or `<class>/<stem>`.
 
-    What `<class>/<stem>` does not have, a suffix, the image itself tells.
+    Folders in a class folder become part of the file's name, "deep/a.jpg" that of "deep-a.jpg":
+    timm and `datasets` take the innermost folder for the class. What `<class>/<stem>` does not
+    have, a suffix, the image itself tells.
     """
     path = PurePosixPath(origin)
     *folders, name = path.parts
     if folders[:1] != [class_name]:  # a row of a file, or a set whose folders are no classes
         return f"{safe_name(class_name)}/{safe_name(stem)}"
     suffix = PurePosixPath(name).suffix
-    return "/".join([*map(safe_name, folders), safe_name(name.removesuffix(suffix)) + suffix])
+    inner = safe_name("-".join([*folders[1:], name.removesuffix(suffix)]))
+    return f"{safe_name(class_name)}/{inner}{suffix}"
 
 
 def digest_of(origin: str) -> str:

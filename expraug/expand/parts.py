@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from expraug.errors import ExpraugError
+from expraug.expand.layout import CARD, MANIFEST, find_settings
 from expraug.expand.manifest import (
-    MANIFEST,
     ManifestWriter,
     Row,
     Tally,
@@ -23,9 +23,6 @@ from expraug.expand.manifest import (
     table_of,
 )
 from expraug.faces.image_file import replacing, write_file
-
-WORK = ".expraug"
-"""Folder in the expanded set that is there while the set is not complete."""
 
 
 class DestinationError(ExpraugError, ValueError):
@@ -43,14 +40,14 @@ class Parts:
 
     Args:
         folder: the expanded set.
+        work: the work folder in it, which is there while the set is not complete.
         chunks: how many there are.
         settings: JSON values that decide what is made.
     """
 
-    def __init__(self, folder: Path, chunks: int, settings: dict[str, Any]) -> None:
-        self.folder, self.chunks, self.settings = folder, chunks, settings
+    def __init__(self, folder: Path, work: Path, chunks: int, settings: dict[str, Any]) -> None:
+        self.folder, self.work, self.chunks, self.settings = folder, work, chunks, settings
         self.manifest = folder / MANIFEST
-        self.work = folder / WORK
         self.staging = self.work / "tmp"
 
     @property
@@ -60,18 +57,18 @@ class Parts:
 
     def check(self) -> None:
         """Raise DestinationError if the folder holds an expansion with other settings."""
-        state = self.work / "settings.json"
+        state = find_settings(self.folder)
         if self.manifest.exists():
             there = read_settings(self.manifest)
             if there is None:
                 raise DestinationError(
                     f"{self.manifest} is no manifest of an expansion; give another folder"
                 )
-        elif state.exists():
+        elif state is not None:
             there = json.loads(state.read_text())
-        elif (self.folder / "README.md").exists():
+        elif (self.folder / CARD).exists():
             raise DestinationError(
-                f"{self.folder / 'README.md'} would be replaced by the data card; move it away, or "
+                f"{self.folder / CARD} would be replaced by the data card; move it away, or "
                 f"give another folder"
             )
         else:

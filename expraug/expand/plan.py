@@ -10,12 +10,12 @@ import numpy as np
 
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
+from expraug.expand.classes import class_expressions
 from expraug.expand.naming import clashing, digest_of, original_path, safe_name
+from expraug.expand.options import SchemeLike
 from expraug.expand.quota import Quota, choose
-from expraug.expressions import Expression, LabelScheme
+from expraug.expressions import Expression
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
-
-SchemeLike = LabelScheme | str | Mapping[str, str | None]
 
 NOT_CHOSEN = "not_chosen"
 """Reason of sources of which nothing is made because enough is made of others."""
@@ -27,12 +27,12 @@ class Job:
 
     Args:
         item: the source.
-        draws: what to ask for; empty if the source is skipped.
+        requests: what to ask for; empty if the source is skipped.
         reason, message: why it is skipped; "" otherwise.
     """
 
     item: FaceItem
-    draws: tuple[SynthesisRequest, ...] = ()
+    requests: tuple[SynthesisRequest, ...] = ()
     reason: str = ""
     message: str = ""
 
@@ -45,27 +45,30 @@ class Plan:
         expression_of: expression by source class; None: the class shows none of the eight.
         makes: the targets that are made of each expression.
         folders: folder name by target, of all targets that are asked for.
-        levels: intensities in whole percent.
+        percents: intensities in whole percent.
         variants: how many variants are made for each target and intensity.
         available_variants: how many the synthesizer has.
         seed: decides which variants are taken where the synthesizer has more.
         classes: folder name of each class of the expanded set, those of the source set first: the
             position is the label.
+        source_classes: how many of them are the source set's.
         renamed: by origin, another stem for sources whose synthetic faces would get the names of
             another's.
         renamed_originals: by origin, another path for sources whose copy would get that of another
             or of a synthetic face.
-        chosen: (sources, draws) bool, which of the draws that are possible are made; None: all.
+        chosen: (sources, requests) bool, which of the requests that are possible are made; None:
+            all.
     """
 
     expression_of: Mapping[str, Expression | None]
     makes: Mapping[Expression, tuple[Expression, ...]]
     folders: Mapping[Expression, str]
-    levels: tuple[int, ...] = (100,)
+    percents: tuple[int, ...] = (100,)
     variants: int = 1
     available_variants: int = 1
     seed: int = 0
     classes: Sequence[str] = ()
+    source_classes: int = 0
     renamed: Mapping[str, str] = field(default_factory=dict)
     renamed_originals: Mapping[str, str] = field(default_factory=dict)
     chosen: np.ndarray | None = None
@@ -90,7 +93,7 @@ class Plan:
             augmenter: says what can be made.
             classes: the source set's class names.
             scheme: what they mean, as `expand` takes it.
-            targets: expressions to make; None: all that can be made of each source.
+            targets: expressions to make; None: all that the source set has a class for.
             intensity: one or several, each in [0.01, 1]; they are rounded to whole percent.
             variants: for each target and intensity.
             seed: any integer.
@@ -111,22 +114,24 @@ class Plan:
             raise UnsupportedExpressionError(
                 f"{synthesizer.name!r} makes 1 to {synthesizer.variants} variants, not {variants}"
             )
-        wanted = (
-            synthesizer.expressions if targets is None else list(map(Expression.parse, targets))
-        )
-        augmenter.require(sorted(wanted))
         known = class_expressions(classes, scheme)
         names = {e: name for name, e in known.items() if e is not None}
+        if targets is None:
+            wanted = [e for e in synthesizer.expressions if e in names]
+        else:
+            wanted = [Expression.parse(target) for target in targets]
+            augmenter.require(sorted(wanted))
         folders = {t: safe_name(names.get(t, str(t))) for t in sorted(wanted)}
         plan = cls(
             classes=list(dict.fromkeys([*map(safe_name, classes), *folders.values()])),
+            source_classes=len(classes),
             expression_of=known,
             makes={
                 source: tuple(t for t in augmenter.available(source) if t in wanted)
                 for source in Expression
             },
             folders=folders,
-            levels=tuple(sorted({round(float(i) * 100) for i in intensities})),
+            percents=tuple(sorted({round(float(i) * 100) for i in intensities})),
             variants=variants,
             available_variants=synthesizer.variants,
             seed=seed,
@@ -142,7 +147,7 @@ class Plan:
         expressions = [known.get(listed.class_name) for listed in listing]
         limits = quota.limits(expressions, list(folders), fixed=targets is not None)
         origins = [listed.origin for listed in listing]
-        repeats = len(plan.levels) * variants
+        repeats = len(plan.percents) * variants
         chosen = choose(
             expressions, origins, plan.makes, limits, repeats, quota.max_per_source, seed
         )
@@ -165,23 +170,24 @@ class Plan:
             message = f"class {item.class_name!r} shows none of the expressions"
             return Job(item, reason="no_expression", message=message)
         if set(self.folders) == {source}:
-            message = f"shows {source} already, which is all that is asked for"
+            message = f"shows {source} already, which is all that is asked for; name other targets"
             return Job(item, reason="already_target", message=message)
         if not self.makes[source]:
             asked = ", ".join(map(str, self.folders))
             message = f"none of what is asked for ({asked}) can be made of {source}"
             return Job(item, reason=UnsupportedExpressionError.reason, message=message)
-        draws = [
-            SynthesisRequest(target, level, variant)
+        requests = [
+            SynthesisRequest(target, percent / 100, variant)
             for target in self.makes[source]
-            for level in self.levels
+            for percent in self.percents
             for variant in self._variants(item)
         ]
         if self.chosen is not None and index is not None:
-            draws = [d for d, made in zip(draws, self.chosen[index], strict=False) if made]
-            if not draws:
+            chosen = self.chosen[index]
+            requests = [r for r, made in zip(requests, chosen, strict=False) if made]
+            if not requests:
                 return Job(item, reason=NOT_CHOSEN, message="enough faces are made of others")
-        return Job(item, tuple(draws))
+        return Job(item, tuple(requests))
 
     def jobs(self, listing: Sequence[Listed]) -> Iterator[Job]:
         """Yield the job of every item of a listing, with no file to work on."""
@@ -232,73 +238,6 @@ class Plan:
         return {listing[i].origin: _with_digest(paths[i], listing[i].origin) for i in sorted(found)}
 
 
-def clip_intensities(frames: int) -> list[float]:
-    """Return the intensities of the frames of a clip after its first, which is the source.
-
-    Frame k of N has k / N, to whole percent, as `Synthesizer.clip` rises.
-
-    Raises:
-        ValueError: not 1 to 100 frames: finer steps are not planned.
-    """
-    if not 1 <= frames <= 100:
-        raise ValueError(f"frames must be 1 to 100, not {frames}")
-    return [round(100 * k / frames) / 100 for k in range(1, frames + 1)]
-
-
 def _with_digest(path: str, origin: str) -> str:
     suffix = PurePosixPath(path).suffix if "/" in origin else ""
     return f"{path.removesuffix(suffix)}-{digest_of(origin)}{suffix}"
-
-
-def class_expressions(
-    classes: Sequence[str], scheme: SchemeLike | None = None
-) -> dict[str, Expression | None]:
-    """Return the expression of each class of a source set; None where it shows none.
-
-    Args:
-        classes: class names; numbers too, as "0", if a published scheme says what they mean.
-        scheme: None: the class names are expression words, and other words show none; a published
-            scheme's name ("fer2013"), whose indices or names the classes are; a `LabelScheme`; a
-            mapping from class name to expression; or that as text, "0=angry,1=happy,2=none".
-
-    Raises:
-        LabelError: no class means an expression, or two mean the same.
-    """
-    if isinstance(scheme, str):
-        scheme = _pairs(scheme) if "=" in scheme else _published(scheme, classes)
-    if isinstance(scheme, Mapping):
-        means = {name: e if e is None else Expression.parse(e) for name, e in scheme.items()}
-        found = {name: means.get(name) for name in classes}
-    else:
-        found = {name: _expression(name, scheme) for name in classes}
-    if not any(e is not None for e in found.values()):
-        raise LabelError(
-            f"none of the classes {', '.join(map(repr, classes))} means an expression"
-            + (f" in label scheme {scheme.name!r}" if isinstance(scheme, LabelScheme) else "")
-            + ". Say what they mean: --scheme with a published scheme (fer2013, raf-db, "
-            "affectnet-7, affectnet-8, ck+, kdef, jaffe) or with pairs (--scheme 0=angry,1=happy)"
-        )
-    LabelScheme.from_mapping(dict(found))  # raises where two classes mean the same
-    return found
-
-
-def _expression(name: str, scheme: LabelScheme | None) -> Expression | None:
-    try:
-        if scheme is None:
-            return Expression.parse(name)
-        is_index = name.isdecimal() and name not in scheme.classes.values()
-        return scheme.expression(int(name) if is_index else name)
-    except LabelError:
-        return None
-
-
-def _published(name: str, classes: Sequence[str]) -> LabelScheme:
-    scheme = LabelScheme.named(name)
-    if "0" not in classes and str(len(scheme)) in classes:  # counted from 1, as RAF-DB does
-        return LabelScheme.named(name, first_index=1)
-    return scheme
-
-
-def _pairs(text: str) -> dict[str, str | None]:
-    pairs = (pair.rpartition("=") for pair in text.split(","))
-    return {name: None if means in ("", "none") else means for name, _, means in pairs}

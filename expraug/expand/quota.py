@@ -80,12 +80,12 @@ def choose(
         origins: name of each source.
         makes: targets that are made of each expression.
         limits: by target, how many are made.
-        repeats: how many faces of one target can be made of a source: levels times variants.
+        repeats: how many faces of one target can be made of a source: intensities times variants.
         max_per_source: how many are made of one source; None: no limit.
         seed: another one gives another choice.
 
     Returns:
-        (sources, draws) bool: draw `k` of a source is its target `k // repeats`, repeat
+        (sources, requests) bool: request `k` of a source is its target `k // repeats`, repeat
         `k % repeats`.
     """
     width = max((len(targets) for targets in makes.values()), default=0) * repeats
@@ -98,9 +98,9 @@ def choose(
     for expression, targets in makes.items():
         rows = np.array([i for i, e in enumerate(sources) if e == expression], np.int64)
         for t, target in enumerate(targets):
-            draws = np.arange(t * repeats, (t + 1) * repeats)
+            requests = np.arange(t * repeats, (t + 1) * repeats)
             keys = _mixed(hashes[rows, None], int(target) * repeats + np.arange(repeats))
-            # the first draw of every source comes before the second of any
+            # the first request of every source comes before the second of any
             rounds = keys.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
             shape = keys.shape
             columns.append(
@@ -108,20 +108,20 @@ def choose(
                     rounds.ravel(),
                     keys.ravel(),
                     np.broadcast_to(rows[:, None], shape).ravel(),
-                    np.broadcast_to(draws, shape).ravel(),
+                    np.broadcast_to(requests, shape).ravel(),
                     np.full(keys.size, int(target)),
                 )
             )
     if not columns:
         return chosen
-    rounds, keys, rows, draws, codes = (np.concatenate(c) for c in zip(*columns, strict=True))
-    order = np.lexsort((draws, rows, keys, rounds))
+    rounds, keys, rows, requests, codes = (np.concatenate(c) for c in zip(*columns, strict=True))
+    order = np.lexsort((requests, rows, keys, rounds))
     left = {int(target): limit for target, limit in limits.items()}
     room = np.full(len(sources), width if max_per_source is None else max_per_source)
     for i in order.tolist():
         row, code = rows[i], codes[i]
         if left[int(code)] > 0 and room[row] > 0:
-            chosen[row, draws[i]] = True
+            chosen[row, requests[i]] = True
             left[int(code)] -= 1
             room[row] -= 1
     return chosen
@@ -130,7 +130,9 @@ def choose(
 def _mixed(hashes: np.ndarray, salt: np.ndarray) -> np.ndarray:
     """Return other hashes for each salt, by the finaliser of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
-        z = hashes + (salt.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z: np.ndarray = hashes + (salt.astype(np.uint64) + np.uint64(1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))

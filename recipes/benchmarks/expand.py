@@ -5,8 +5,8 @@
 
 The bound decodes each source and encodes as many PNG files, marked as synthetic, in as many threads
 as the expansion has, and writes nothing. Both take turns in one process; rates are medians, in
-faces a second from the first file to the finished set with its manifest and card. One face is made
-of each source. Memory is the highest resident size of a process that expands sets of these sizes
+faces per second from the first file to the finished set with its manifest and card. One face is
+made of each source. Memory is the highest resident size of a process that expands sets of these sizes
 (images are repeated if the source has fewer).
 """
 
@@ -74,7 +74,7 @@ def bound(folder: Path, threads: int) -> float:
 
 
 def expansion(folder: Path, synthesizer: str, threads: int) -> float:
-    """Expand the set; return the seconds a face."""
+    """Expand the set; return the seconds per face."""
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         report = expand(folder, out, synthesizer=synthesizer, num_workers=threads, **OPTIONS)
@@ -84,7 +84,7 @@ def expansion(folder: Path, synthesizer: str, threads: int) -> float:
     return seconds / report.made
 
 
-OPTIONS: dict[str, Any] = {"gate": None, "faces": "crop", "max_per_source": 1}
+OPTIONS: dict[str, Any] = {"gate": None, "alignment": "crop", "max_per_source": 1}
 
 
 def peak_memory(folder: Path, threads: int) -> int:

@@ -174,7 +174,9 @@ def energy(generator: StyleGenerator) -> Tensor:
     """
     pictures = generator.pictures
     if pictures is None:
-        raise ValueError("only of a painted generator is it known what latents do: set painted=true")
+        raise ValueError(
+            "only of a painted generator is it known what latents do: set painted=true"
+        )
     rows = []
     for side, layers in zip(pictures.sides, pictures.layers, strict=True):
         for layer in layers:

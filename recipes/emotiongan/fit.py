@@ -120,7 +120,9 @@ def load_generator(
         ).to(device)
         inputs = getattr(model.generator, "inputs", model.generator.width)
         torch.manual_seed(setting.seed)
-        latents = [model.generator.mapping(torch.randn(64, inputs, device=device)) for _ in range(32)]
+        latents = [
+            model.generator.mapping(torch.randn(64, inputs, device=device)) for _ in range(32)
+        ]
         model.mean.copy_(torch.cat(latents).mean(0))
         return model.eval().requires_grad_(False)
     config = json.loads((folder / "config.json").read_text())

@@ -224,7 +224,9 @@ class Trainer(AdversarialTrainer):
 
     def _cross(self, latents: Tensor, count: int) -> Tensor:
         """Return latents that change from one face's to another's at some layer."""
-        one, two = (latents[torch.randperm(len(latents), device=self.device)[:count]] for _ in range(2))
+        one, two = (
+            latents[torch.randperm(len(latents), device=self.device)[:count]] for _ in range(2)
+        )
         layer = torch.arange(latents.shape[1], device=self.device)
         change = torch.randint(1, latents.shape[1], (count, 1), device=self.device)
         return torch.where((layer < change)[:, :, None], one, two)

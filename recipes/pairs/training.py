@@ -15,7 +15,6 @@ from expraug.networks.fer_classifier import load_fer_classifier
 from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizer import Synthesizer
 from recipes.decoupled import trainer as decoupled
-from recipes.unet_cgan import trainer as unet_cgan
 from recipes.pairs.data import (
     Draw,
     Faces,
@@ -30,6 +29,7 @@ from recipes.pairs.data import (
 from recipes.pairs.watching import expression_net, watch
 from recipes.training.loop import run
 from recipes.training.loss_networks import LossNetworks
+from recipes.unet_cgan import trainer as unet_cgan
 
 CATEGORIES = tuple(Expression)
 HELD_OUT = 32

@@ -27,7 +27,7 @@ import torch
 import typer
 
 from expraug.datasets import open_source
-from expraug.expand import expand
+from expraug.expand import MANIFEST, expand
 from recipes.stress.damage import damaged_files
 from recipes.stress.ray_worker import kill_workers
 
@@ -132,7 +132,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)  # processes are forked here, which other threads would not survive
     options: dict[str, Any] = {"synthesizer": synthesizer, "write": write, "gate": None}
-    options |= {"chunk_size": chunk_size, "faces": "crop", "num_workers": 2}
+    options |= {"chunk_size": chunk_size, "alignment": "crop", "num_workers": 2}
     result: dict[str, Any] = {"faces": faces, "synthesizer": synthesizer, "write": write}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -149,7 +149,7 @@ def main(
         whole = contents(root / "reference")
         result |= {"files": len(whole), "seconds": round(seconds, 1)}
         if damaged:
-            manifest = root / "reference" / "manifest.parquet"
+            manifest = root / "reference" / MANIFEST
             result |= compare_damaged(contents(root / "good"), whole, manifest, names)
         if kills:
             options_now = (root / "set", root / "killed", options)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import write_faces
 from test_expand import FakeEncoder
 
-OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop"}
+OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "alignment": "crop"}
 
 
 @pytest.fixture
@@ -44,6 +46,13 @@ def test_card(uneven: Path, tmp_path: Path) -> None:
             "config_name": "default",
             "data_files": [{"split": "train", "path": "*/**"}],
             "default": True,
+            "features": [
+                {"name": "image", "dtype": "image"},
+                {
+                    "name": "label",
+                    "dtype": {"class_label": {"names": {"0": "happy", "1": "neutral"}}},
+                },
+            ],
         }
     ]
     assert "| happy | 11 | 10 | 0 | 10 |" in card.text  # before, copied, made, after
@@ -55,9 +64,11 @@ def test_card(uneven: Path, tmp_path: Path) -> None:
     assert f"- Gate: {report.gate}." in card.text
     for words in ("`pixel`", "did not agree", "Licence of the source set: cc-by-4.0", "IPTC"):
         assert words in card.text
-    sheet = Image.open(tmp_path / "out" / "contact_sheet.jpg")
+    page = (tmp_path / "out" / "contact_sheet.html").read_text()
+    data = page.partition("base64,")[2].partition('"')[0]
+    sheet = Image.open(io.BytesIO(base64.b64decode(data)))
     assert sheet.height > 160
-    assert "(contact_sheet.jpg)" in card.text
+    assert "(contact_sheet.html)" in card.text
 
 
 def test_card_without_a_face_or_a_licence(tmp_path: Path) -> None:
@@ -68,7 +79,8 @@ def test_card_without_a_face_or_a_licence(tmp_path: Path) -> None:
     assert card.data.license == "unknown"
     assert "not stated" in card.text
     assert "contact_sheet" not in card.text
-    assert not (tmp_path / "out" / "contact_sheet.jpg").exists()
+    assert "Note: no face in happy: ImageFolder needs allow_empty=True" in card.text
+    assert not (tmp_path / "out" / "contact_sheet.html").exists()
 
 
 def test_a_readme_that_is_not_ours_is_kept(uneven: Path, tmp_path: Path) -> None:

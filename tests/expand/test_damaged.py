@@ -83,7 +83,12 @@ def two_faces(people: list[Path]) -> Image.Image:
 
 def test_expand(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     report = expand(
-        damaged_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True
+        damaged_set,
+        tmp_path / "out",
+        synthesizer=smile,
+        gate=None,
+        with_originals=True,
+        alignment="detect",
     )
     rows = {Path(r["source"]).name: r for r in pq.read_table(report.manifest).to_pylist()}
     assert rows.keys() == DAMAGED.keys() | SOUND.keys()
@@ -101,6 +106,9 @@ def test_expand(damaged_set: Path, tmp_path: Path, smile: str) -> None:
         with Image.open(report.folder / rows[name]["file"]) as image:
             assert image.mode == mode
     assert report.made == len(SOUND)
+    assert report.several == {"neutral": 1}
+    # one image in ten without a face is no sign of a wrong alignment
+    assert not any("alignment" in note for note in report.notes)
     assert sum(report.skipped.values()) == len(DAMAGED)
     originals = {path.name for path in (report.folder / "neutral").iterdir()}
     assert originals == {*SOUND, "landscape.jpg"}  # what can be read
@@ -111,7 +119,11 @@ def test_of_two_faces_the_larger_changes(neutral: list[Path], tmp_path: Path, sm
     folder = tmp_path / "set" / "neutral"
     folder.mkdir(parents=True)
     two_faces(neutral).save(folder / "two.png")
-    report = expand(tmp_path / "set", tmp_path / "out", synthesizer=smile, gate=None)
+    options: dict[str, Any] = {"gate": None, "alignment": "detect", "targets": ["happy"]}
+    with pytest.warns(UserWarning, match="no class for happy"):
+        report = expand(tmp_path / "set", tmp_path / "out", synthesizer=smile, **options)
+    assert report.several == {"neutral": 1}
+    assert any("1 of 1 images hold several faces" in note for note in report.notes)
     (row,) = pq.read_table(report.manifest).to_pylist()
     source = np.asarray(Image.open(folder / "two.png"))
     made = np.asarray(Image.open(report.folder / row["file"]))
@@ -137,7 +149,7 @@ def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("write", ["folder", "parquet"])
 def test_any_damage_among_good_faces(tmp_path: Path, smile: str, write: Any) -> None:
-    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "faces": "crop"}
+    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "alignment": "crop"}
     options |= {"chunk_size": 16, "write": write}
     source = write_faces(tmp_path / "set", 20, side=48)
     good = expand(source, tmp_path / "good", **options)
@@ -181,7 +193,7 @@ def test_warm(damaged_set: Path, tmp_path: Path, smile: str) -> None:
     dataset = ImageFolder(str(damaged_set), loader=Image.open, allow_empty=True)
     names = [Path(path).name for path, _ in dataset.samples]
     augmenter = ExpressionAugmenter(
-        smile, faces=create_detector("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
+        smile, alignment=create_detector("detect"), cache=tmp_path / "cache", intensity=(1.0, 1.0)
     )
     report = augmenter.warm(dataset, dataset.classes, progress=False)
     assert {names[i]: reason for i, reason, _ in report.failures} == DAMAGED

@@ -52,7 +52,7 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
     return pq.read_table(report.manifest).to_pylist()
 
 
-BESIDE = {"manifest.parquet", "README.md", "contact_sheet.jpg"}
+BESIDE = {"manifest.pq", "README.md", "classes.txt", "contact_sheet.html"}
 """What an expanded set holds besides faces."""
 
 
@@ -84,14 +84,15 @@ def test_images_and_manifest(small_set: Path, tmp_path: Path, smile: str) -> Non
     # one stem in two classes: both are there, under names of their own
     assert len({r["file"] for r in rows if r["file"]}) == 3
     assert {r["file"] for r in rows if r["file"]} | BESIDE == contents(report.folder).keys()
-    assert ImageFolder(str(report.folder)).classes == ["Happiness", "neutral"]
+    classes = ["Happiness", "bored", "neutral"]
+    assert ImageFolder(str(report.folder), allow_empty=True).classes == classes
     assert (report.made, report.cached, dict(report.skipped)) == (3, 0, {"no_expression": 1})
     assert report.sources == {"neutral": 2, "Happiness": 1, "bored": 1}
     assert report.synthetic == {"neutral": 1, "Happiness": 2}
 
 
 def test_background_stays(small_set: Path, tmp_path: Path) -> None:
-    report = expand(small_set, tmp_path / "out", gate=None, targets=["happy"])
+    report = expand(small_set, tmp_path / "out", gate=None, targets=["happy"], alignment="detect")
     rows = [r for r in rows_of(report) if r["file"]]
     assert len(rows) == 2
     for row in rows:
@@ -154,8 +155,10 @@ def test_originals(small_set: Path, tmp_path: Path) -> None:
     shutil.copy(small_set / "neutral" / "bob.jpg", small_set / "neutral" / "deep" / "bob.jpg")
     report = expand(small_set, tmp_path / "out", gate=None, with_originals=True)
     there = contents(report.folder)
-    for path in small_set.rglob("*.jpg"):
+    for path in small_set.glob("*/*.jpg"):
         assert there[path.relative_to(small_set).as_posix()] == path.read_bytes()
+    deep = small_set / "neutral" / "deep" / "bob.jpg"
+    assert there["neutral/deep-bob.jpg"] == deep.read_bytes()  # a folder would be another class
 
 
 def test_set_that_holds_synthetics_already(small_set: Path, tmp_path: Path) -> None:
@@ -306,7 +309,9 @@ def test_refusals(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="nonsense"):
         expand(small_set, tmp_path / "out", gate=None, device="nonsense")
     with pytest.raises(ValueError, match="image_format"):
-        expand(small_set, tmp_path / "out", gate=None, image_format="gif")  # type: ignore[arg-type]
+        expand(small_set, tmp_path / "out", gate=None, image_format="gif")
+    with pytest.raises(TypeError, match="'faces'; there are synthesizer, targets"):
+        expand(small_set, tmp_path / "out", faces="crop")
     assert not (tmp_path / "out").exists()
 
 
@@ -316,11 +321,11 @@ def small_table(folder: Path) -> Path:
 
 
 def test_other_settings_need_another_folder(small_set: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop"}
+    options: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "alignment": "crop"}
     expand(small_set, tmp_path / "out", **options)
-    with pytest.raises(DestinationError, match="another levels"):
+    with pytest.raises(DestinationError, match="another intensity"):
         expand(small_set, tmp_path / "out", intensity=0.5, **options)
-    shutil.copy(small_table(tmp_path), tmp_path / "out" / "manifest.parquet")
+    shutil.copy(small_table(tmp_path), tmp_path / "out" / "manifest.pq")
     with pytest.raises(DestinationError, match="no manifest of an expansion"):
         expand(small_set, tmp_path / "out", **options)
 
@@ -333,7 +338,7 @@ def test_image_that_a_format_cannot_hold_is_counted(
         encode(wide, "webp", "")
     # a face that wide takes long to synthesize
     monkeypatch.setattr("expraug.expand.local.encode", lambda *_: encode(wide, "webp", ""))
-    options: dict[str, Any] = {"gate": None, "faces": "crop", "image_format": "webp"}
+    options: dict[str, Any] = {"gate": None, "alignment": "crop", "image_format": "webp"}
     report = expand(small_set, tmp_path / "out", synthesizer=smile, **options)
     assert dict(report.skipped) == {"no_expression": 1, "not_encodable": 3}
     assert rows_of(report)[0]["file"] is None

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from expraug.expand import DestinationError
+from expraug.expand.layout import WORK
 from expraug.expand.manifest import Row, Tally, read_tally
-from expraug.expand.parts import WORK, Parts
+from expraug.expand.parts import Parts
 
 
 def row(number: int) -> Row:
@@ -31,7 +32,7 @@ def sources(parts: Parts) -> list[str]:
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
     """Three chunks, all done."""
-    parts = Parts(tmp_path, 3, {"seed": 0})
+    parts = Parts(tmp_path, tmp_path / "happy" / WORK, 3, {"seed": 0})
     assert parts.begin(range(3), resume=False) == [0, 1, 2]
     for chunk in (2, 0, 1):
         parts.commit(chunk, [row(10 * chunk + i) for i in range(chunk)], tally(chunk))
@@ -47,15 +48,16 @@ def test_parts_become_a_manifest_in_order(parts: Parts) -> None:
     assert parts.complete
     assert sources(parts) == ["10", "20", "21"]
     assert read_tally(parts.manifest).sources == {"neutral": 3}
-    assert [path.name for path in parts.folder.iterdir()] == ["manifest.parquet"]
+    assert {path.name for path in parts.folder.iterdir()} == {"manifest.pq", "happy"}
+    assert not any((parts.folder / "happy").iterdir())
     assert parts.begin(range(3), resume=True) == []
 
 
 def test_two_that_finish_at_once(parts: Parts) -> None:
-    other = Parts(parts.folder, parts.chunks, parts.settings)
+    other = Parts(parts.folder, parts.work, parts.chunks, parts.settings)
     assert parts.finish(lambda: other.finish(lambda: None) or None)
     assert sources(parts) == ["10", "20", "21"]
-    assert not (parts.folder / WORK).exists()
+    assert not parts.work.exists()
     assert parts.finish(lambda: None)
 
 
@@ -81,9 +83,9 @@ def test_an_error_while_describing_completes_nothing(parts: Parts) -> None:
 @pytest.mark.parametrize("there", [{"seed": 1}, {"seed": 0, "more": 1}, {}])
 def test_other_settings(parts: Parts, there: dict[str, Any]) -> None:
     for _ in range(2):  # unfinished, then finished
-        Parts(parts.folder, 3, {"seed": 0}).check()
+        Parts(parts.folder, parts.folder / "elsewhere" / WORK, 3, {"seed": 0}).check()
         with pytest.raises(DestinationError, match="another"):
-            Parts(parts.folder, 3, there).check()
+            Parts(parts.folder, parts.work, 3, there).check()
         parts.finish(lambda: None)
 
 

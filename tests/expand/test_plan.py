@@ -7,7 +7,7 @@ import pytest
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
 from expraug.expand import Plan
-from expraug.expand.plan import class_expressions
+from expraug.expand.classes import class_expressions
 from expraug.expressions import Expression
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
@@ -27,11 +27,11 @@ def test_jobs(augmenter: ExpressionAugmenter) -> None:
     plan = Plan.create(
         augmenter, ["Happiness", "bored", "neutral", "sad"], intensity=[1.0, 0.5, 0.5]
     )
-    assert plan.job(item("neutral")).draws == (
+    assert plan.job(item("neutral")).requests == (
         SynthesisRequest(HAPPY, 0.5),
         SynthesisRequest(HAPPY, 1),
     )
-    assert plan.job(item("Happiness")).draws == (
+    assert plan.job(item("Happiness")).requests == (
         SynthesisRequest(NEUTRAL, 0.5),
         SynthesisRequest(NEUTRAL, 1),
     )
@@ -46,7 +46,7 @@ def test_jobs(augmenter: ExpressionAugmenter) -> None:
 
 def test_targets(augmenter: ExpressionAugmenter) -> None:
     plan = Plan.create(augmenter, ["happy", "neutral"], targets=["joy"])
-    assert plan.job(item("neutral")).draws == (SynthesisRequest(HAPPY),)
+    assert plan.job(item("neutral")).requests == (SynthesisRequest(HAPPY),)
     assert plan.job(item("happy")).reason == "already_target"
     with pytest.raises(UnsupportedExpressionError, match="cannot make sad"):
         Plan.create(augmenter, ["happy"], targets=["happy", "sad"])
@@ -67,7 +67,7 @@ def test_seed_picks_variants() -> None:
     ]
     stems = [f"p{i}" for i in range(20)]
     variants = [
-        [[d.variant for d in p.job(item("neutral", s)).draws] for s in stems] for p in plans
+        [[d.variant for d in p.job(item("neutral", s)).requests] for s in stems] for p in plans
     ]
     assert variants[0] == variants[1] != variants[2]
     assert all(len(set(v)) == 2 and max(v) < 9 for v in variants[0])

@@ -20,7 +20,7 @@ from expanded_sets import contents, write_faces
 HAPPY, NEUTRAL, SAD = Expression.HAPPY, Expression.NEUTRAL, Expression.SAD
 ALL = (NEUTRAL, HAPPY, SAD)
 MAKES = {e: tuple(t for t in ALL if t != e) for e in ALL}
-OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "faces": "crop"}
+OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "alignment": "crop"}
 
 sources = st.lists(st.sampled_from([*ALL, None]), max_size=30)
 limit = st.one_of(st.none(), st.integers(1, 12))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from expraug.expand import DestinationError, expand
-from expraug.expand.parts import WORK
+from expraug.expand.layout import WORK
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,7 +20,7 @@ from expanded_sets import contents, write_faces
 REPOSITORY = Path(__file__).parents[2]
 OPTIONS: dict[str, Any] = {
     "gate": None,
-    "faces": "crop",
+    "alignment": "crop",
     "targets": ["happy", "neutral"],
     "chunk_size": 5,
 }
@@ -33,11 +33,11 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     calls = []
     walk = ExpressionAugmenter.__call__
 
-    def stop(self: Any, images: Any, draws: Any) -> Any:
+    def stop(self: Any, images: Any, requests: Any) -> Any:
         calls.append(len(images))
         if len(calls) == 4:  # rows of a chunk are settled one batch later
             raise KeyboardInterrupt
-        return walk(self, images, draws)
+        return walk(self, images, requests)
 
     with monkeypatch.context() as patch:
         patch.setattr(ExpressionAugmenter, "__call__", stop)
@@ -47,8 +47,8 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_interrupted_set_has_no_manifest(interrupted: Path) -> None:
-    assert not (interrupted / "out" / "manifest.parquet").exists()
-    done = sorted(p.stem for p in (interrupted / "out" / WORK / "parts").iterdir())
+    assert not (interrupted / "out" / "manifest.pq").exists()
+    done = sorted(p.stem for p in (interrupted / "out" / "happy" / WORK / "parts").iterdir())
     assert done == ["000000", "000001"]
 
 
@@ -56,9 +56,9 @@ def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = []
     walk = ExpressionAugmenter.__call__
 
-    def count(self: Any, batch: Any, draws: Any) -> Any:
+    def count(self: Any, batch: Any, requests: Any) -> Any:
         images.extend(batch)
-        return walk(self, batch, draws)
+        return walk(self, batch, requests)
 
     monkeypatch.setattr(ExpressionAugmenter, "__call__", count)
     report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
@@ -74,14 +74,14 @@ def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_resume_it_begins_anew(interrupted: Path) -> None:
-    (interrupted / "out" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
+    (interrupted / "out" / "happy" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
     expand(interrupted / "set", interrupted / "out", **OPTIONS)
     expand(interrupted / "set", interrupted / "whole", **OPTIONS)
     assert contents(interrupted / "out") == contents(interrupted / "whole")
 
 
 def test_a_damaged_part_is_deleted_and_told(interrupted: Path) -> None:
-    (interrupted / "out" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
+    (interrupted / "out" / "happy" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
     with pytest.raises(DestinationError, match="--resume"):
         expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
     report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
@@ -89,20 +89,20 @@ def test_a_damaged_part_is_deleted_and_told(interrupted: Path) -> None:
 
 
 def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
-    with pytest.raises(DestinationError, match="another levels"):
+    with pytest.raises(DestinationError, match="another intensity"):
         expand(interrupted / "set", interrupted / "out", resume=True, intensity=0.5, **OPTIONS)
     next((interrupted / "set" / "happy").iterdir()).unlink()
-    with pytest.raises(DestinationError, match="another listing"):
+    with pytest.raises(DestinationError, match="another source"):
         expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
 
 
 @pytest.mark.parametrize(("write", "kills"), [("folder", 6), ("webdataset", 3)])
 def test_kills_change_nothing(tmp_path: Path, write: str, kills: int) -> None:
     write_faces(tmp_path / "set", 60, side=192)
-    script = REPOSITORY / "recipes" / "stress_expand.py"
-    command = [sys.executable, "-W", "ignore", script, "--source", tmp_path / "set"]
+    command = [sys.executable, "-W", "ignore", "-m", "recipes.stress.expand"]
+    command += ["--source", tmp_path / "set"]
     command += ["--faces", "60", "--kills", str(kills), "--chunk-size", "4", "--write", write]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["kills"] == kills

@@ -10,14 +10,15 @@ import pytest
 
 from expraug.expand import expand
 from expraug.expand.checks import parse_shard
-from expraug.expand.parts import WORK, Parts
+from expraug.expand.layout import WORK
+from expraug.expand.parts import Parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {
     "gate": None,
-    "faces": "crop",
+    "alignment": "crop",
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
     "with_originals": True,
@@ -44,7 +45,7 @@ def test_shards(whole: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
 def test_a_shard_alone_is_no_set(whole: Path, tmp_path: Path) -> None:
     report = expand(whole / "set", tmp_path, shard=(1, 3), **OPTIONS)
     assert not report.manifest.exists()
-    assert (tmp_path / WORK).is_dir()
+    assert (tmp_path / "happy" / WORK).is_dir()
     assert not (tmp_path / "README.md").exists()
 
 

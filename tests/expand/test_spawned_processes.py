@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from expraug.expand import expand
-from expraug.expand.parts import WORK
+from expraug.expand.layout import WORK
 from expraug.expand.processes import WorkerDiedError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -21,7 +21,7 @@ from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {
     "gate": None,
-    "faces": "crop",
+    "alignment": "crop",
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
 }
@@ -48,7 +48,7 @@ def test_a_worker_that_is_killed(whole: Path, tmp_path: Path) -> None:
     killed = []
 
     def kill() -> None:
-        parts = tmp_path / "out" / WORK / "parts"
+        parts = tmp_path / "out" / "happy" / WORK / "parts"
         while not (parts.is_dir() and any(parts.iterdir())):
             time.sleep(0.01)
         children = Path(f"/proc/{os.getpid()}/task").glob("*/children")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from expraug.datasets.source import FaceItem
 from expraug.expand.manifest import Row, clean_text
-
-WriteKind = Literal["folder", "webdataset", "parquet"]
-KINDS: tuple[WriteKind, ...] = ("folder", "webdataset", "parquet")
+from expraug.expand.options import WriteKind
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def create_writer(
     """Return a writer for one chunk.
 
     Args:
-        kind: "folder", "webdataset" or "parquet".
+        kind: form of the set.
         folder: the expanded set.
         staging: folder on the same file system, for files that are not whole yet.
         chunk: number of the chunk.

@@ -1,8 +1,9 @@
-"""An ImageFolder: one sub-folder a class, one file a face."""
+"""An ImageFolder: one sub-folder per class, one file per face."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,25 +21,15 @@ class FolderWriter:
 
     def __init__(self, folder: Path, staging: Path) -> None:
         self.folder, self.staging = folder, staging
-        self._made: set[Path] = set()
 
     def stage(self, face: Face) -> Face:
         path = self.folder / face.name
-        if path.parent not in self._made:
-            self._make(path.parent)
         with replacing(path, self.staging) as partial:
             if isinstance(face.data, bytes):
                 partial.write_bytes(face.data)
             else:
                 shutil.copyfile(face.data, partial)
         return replace(face, data=b"")
-
-    def _make(self, folder: Path) -> None:
-        """Make a class folder; raise DestinationError if a link leads it elsewhere."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if not folder.resolve().is_relative_to(self.folder.resolve()):
-            raise DestinationError(f"{folder} is a link that leads out of {self.folder}; remove it")
-        self._made.add(folder)
 
     def append(self, face: Face) -> str:
         return face.name
@@ -48,3 +39,16 @@ class FolderWriter:
 
     def abort(self) -> None:
         pass
+
+
+def make_class_folders(folder: Path, classes: Sequence[str]) -> None:
+    """Make a folder for every class, also for those that stay empty: it keeps the others' indices.
+
+    Raises:
+        DestinationError: a link leads one elsewhere.
+    """
+    for name in classes:
+        path = folder / name
+        path.mkdir(parents=True, exist_ok=True)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DestinationError(f"{path} is a link that leads out of {folder}; remove it")

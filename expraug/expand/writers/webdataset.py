@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from expraug.expand.indices import ABOUT
 from expraug.expand.manifest import values_of
 from expraug.expand.writers import Face, source_of
 
@@ -17,9 +18,10 @@ from expraug.expand.writers import Face, source_of
 class WebDatasetWriter:
     """Writes `data/synthetic-<chunk>.tar` and `data/original-<chunk>.tar`.
 
-    A sample is `<chunk>_<number>` with `.png` (or what the image is), `.cls`, the label as a
-    number, and `.json`, the columns of the manifest. Keys are numbers, since the format ends a key
-    at its first dot. Times and owners are left out, so equal samples give equal files.
+    A sample is `s<chunk>_<number>` or `o<chunk>_<number>` with `.png` (or what the image is),
+    `.cls`, the label as a number, and `.json`, the columns of the manifest. Keys hold no names,
+    since the format ends a key at its first dot. Times and owners are left out, so equal samples
+    give equal files.
 
     Args:
         folder, staging, chunk: as `create_writer` takes them.
@@ -38,8 +40,8 @@ class WebDatasetWriter:
         if name not in self._shards:
             self._shards[name] = _Shard(self.staging / f"{uuid.uuid4().hex}.tar")
         shard = self._shards[name]
-        key = f"{self.chunk:06d}_{shard.count:05d}"
-        suffix = PurePosixPath(face.name).suffix
+        key = f"{kind[0]}{self.chunk:06d}_{shard.count:05d}"
+        suffix = PurePosixPath(face.name).suffix.lower().replace(".jpeg", ".jpg")
         data = face.data if isinstance(face.data, bytes) else face.data.read_bytes()
         shard.add({f"{key}{suffix}": data, f"{key}.cls": b"%d" % face.label} | _about(key, face))
         return f"{name}/{key}{suffix}"
@@ -71,8 +73,8 @@ class _Shard:
 
 def _about(key: str, face: Face) -> dict[str, bytes]:
     if face.row is None:
-        about: dict[str, Any] = dict(source_of(face.item))
+        about: dict[str, Any] = dict.fromkeys(ABOUT) | source_of(face.item)
     else:
-        about = {k: v for k, v in values_of(face.row).items() if k not in ("file", "status")}
+        about = {k: v for k, v in values_of(face.row).items() if k in ABOUT}
     about |= {"name": face.name, "synthetic": face.row is not None}
     return {f"{key}.json": json.dumps(about, sort_keys=True).encode()}

@@ -14,7 +14,8 @@ from PIL import Image
 from expraug.errors import NoFaceError
 from expraug.expand.checks import check_device, open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
-from expraug.expand.plan import Job, Plan, SchemeLike
+from expraug.expand.options import SchemeLike
+from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
 from expraug.faces.clip_file import check_suffix, write_clip
 from expraug.faces.detect import DetectedFace, Detector
@@ -40,10 +41,10 @@ def preview(
     """Write a contact sheet: a row for each face, its source first, then a column for each target.
 
     The faces are spread evenly over the set and shown as aligned crops of 160 pixels. A target that
-    cannot be made of a source leaves its cell empty. No gate judges the faces.
+    cannot be made of a source leaves its cell empty. No gate scores the faces.
 
     Args:
-        source, synthesizer, scheme, faces, device, max_pixels: as `expand` takes them.
+        source, synthesizer, scheme, alignment, device, max_pixels: as `expand` takes them.
         out: the picture; its suffix says the format.
         faces_shown: rows at most, from 1.
         intensity: in [0.01, 1].
@@ -65,7 +66,10 @@ def preview(
     face_set = open_face_set(source)
     check_device(device)
     augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
-    plan = Plan.create(augmenter, face_set.classes, scheme=scheme, intensity=intensity)
+    everything = augmenter.synthesizer.expressions
+    plan = Plan.create(
+        augmenter, face_set.classes, scheme=scheme, targets=everything, intensity=intensity
+    )
     sheet, count = contact_sheet(face_set, plan, augmenter, faces_shown, max_pixels=max_pixels)
     if sheet is None:
         raise _nothing_to_show(source, augmenter)
@@ -99,9 +103,9 @@ def preview_clip(
         out: the file; `expraug.faces.clip_file.write_clip` says what its suffix may be.
         targets: expressions to make, one for an image; None: all that can be made.
         frames: of the clip, at least 2.
-        fps: frames a second.
+        fps: frames per second.
         shows: what the face of an image shows, which some synthesizers must know.
-        synthesizer, faces_shown, scheme, faces, device, max_pixels: as `preview` takes them.
+        synthesizer, faces_shown, scheme, alignment, device, max_pixels: as `preview` takes them.
 
     Returns:
         The number of faces shown.
@@ -136,16 +140,17 @@ def preview_clip(
     else:
         assert face_set is not None
         augmenter.detector = MemoizedDetector(augmenter.detector)
-        plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=targets)
+        wanted = augmenter.synthesizer.expressions if targets is None else targets
+        plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=wanted)
 
         def show(
             augmenter: ExpressionAugmenter,
             image: np.ndarray,
-            location: DetectedFace,
+            face: DetectedFace,
             job: Job,
         ) -> list[Crops]:
             shown = plan.expression_of[job.item.class_name]
-            return _crops_in_time(augmenter, image, location, shown, job, frames)
+            return _crops_in_time(augmenter, image, face, shown, job, frames)
 
         rows = list(
             shown_faces(face_set, plan, augmenter, faces_shown, show, max_pixels=max_pixels)
@@ -159,7 +164,7 @@ def preview_clip(
         clip,
         path,
         fps=fps,
-        fingerprint=augmenter.synthesizer.fingerprint,
+        fingerprint=augmenter.fingerprint.synthesizer,
         target="all" if targets is None else ", ".join(map(str, targets)),
         source=Path(source).stem,
     )
@@ -176,22 +181,23 @@ def _image_at(path: Path, max_pixels: int) -> np.ndarray | None:
 def _crops_in_time(
     augmenter: ExpressionAugmenter,
     image: np.ndarray,
-    location: DetectedFace,
+    face: DetectedFace,
     source: Expression | None,
     job: Job,
     frames: int,
 ) -> list[Crops]:
-    still = crop(image, location.points)
+    still = crop(image, face.points)
     crops: list[Crops] = [{None: still} for _ in range(frames)]
-    for target in {draw.target: None for draw in job.draws}:
+    for target in {request.target: None for request in job.requests}:
         made = augmenter.clip(image, source, target, frames).transpose(0, 2, 3, 1)
         for shown, picture in zip(crops, made, strict=True):
-            shown[target] = crop(picture.reshape(image.shape), location.points)
+            shown[target] = crop(picture.reshape(image.shape), face.points)
     return crops
 
 
 def _nothing_to_show(source: str | os.PathLike[str], augmenter: ExpressionAugmenter) -> NoFaceError:
     return NoFaceError(
         f"no image of {source} shows a face that {augmenter.synthesizer.name!r} can make "
-        f"anything of; for images that are face crops already, use alignment='crop' (--faces crop)"
+        f"anything of; for images that are face crops already, use alignment='crop' (--alignment "
+        f"crop), for photographs alignment='detect'"
     )

@@ -1,0 +1,5 @@
+"""`python -m expraug` is the command `expraug`."""
+
+from expraug.cli import app
+
+app(prog_name="expraug")
