@@ -24,7 +24,7 @@ class DetectedFace:
     """Where a face is; pixel coordinates are (x, y), pixel centres at whole numbers.
 
     Args:
-        points: (5, 2) float32 pixel coordinates, in the order of `alignment.TEMPLATE`.
+        points: (5, 2) float32 pixel coordinates, in the order of `align.TEMPLATE`.
         faces: how many faces the image holds; the points are those of the largest.
         mesh: (478, 2) float32 pixel coordinates of MediaPipe's face mesh, if the detector finds
             landmarks.

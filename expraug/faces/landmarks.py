@@ -101,7 +101,7 @@ class LandmarkDetector:
 
 
 def five_points(mesh: np.ndarray) -> np.ndarray:
-    """Return (5, 2) float32 points, in the order of `alignment.TEMPLATE`, of a (478, 2) mesh."""
+    """Return (5, 2) float32 points, in the order of `align.TEMPLATE`, of a (478, 2) mesh."""
     corners = mesh[[[33, 133], [362, 263]]].mean(axis=1)  # of the lids, on either side of an iris
     return np.concatenate([corners, mesh[[1, 61, 291]]]).astype(np.float32)
 
