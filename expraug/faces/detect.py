@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from expraug.errors import MissingDependencyError
+from expraug.threads import map_threads, single_threaded
 
 CROP_POINTS = np.array(
     [[0.305, 0.40], [0.695, 0.40], [0.50, 0.62], [0.336, 0.81], [0.664, 0.81]], np.float64
@@ -126,21 +128,28 @@ class MTCNNDetector:
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
         if self._mtcnn is None:
             self._mtcnn = _load_mtcnn(self.device)
-        found: list[DetectedFace | None] = []
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            batch = torch.stack([self._fit(image) for image in part])
-            boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
-            for image, face_boxes, face_points in zip(part, boxes, points, strict=True):
-                found.append(self._largest(image, face_boxes, face_points))
-        return found
+        with single_threaded() as threads:
+            starts = range(0, len(images), self.batch_size)
+            parts = [images[start : start + self.batch_size] for start in starts]
+            cores = threads if self.device.type == "cpu" else 1
+            found = map_threads(self._detect, parts, cores)
+        return [face for part in found for face in part]
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        batch = torch.stack([self._fit(image) for image in images])
+        boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
+        return [self._largest(*each) for each in zip(images, boxes, points, strict=True)]
 
     def _fit(self, image: np.ndarray) -> torch.Tensor:
         """Return the image scaled into the square's top left corner: (side, side, 3) float."""
+        shape = image.shape[:2]
+        factor = max(shape) // (4 * self.side)
+        if factor > 1:  # in floats, all of a large photograph would fill the memory
+            image = np.array(Image.fromarray(image).reduce(factor))
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         pixels = (pixels if image.ndim == 3 else pixels.unsqueeze(2)).permute(2, 0, 1)[None]
-        ratio = self.side / max(image.shape[:2])
-        size = [max(1, round(side * ratio)) for side in image.shape[:2]]
+        ratio = self.side / max(shape)
+        size = [max(1, round(side * ratio)) for side in shape]
         pixels = F.interpolate(
             pixels.float(), size, mode="bilinear", antialias=True, align_corners=False
         )
@@ -154,8 +163,8 @@ class MTCNNDetector:
         boxes, points = np.asarray(boxes, np.float64), np.asarray(points, np.float64)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         best = points[int(area.argmax())]
-        # Last digits differ with thread count and hardware; on a quarter-pixel raster the same
-        # photograph gets the same points, so the same synthetic face, everywhere.
+        # Last digits differ with hardware; on a quarter-pixel raster the same photograph gets the
+        # same points, so the same synthetic face, nearly everywhere.
         best = np.round(best * 4) / 4
         ratio = max(image.shape[:2]) / self.side
         return DetectedFace(((best + 0.5) * ratio - 0.5).astype(np.float32), len(boxes))

@@ -29,6 +29,8 @@ COMPOSITING_VERSION = 3
 """Raised when alignment or compositing gives other pixels; part of every cache key."""
 
 
+_OVERSHOOT = 0.5
+"""What leaves [0, 1] by more is no picture: of a broken synthesizer, or in another range."""
 _PIECE_BYTES = 32 << 20
 """Pixels of the faces that are worked on together: of large ones, one at a time."""
 
@@ -60,7 +62,8 @@ def synthesize(
     Returns:
         For each image the entries of its frames (one without `frames`): the changed box, and
         scores in the last. Or a single entry without a picture and with a reason: "no_face";
-        "not_finite", what the synthesizer made is no picture; or "unchanged", it equals its source.
+        "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
+        equals its source.
     """
     synthesizer = synthesizer.to(device)
     entries = [[CacheEntry(None, reason="no_face")] for _ in images]
@@ -121,9 +124,10 @@ def _batch(
         made = synthesizer(faces, target, intensity, **extra)[:, None]
     else:
         made = synthesizer.clip(faces, target, frames, **extra)
-    changes = made - faces[:, None]
-    finite = changes.flatten(1).isfinite().all(1)
-    changes = torch.where(finite.view(-1, 1, 1, 1, 1), changes, 0)
+    finite = made.flatten(1).isfinite().all(1)
+    low, high = made.flatten(1).aminmax(dim=1)
+    usable = finite & (low >= -_OVERSHOOT) & (high <= 1 + _OVERSHOOT)
+    changes = torch.where(usable.view(-1, 1, 1, 1, 1), made.clamp(0, 1) - faces[:, None], 0)
     scores: dict[str, Tensor] = {}
     if gate is not None:
         seen = (faces + changes[:, -1] * face_mask(size).to(changes)).clamp(0, 1)
@@ -142,8 +146,9 @@ def _batch(
             i = len(entries)
             given = {name: v[i] for name, v in values.items()}
             top, left, bottom, right = face.box
-            if not finite[i]:
-                entries.append([CacheEntry(None, reason="not_finite")])
+            if not usable[i]:
+                reason = "out_of_range" if finite[i] else "not_finite"
+                entries.append([CacheEntry(None, reason=reason)])
             elif np.array_equal(patches[-1], face.pixels[top:bottom, left:right]):
                 entries.append([CacheEntry(None, reason="unchanged")])
             else:
