@@ -17,68 +17,75 @@ from expraug.faces.landmarks import LandmarkDetector, missing_landmarks
 from expraug.gate import AllGates, Gate
 from expraug.networks.landmark_classifier import LandmarkClassifier, load_landmark_classifier
 
-LEAST_RISE = 0.5
-SURE = 0.0
+KEPT, LEAST_RISE = 0.5, 1.0
+"""Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
+
 _REMEMBERED = 256
+_GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
 class LandmarkGate:
-    """Rejects a face whose landmarks do not show a move towards the target.
+    """Rejects a face whose landmarks still show what the source's did.
 
-    A linear classifier tells from MediaPipe's blendshape scores, of the source and of the
-    synthetic, how much likelier the target has become. It sees shapes alone, so a change of light
-    in the wrong place, as on a tilted face taken for an upright one, does not convince it.
+    A linear classifier reads MediaPipe's blendshape scores of source and synthetic. It sees shapes
+    alone: a change of light in the wrong place, as on a tilted face taken for an upright one, does
+    not convince it. Where it is sure of what the source shows, and finds that in the synthetic
+    too, the target must have become much likelier.
 
-    Its scores are "landmarks_rise", the rise of the target's log odds, and "landmarks_target", the
-    log odds in the synthetic. Both are -inf where no landmarks are found in the synthetic; the rise
-    is inf where none are found in the source, and both are for a target that it does not know.
+    Its scores are "landmarks_kept", the probability of the source's likeliest expression (other
+    than the target), the lower one of source and synthetic; and "landmarks_rise", by how much the
+    log odds of the target rose. A face that loses its landmarks scores 1 and -99; one that has none
+    to begin with, or a target that the classifier does not know, 0 and 0, and passes.
 
     Args:
         classifier: None takes the embedded one.
-        least_rise: of the log odds; a lower one is rejected,
-        sure: unless the log odds in the synthetic are at least so high.
+        kept: probability from which an expression counts as kept.
+        least_rise: of the target's log odds, where one is kept.
     """
 
     def __init__(
         self,
         classifier: LandmarkClassifier | None = None,
         *,
+        kept: float = KEPT,
         least_rise: float = LEAST_RISE,
-        sure: float = SURE,
     ) -> None:
         self.classifier = classifier or load_landmark_classifier()
-        self.least_rise, self.sure = least_rise, sure
+        self.kept, self.least_rise = kept, least_rise
         self._detector = LandmarkDetector("crop")
         self._recent: OrderedDict[bytes, DetectedFace | None] = OrderedDict()
         weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
-        self.fingerprint = f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}"
+        self.fingerprint = (
+            f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}-{self._detector.fingerprint}"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recent": OrderedDict()}
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        pairs = [
-            self._score(*pair)
-            for pair in zip(_arrays(faces), _arrays(synthetic), target.tolist(), strict=True)
-        ]
-        rise, after = torch.tensor(pairs, dtype=torch.float32).view(-1, 2).unbind(1)
-        return {"landmarks_rise": rise, "landmarks_target": after}
+        triples = zip(_arrays(faces), _arrays(synthetic), target.tolist(), strict=True)
+        found = torch.tensor([self._score(*triple) for triple in triples]).view(-1, 2)
+        return {"landmarks_kept": found[:, 0], "landmarks_rise": found[:, 1]}
 
     def _score(self, source: np.ndarray, synthetic: np.ndarray, target: int) -> tuple[float, float]:
-        expression = Expression(target)
-        if expression not in self.classifier.expressions:
-            return np.inf, np.inf
-        (seen,) = self._detector([synthetic])
-        after = self._log_odds(seen, expression)
+        expressions = self.classifier.expressions
+        before = self._logits(self._find_source(source))
+        if before is None or Expression(target) not in expressions:
+            return 0.0, 0.0
+        after = self._logits(self._detector([synthetic])[0])
         if after is None:
-            return -np.inf, -np.inf
-        before = self._log_odds(self._find_source(source), expression)
-        return np.inf if before is None else after - before, after
+            return 1.0, _GONE
+        column = expressions.index(Expression(target))
+        others = [k for k in range(len(expressions)) if k != column]
+        shown = others[int(before[others].argmax())]
+        kept = min(float(logits.softmax(0)[shown]) for logits in (before, after))
+        odds = [logits[column] - logits[others].logsumexp(0) for logits in (before, after)]
+        return kept, float(odds[1] - odds[0])
 
-    def _log_odds(self, face: DetectedFace | None, target: Expression) -> float | None:
+    def _logits(self, face: DetectedFace | None) -> Tensor | None:
         if face is None or face.blendshapes is None:
             return None
-        return float(self.classifier.log_odds(torch.from_numpy(face.blendshapes)[None], target))
+        return self.classifier.logits(torch.from_numpy(face.blendshapes)[None])[0]
 
     def _find_source(self, image: np.ndarray) -> DetectedFace | None:
         """Find the landmarks of a source, which is seen again with its other requests."""
@@ -90,10 +97,8 @@ class LandmarkGate:
         return self._recent[digest]
 
     def rejection(self, scores: Mapping[str, float]) -> str:
-        agrees = (
-            scores["landmarks_rise"] >= self.least_rise or scores["landmarks_target"] >= self.sure
-        )
-        return "" if agrees else "landmarks_disagree"
+        stays = scores["landmarks_kept"] >= self.kept
+        return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
 
 
 def with_landmark_check(gate: Gate | None, check: bool | None) -> Gate | None:

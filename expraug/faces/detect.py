@@ -186,15 +186,22 @@ def create_detector(
 ) -> Detector:
     """Return the detector for "crop" (face crops) or "detect" (photographs).
 
+    Face crops are aligned by their landmarks wherever MediaPipe and its model can be had: on a
+    tilted face, or in a wider crop, `CROP_POINTS` are in the wrong places. `CropDetector()` itself
+    does without.
+
     Args:
         mode: "crop" or "detect".
         device: where a detector's networks run, if they can.
         landmarks: the synthesizer needs landmarks (`Synthesizer.needs_landmarks`).
+
+    Raises:
+        ValueError: another mode.
     """
     if mode not in ("crop", "detect"):
-        raise ValueError(f"faces must be 'crop' or 'detect', not {mode!r}")
-    if landmarks:
-        from expraug.faces.landmarks import LandmarkDetector
+        raise ValueError(f"alignment must be 'crop' or 'detect', not {mode!r}")
+    from expraug.faces.landmarks import LandmarkDetector, missing_landmarks
 
+    if landmarks or (mode == "crop" and not missing_landmarks()):
         return LandmarkDetector("crop" if mode == "crop" else "detect")
     return CropDetector() if mode == "crop" else MTCNNDetector(device)

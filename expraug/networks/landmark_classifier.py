@@ -44,15 +44,6 @@ class LandmarkClassifier(nn.Module):
         # term by term: a matrix product adds in an order that depends on the size of the batch
         return (blendshapes[:, None] * self.weight).sum(2) + self.bias
 
-    def log_odds(self, blendshapes: Tensor, target: Expression) -> Tensor:
-        """Return the log odds of one expression against all others, (B,); NaN if unknown."""
-        logits = self.logits(blendshapes)
-        if target not in self.expressions:
-            return logits.new_full((len(logits),), torch.nan)
-        column = self.expressions.index(target)
-        others = [k for k in range(len(self.expressions)) if k != column]
-        return logits[:, column] - logits[:, others].logsumexp(1)
-
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json` into a folder."""
         folder = Path(folder)

@@ -84,13 +84,13 @@ def fit(scores: np.ndarray, labels: np.ndarray, regularisation: float) -> Landma
     return classifier
 
 
-def report(classifier: LandmarkClassifier, name: str, scores: np.ndarray, labels: np.ndarray) -> None:
+def report(
+    classifier: LandmarkClassifier, name: str, scores: np.ndarray, labels: np.ndarray
+) -> None:
     """Print recall per class."""
     found = classifier.logits(torch.from_numpy(scores)).argmax(1).numpy()
     shown = np.array([int(classifier.expressions[i]) for i in found])
-    recalls = {
-        Expression(int(c)): (shown[labels == c] == c).mean() for c in np.unique(labels)
-    }
+    recalls = {Expression(int(c)): (shown[labels == c] == c).mean() for c in np.unique(labels)}
     told = ", ".join(f"{e} {r:.3f} of {(labels == int(e)).sum()}" for e, r in recalls.items())
     print(f"{name}: accuracy {(shown == labels).mean():.3f}; recall {told}")
 
