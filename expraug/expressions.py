@@ -68,7 +68,7 @@ _SYNONYMS = {
 }
 _NAMES = {name: expression for expression, names in _SYNONYMS.items() for name in names.split()}
 
-_PUBLISHED: dict[str, tuple[str, ...]] = {
+PUBLISHED_SCHEMES: dict[str, tuple[str, ...]] = {
     "fer2013": ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
     "raf-db": ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"),
     "affectnet-7": ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"),
@@ -148,9 +148,9 @@ class LabelScheme:
         """
         key = name.lower().replace("_", "-")
         key = _ALIASES.get(key, key)
-        if key not in _PUBLISHED:
-            raise LabelError(f"no label scheme {name!r}; there are {', '.join(_PUBLISHED)}")
-        names = dict(enumerate(_PUBLISHED[key], start=first_index))
+        if key not in PUBLISHED_SCHEMES:
+            raise LabelError(f"no label scheme {name!r}; there are {', '.join(PUBLISHED_SCHEMES)}")
+        names = dict(enumerate(PUBLISHED_SCHEMES[key], start=first_index))
         return cls(names, {i: Expression.parse(n) for i, n in names.items()}, name=key)
 
     @classmethod
@@ -202,7 +202,7 @@ class LabelScheme:
             return cls.from_mapping(scheme)
         if not isinstance(scheme, Iterable):
             raise LabelError(
-                f"{scheme!r} is no label scheme; give a published name ({', '.join(_PUBLISHED)}), "
+                f"{scheme!r} is no label scheme; give a published name ({', '.join(PUBLISHED_SCHEMES)}), "
                 f"class names in index order, or a mapping from class name to expression"
             )
         return cls.from_classes([str(name) for name in scheme])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from expraug.faces.separable import is_upright, sample_upright
+from expraug.faces.separable import is_upright, sample_upright, strips_upright
 
 TEMPLATE = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.551], [0.376, 0.726], [0.624, 0.726]], np.float64
@@ -56,7 +58,11 @@ MAX_SUPERSAMPLING = 16
 
 
 CPU_CACHE_BYTES = 1 << 20
-"""Images are sampled so many at a time that their grids stay in a core's cache."""
+"""Images, or strips of one, are sampled so many at a time that they stay in a core's cache."""
+
+REDUCED_FROM, REDUCED_TO = 6.0, 3.0
+"""Image pixels on one of the canonical frame from which an image is reduced before it is aligned,
+and how many remain at least: work does not grow with a photograph."""
 
 
 def scale(matrix: np.ndarray, size: int) -> float:
@@ -67,6 +73,24 @@ def scale(matrix: np.ndarray, size: int) -> float:
 def supersampling(ratio: float) -> int:
     """Return how many samples a side an output pixel needs that covers `ratio` input pixels."""
     return min(max(1, math.ceil(ratio - 0.25)), MAX_SUPERSAMPLING)
+
+
+def reduce(pixels: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image as small as its aligned face needs it: averages of squares of pixels.
+
+    Args:
+        pixels: (H, W) or (H, W, 3) uint8.
+        matrix: (2, 3) from `similarity`.
+        size: side of the canonical frame, in pixels.
+
+    Returns:
+        The image and the matrix to it; the very arguments where the face is not that large.
+    """
+    ratio = scale(matrix, size)
+    if ratio < REDUCED_FROM:
+        return pixels, matrix
+    factor = int(ratio / REDUCED_TO)
+    return np.array(Image.fromarray(pixels).reduce(factor)), matrix / factor
 
 
 def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int = 1) -> Tensor:
@@ -98,12 +122,44 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
     return out
 
 
-def _sample_grid(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int) -> Tensor:
+def strips(
+    image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield what `sample` returns of one image on the CPU, strip by strip, so that it fits a cache.
+
+    Args:
+        image: (C, H, W) float.
+        matrix: (2, 3), as `sample` takes it.
+        size, per_pixel: as `sample` takes them.
+
+    Yields:
+        The rows of the output, and (C, rows, W) float.
+    """
+    height = max(1, CPU_CACHE_BYTES // (image.element_size() * len(image) * size[1] * per_pixel**2))
+    parts = [slice(top, min(top + height, size[0])) for top in range(0, size[0], height)]
+    if is_upright(matrix):
+        yield from zip(parts, strips_upright(image, matrix, size, per_pixel, height), strict=True)
+        return
+    matrices = torch.from_numpy(matrix[None])
+    for part in parts:
+        yield part, _sample_grid(image[None], matrices, size, per_pixel, part)[0]
+
+
+def _sample_grid(
+    images: Tensor,
+    matrices: Tensor,
+    size: tuple[int, int],
+    per_pixel: int,
+    part: slice | None = None,
+) -> Tensor:
+    """Sample on grids, or on some rows of them."""
     height, width = images.shape[-2:]
     dtype, device = images.dtype, images.device
     theta = matrices.to(device=device, dtype=dtype)
-    tall, wide = size[0] * per_pixel, size[1] * per_pixel
-    rows = (torch.arange(tall, dtype=dtype, device=device) + 0.5) / tall
+    first, last = (0, size[0]) if part is None else (part.start, part.stop)
+    tall, wide = (last - first) * per_pixel, size[1] * per_pixel
+    rows = torch.arange(first * per_pixel, last * per_pixel, dtype=dtype, device=device)
+    rows = (rows + 0.5) / (size[0] * per_pixel)
     columns = (torch.arange(wide, dtype=dtype, device=device) + 0.5) / wide
     # to grid_sample's [-1, 1], which spans the input corner to corner (align_corners=False)
     to_unit = torch.tensor([2 / width, 2 / height], dtype=dtype, device=device)
@@ -162,5 +218,6 @@ def align_image(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
     Returns:
         (3, S, S) float in [0, 255]; a grey face has three equal channels.
     """
+    image, matrix = reduce(image, similarity(points[None, :5].astype(np.float64))[0], size)
     pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-    return align(pixels, similarity(points[None, :5].astype(np.float64)), size)[0].expand(3, -1, -1)
+    return align(pixels, matrix[None], size)[0].expand(3, -1, -1)

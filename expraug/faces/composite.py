@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.faces.align import invert, sample, scale, supersampling
+from expraug.faces.align import invert, sample, scale, strips, supersampling
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, as Pillow's grey conversion uses them."""
@@ -79,17 +79,23 @@ def paste_back(
     region = images[:, :, top:bottom, left:right]
     if images.shape[1] == 1:
         change = luminance(change)
-    masked = change * face_mask(size).to(change)
+    masked = change * face_mask(size).to(change) * 255
     # box coordinates in [0, 1]² -> image pixels -> canonical pixels
     to_canonical = invert(matrices) * size
     linear = to_canonical[:, :, :2]
     spread = linear * np.array([right - left, bottom - top])
     start = linear @ np.array([[left], [top]]) + to_canonical[:, :, 2:]
     per_pixel = supersampling(1 / scale(matrices[0], size))
-    resized = sample(
-        masked,
-        torch.from_numpy(np.concatenate([spread, start], axis=2)),
-        (bottom - top, right - left),
-        per_pixel,
-    )
-    return resized.mul_(255).add_(region).round_().clamp_(0, 255).to(torch.uint8)
+    back = np.concatenate([spread, start], axis=2)
+    shape = (bottom - top, right - left)
+    if images.device.type != "cpu":
+        resized = sample(masked, torch.from_numpy(back), shape, per_pixel)
+        return resized.add_(region).round_().clamp_(0, 255).to(torch.uint8)
+    # colours last, as image arrays have them, and never all of a photograph in floats
+    pixels = region.permute(0, 2, 3, 1)
+    pasted = torch.empty(pixels.shape, dtype=torch.uint8)
+    for i, matrix in enumerate(back):
+        for rows, part in strips(masked[i], matrix, shape, per_pixel):
+            added = part.permute(1, 2, 0).contiguous().add_(pixels[i, rows])
+            pasted[i, rows] = added.round_().clamp_(0, 255)
+    return pasted.permute(0, 3, 1, 2)

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from expraug.errors import MissingDependencyError
+from expraug.threads import map_threads, single_threaded
 
 CROP_POINTS = np.array(
     [[0.305, 0.40], [0.695, 0.40], [0.50, 0.62], [0.336, 0.81], [0.664, 0.81]], np.float64
@@ -24,7 +26,7 @@ class DetectedFace:
     """Where a face is; pixel coordinates are (x, y), pixel centres at whole numbers.
 
     Args:
-        points: (5, 2) float32 pixel coordinates, in the order of `alignment.TEMPLATE`.
+        points: (5, 2) float32 pixel coordinates, in the order of `align.TEMPLATE`.
         faces: how many faces the image holds; the points are those of the largest.
         mesh: (478, 2) float32 pixel coordinates of MediaPipe's face mesh, if the detector finds
             landmarks.
@@ -129,29 +131,31 @@ class MTCNNDetector:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
 
-    def to(self, device: str | torch.device) -> MTCNNDetector:
-        """Move the networks to a device, and return the detector itself."""
-        self.device, self._mtcnn = torch.device(device), None
-        return self
-
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
         if self._mtcnn is None:
             self._mtcnn = _load_mtcnn(self.device)
-        found: list[DetectedFace | None] = []
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            batch = torch.stack([self._fit(image) for image in part])
-            boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
-            for image, face_boxes, face_points in zip(part, boxes, points, strict=True):
-                found.append(self._largest(image, face_boxes, face_points))
-        return found
+        with single_threaded() as threads:
+            starts = range(0, len(images), self.batch_size)
+            parts = [images[start : start + self.batch_size] for start in starts]
+            cores = threads if self.device.type == "cpu" else 1
+            found = map_threads(self._detect, parts, cores)
+        return [face for part in found for face in part]
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        batch = torch.stack([self._fit(image) for image in images])
+        boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
+        return [self._largest(*each) for each in zip(images, boxes, points, strict=True)]
 
     def _fit(self, image: np.ndarray) -> torch.Tensor:
         """Return the image scaled into the square's top left corner: (side, side, 3) float."""
+        shape = image.shape[:2]
+        factor = max(shape) // (4 * self.side)
+        if factor > 1:  # in floats, all of a large photograph would fill the memory
+            image = np.array(Image.fromarray(image).reduce(factor))
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         pixels = (pixels if image.ndim == 3 else pixels.unsqueeze(2)).permute(2, 0, 1)[None]
-        ratio = self.side / max(image.shape[:2])
-        size = [max(1, round(side * ratio)) for side in image.shape[:2]]
+        ratio = self.side / max(shape)
+        size = [max(1, round(side * ratio)) for side in shape]
         pixels = F.interpolate(
             pixels.float(), size, mode="bilinear", antialias=True, align_corners=False
         )
@@ -165,8 +169,8 @@ class MTCNNDetector:
         boxes, points = np.asarray(boxes, np.float64), np.asarray(points, np.float64)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         best = points[int(area.argmax())]
-        # Last digits differ with thread count and hardware; on a quarter-pixel raster the same
-        # photograph gets the same points, so the same synthetic face, everywhere.
+        # Last digits differ with hardware; on a quarter-pixel raster the same photograph gets the
+        # same points, so the same synthetic face, nearly everywhere.
         best = np.round(best * 4) / 4
         ratio = max(image.shape[:2]) / self.side
         return DetectedFace(((best + 0.5) * ratio - 0.5).astype(np.float32), len(boxes))
@@ -188,15 +192,22 @@ def create_detector(
 ) -> Detector:
     """Return the detector for "crop" (face crops) or "detect" (photographs).
 
+    Face crops are aligned by their landmarks wherever MediaPipe and its model can be had: on a
+    tilted face, or in a wider crop, `CROP_POINTS` are in the wrong places. `CropDetector()` itself
+    does without.
+
     Args:
         mode: "crop" or "detect".
         device: where a detector's networks run, if they can.
         landmarks: the synthesizer needs landmarks (`Synthesizer.needs_landmarks`).
+
+    Raises:
+        ValueError: another mode.
     """
     if mode not in ("crop", "detect"):
         raise ValueError(f"alignment must be 'crop' or 'detect', not {mode!r}")
-    if landmarks:
-        from expraug.faces.landmarks import LandmarkDetector
+    from expraug.faces.landmarks import LandmarkDetector, missing_landmarks
 
+    if landmarks or (mode == "crop" and not missing_landmarks()):
         return LandmarkDetector("crop" if mode == "crop" else "detect")
     return CropDetector() if mode == "crop" else MTCNNDetector(device)

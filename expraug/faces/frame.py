@@ -1,4 +1,4 @@
-"""A face cut out of its image, as the road works on it."""
+"""A face cut out of its image, as the pipeline works on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from expraug.faces.align import invert, scale, similarity, supersampling
+from expraug.faces.align import invert, reduce, scale, similarity, supersampling
 from expraug.faces.composite import mask_box
 from expraug.faces.detect import DetectedFace
 
@@ -19,7 +19,8 @@ class FramedFace:
 
     Args:
         pixels: (h, w) or (h, w, 3) uint8, of the image.
-        matrix: (2, 3) float64, from the canonical frame to these pixels (`alignment.similarity`).
+        matrix: (2, 3) float64, from the canonical frame to these pixels (`align.similarity`).
+        reduced, reduced_matrix: the same, no larger than the aligned face needs it.
         origin: (top, left) of the pixels in the image.
         box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
         size: side of the aligned face, in pixels.
@@ -29,6 +30,8 @@ class FramedFace:
 
     pixels: np.ndarray
     matrix: np.ndarray
+    reduced: np.ndarray
+    reduced_matrix: np.ndarray
     origin: tuple[int, int]
     box: tuple[int, int, int, int]
     size: int
@@ -68,9 +71,11 @@ def frame(
     box = mask_box(matrix, *pixels.shape[:2])
     while size_agnostic and size < LARGEST and scale(matrix, size) > DETAILED:
         size *= 2
-    ratio = scale(matrix, size)
-    group = (size, pixels.shape, box, supersampling(ratio), supersampling(1 / ratio))
-    return FramedFace(pixels, matrix, (int(top), int(left)), box, size, group, face)
+    reduced, reduced_matrix = reduce(pixels, matrix, size)
+    down, up = supersampling(scale(reduced_matrix, size)), supersampling(1 / scale(matrix, size))
+    group = (size, pixels.shape, reduced.shape, box, down, up)
+    origin = (int(top), int(left))
+    return FramedFace(pixels, matrix, reduced, reduced_matrix, origin, box, size, group, face)
 
 
 def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:

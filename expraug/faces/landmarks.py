@@ -12,6 +12,7 @@ import urllib.request
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,7 +102,7 @@ class LandmarkDetector:
 
 
 def five_points(mesh: np.ndarray) -> np.ndarray:
-    """Return (5, 2) float32 points, in the order of `alignment.TEMPLATE`, of a (478, 2) mesh."""
+    """Return (5, 2) float32 points, in the order of `align.TEMPLATE`, of a (478, 2) mesh."""
     corners = mesh[[[33, 133], [362, 263]]].mean(axis=1)  # of the lids, on either side of an iris
     return np.concatenate([corners, mesh[[1, 61, 291]]]).astype(np.float32)
 
@@ -137,6 +138,23 @@ def find_model(path: str | Path | None = None) -> Path:
             f"version. Delete it, then {_how_to_get_it()}"
         )
     return file
+
+
+def missing_landmarks() -> str:
+    """Return why landmarks cannot be found here; "" if they can. The model file is downloaded if
+    need be."""
+    return _missing_landmarks(os.environ.get(MODEL_VARIABLE))
+
+
+@cache
+def _missing_landmarks(_model: str | None) -> str:
+    if find_spec("mediapipe") is None:
+        return "MediaPipe is not installed (pip install 'expraug[landmarks]')"
+    try:
+        find_model()
+    except MissingWeightsError as error:
+        return str(error)
+    return ""
 
 
 def _how_to_get_it() -> str:

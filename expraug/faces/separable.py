@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -13,14 +14,14 @@ MAX_TURN = 1e-3
 
 
 def is_upright(matrix: np.ndarray) -> bool:
-    """Say whether a (2, 3) matrix, as `alignment.sample` takes it, rotates nothing."""
+    """Say whether a (2, 3) matrix, as `align.sample` takes it, rotates nothing."""
     return bool(abs(matrix[0, 1]) < MAX_TURN and abs(matrix[1, 0]) < MAX_TURN)
 
 
 def sample_upright(
     image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int
 ) -> Tensor:
-    """Do for one upright image, several times faster, what `alignment.sample` does for a batch.
+    """Do for one upright image, several times faster, what `align.sample` does for a batch.
 
     Bilinear sampling and the box filter are weights on a few rows and columns of the input, which
     all output pixels of a row or column share.
@@ -28,17 +29,44 @@ def sample_upright(
     Args:
         image: (C, H, W) float.
         matrix: (2, 3); see `is_upright`.
-        size, per_pixel: as `alignment.sample` takes them.
+        size, per_pixel: as `align.sample` takes them.
 
     Returns:
         (C, *size) float.
     """
-    height, width = image.shape[-2:]
-    down = _taps(float(matrix[1, 1]), float(matrix[1, 2]), height, size[0], per_pixel, image.dtype)
-    across = _taps(float(matrix[0, 0]), float(matrix[0, 2]), width, size[1], per_pixel, image.dtype)
-    return _weigh_rows(_weigh_rows(image, down).transpose(1, 2).contiguous(), across).transpose(
-        1, 2
-    )
+    rows = _rows(matrix, image.shape[-2], size[0], per_pixel, image.dtype)
+    columns = _columns(matrix, image.shape[-1], size[1], per_pixel, image.dtype)
+    return _weigh_columns(_weigh_rows(image, rows), columns)
+
+
+def strips_upright(
+    image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int, height: int
+) -> Iterator[Tensor]:
+    """Yield what `sample_upright` returns in strips of so many rows, (C, height or less, W).
+
+    For outputs larger than the image: columns come first, which costs least there.
+    """
+    columns = _columns(matrix, image.shape[-1], size[1], per_pixel, image.dtype)
+    rows = _rows(matrix, image.shape[-2], size[0], per_pixel, image.dtype)
+    wide = _weigh_columns(image, columns).contiguous()
+    for top in range(0, size[0], height):
+        part = slice(top, top + height)
+        yield _weigh_rows(wide, [(index[part], weight[part]) for index, weight in rows])
+
+
+def _rows(matrix: np.ndarray, length: int, size: int, per_pixel: int, dtype: torch.dtype) -> _Taps:
+    return _taps(float(matrix[1, 1]), float(matrix[1, 2]), length, size, per_pixel, dtype)
+
+
+def _columns(
+    matrix: np.ndarray, length: int, size: int, per_pixel: int, dtype: torch.dtype
+) -> _Taps:
+    return _taps(float(matrix[0, 0]), float(matrix[0, 2]), length, size, per_pixel, dtype)
+
+
+def _weigh_columns(image: Tensor, taps: _Taps) -> Tensor:
+    """Return sums of weighted columns of (C, H, W): (C, H, size)."""
+    return _weigh_rows(image.transpose(1, 2).contiguous(), taps).transpose(1, 2)
 
 
 _Taps = list[tuple[Tensor, Tensor]]

@@ -16,6 +16,7 @@ from expraug.errors import CacheMissError, UnsupportedExpressionError
 from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, create_detector
 from expraug.gate import Gate, IdentityGate
+from expraug.landmark_gate import with_landmark_check
 from expraug.pipeline.key import Fingerprint, synthetic_key
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.pipeline.requests import Outcome, SynthesisRequest, sample_menu
@@ -45,6 +46,8 @@ class ExpressionAugmenter:
             `Detector`. A synthesizer that needs landmarks gets them from a `LandmarkDetector` in
             either case.
         gate: None, "identity" (an `IdentityGate` on the default encoder), or a `Gate`.
+        check_landmarks: whether faces whose landmarks do not show what was asked are refused too,
+            by a `LandmarkGate`; None: wherever landmarks can be had.
         cache: folder of a `SynthesisCache`, or one; None keeps nothing.
         on_miss: what a face that is not cached means: "synthesize" it now, "keep" the source, or
             raise an "error".
@@ -73,6 +76,7 @@ class ExpressionAugmenter:
         intensity_levels: int = 3,
         alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
+        check_landmarks: bool | None = None,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
         per_image: int = 4,
@@ -117,7 +121,8 @@ class ExpressionAugmenter:
                 f"{self.synthesizer.name!r} needs landmarks, which {type(self.detector).__name__} "
                 f"does not find: use alignment='crop', alignment='detect' or a LandmarkDetector"
             )
-        self.gate = IdentityGate() if isinstance(gate, str) else gate
+        gate = IdentityGate() if isinstance(gate, str) else gate
+        self.gate = with_landmark_check(gate, check_landmarks)
         self.cache = SynthesisCache(cache) if isinstance(cache, (str, Path)) else cache
         self.on_miss = on_miss
         self.per_image, self.seed = per_image, seed

@@ -1,10 +1,17 @@
+import time
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from expraug import ExpressionAugmenter, SynthesisRequest
 from expraug.faces.align import TEMPLATE, align, scale, similarity
 from expraug.faces.composite import face_mask, mask_box, paste_back
+from expraug.faces.detect import CROP_POINTS, CropDetector, DetectedFace
+from expraug.faces.frame import frame
 
 
 def setting(side, turn=0.0, size=160):
@@ -70,3 +77,40 @@ def test_mask_is_solid_on_the_face_and_gone_at_the_edge():
         assert mask[int(y * 128), int(x * 128)] == 1
     edge = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     assert not edge.any()
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.35])
+def test_strips_are_the_whole(turn, monkeypatch):
+    matrix, box = setting(120, turn)
+    image = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
+    change = torch.rand(1, 3, 64, 64) - 0.5
+    whole = paste_back(image, change, matrix, box)
+    monkeypatch.setattr("expraug.faces.align.CPU_CACHE_BYTES", 3 * 160 * 4 * 7)  # seven rows
+    assert torch.equal(paste_back(image, change, matrix, box), whole)
+
+
+@pytest.mark.parametrize("turn", [0, 20])
+def test_work_on_a_huge_face_is_bounded(neutral_images, turn):
+    """A face of 4,000 pixels looks as the same face of 500 does, and takes seconds at most."""
+    small = Image.fromarray(neutral_images[0]).resize((500, 500), Image.Resampling.BICUBIC)
+    small = small.rotate(turn, Image.Resampling.BICUBIC)
+    large = np.array(small.resize((4000, 4000), Image.Resampling.BICUBIC))
+    angle = np.deg2rad(-turn)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+    class Known(CropDetector):
+        def __call__(self, images):
+            points = (CROP_POINTS - 0.5) * 0.8 @ rotation.T + 0.5
+            return [DetectedFace((points * len(i) - 0.5).astype(np.float32)) for i in images]
+
+    augmenter = ExpressionAugmenter("pixel", alignment=Known())
+    request = SynthesisRequest("happy")
+    (expected,) = augmenter([np.array(small)], [request])
+    start = time.process_time()
+    (made,) = augmenter([large], [request])
+    assert time.process_time() - start < 3
+    assert made.target is not None
+    reduced = np.array(Image.fromarray(made.image).reduce(8)).astype(int)
+    assert abs(reduced - expected.image).mean() < 1
+    (face,) = Known()([large])
+    assert max(frame(large, face, 128).reduced.shape) <= 6 * 1.5 * 128

@@ -1,0 +1,101 @@
+"""Makes faces in several ways and prints their digests; `test_same_bytes.py` starts it afresh.
+
+python bytes_worker.py FOLDER_OF_FACES SYNTHESIZER...
+"""
+
+import hashlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from expraug import ExpressionAugmenter, SynthesisRequest
+from expraug.gate import ExpressionGate
+from expraug.networks.fer_classifier import load_fer_classifier
+
+
+def images(folder: Path) -> list[np.ndarray]:
+    """Return faces of several sizes and tilts, in colour and grey."""
+    files = sorted(folder.glob("*/*.jpg"))
+    made = []
+    for file, side, angle, mode in zip(
+        files[::3], (256, 256, 150, 512, 96, 48, 900), (0, 0, 7, -20, 0, 0, 12),
+        ("RGB", "RGB", "L", "RGB", "L", "L", "RGB"), strict=True
+    ):  # fmt: skip
+        image = Image.open(file).convert(mode).resize((side, side), Image.Resampling.LANCZOS)
+        made.append(np.array(image.rotate(angle, Image.Resampling.BICUBIC)))
+    return made
+
+
+def digest(arrays: list[np.ndarray]) -> list[str]:
+    return [hashlib.sha256(np.ascontiguousarray(array)).hexdigest()[:16] for array in arrays]
+
+
+class Made(Dataset):
+    """What augmenters make of each image alone."""
+
+    def __init__(self, augmenters, images):
+        self.asked = [
+            (a, image, r) for a in augmenters for image, r in zip(images, requests(a), strict=False)
+        ]
+
+    def __len__(self):
+        return len(self.asked)
+
+    def __getitem__(self, i):
+        augmenter, image, request = self.asked[i]
+        (outcome,) = augmenter([image], [request])
+        return outcome.image
+
+
+def requests(augmenter):
+    targets = [e for e in augmenter.synthesizer.expressions if e]
+    return [SynthesisRequest(targets[i % len(targets)], (0.6, 1.0)[i % 2]) for i in range(7)]
+
+
+def ways(name: str, faces: list[np.ndarray], every: bool) -> dict[str, list[str]]:
+    """Return the digests of the same faces, made in each way or in one."""
+    augmenter = ExpressionAugmenter(name)
+    asked = requests(augmenter)
+    found = {}
+    for batch_size in (1, 3, 8) if every else (8,):
+        augmenter.batch_size = batch_size
+        found[f"batches of {batch_size}"] = digest([o.image for o in augmenter(faces, asked)])
+    if every:
+        before = torch.get_num_threads()
+        with ThreadPoolExecutor(3) as pool:
+            made = pool.map(Made([augmenter], faces).__getitem__, range(len(faces)))
+            found["Python threads"] = digest(list(made))
+        assert torch.get_num_threads() == before
+    first = asked[0].target
+    found["clips"] = digest([augmenter.clip(faces[i], "neutral", first, 3) for i in (0, 3)])
+    return found
+
+
+def scores(faces: list[np.ndarray]) -> list[str]:
+    gate = ExpressionGate(load_fer_classifier(), 0)
+    augmenter = ExpressionAugmenter("unet_cgan", gate=gate)
+    return [repr(o.scores) for o in augmenter(faces, requests(augmenter))]
+
+
+def in_workers(names: list[str], faces: list[np.ndarray]) -> dict[str, list[str]]:
+    """Return the digests of the same faces, made in the workers of a DataLoader."""
+    together = Made([ExpressionAugmenter(name) for name in names], faces)
+    loader = DataLoader(together, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    made = digest([array.numpy() for array in loader])
+    count = len(faces)
+    return {name: made[k * count : (k + 1) * count] for k, name in enumerate(names)}
+
+
+if __name__ == "__main__":
+    faces = images(Path(sys.argv[1]))
+    every, names = sys.argv[2] == "all", sys.argv[3:]
+    told = {name: ways(name, faces, every) for name in names}
+    for name, digests in in_workers(names, faces).items() if every else ():
+        told[name]["workers"] = digests
+    print(json.dumps({"digests": told, "scores": scores(faces)}))

@@ -1,0 +1,113 @@
+"""Landmarks on the result must agree with what was asked."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from expraug import ExpressionAugmenter, SynthesisRequest
+from expraug.expressions import Expression
+from expraug.faces import CropDetector, LandmarkDetector
+from expraug.faces.align import align_image
+from expraug.gate import AllGates, ExpressionGate
+from expraug.landmark_gate import LandmarkGate, with_landmark_check
+from expraug.networks.fer_classifier import load_fer_classifier
+
+SAD = SynthesisRequest(Expression.SAD)
+
+
+@pytest.fixture
+def tilted(happy_images):
+    """Smiling crops, tilted by 30 degrees to either side."""
+    return [
+        np.array(Image.fromarray(image).rotate(angle, Image.Resampling.BICUBIC))
+        for image in happy_images[:4]
+        for angle in (-30, 30)
+    ]
+
+
+def happiness(image):
+    """Return the probability of a smile that the FER classifier sees in an upright view."""
+    (face,) = LandmarkDetector("crop")([image])
+    upright = align_image(image, face.points, 128)[None] / 255
+    classifier = load_fer_classifier()
+    column = classifier.expressions.index(Expression.HAPPY)
+    return float(classifier.probabilities(upright)[0, column])
+
+
+def test_tilted_smiles_under_sad_show_it_or_keep_their_label(tilted, landmarker):
+    augmenter = ExpressionAugmenter("unet_cgan")
+    outcomes = augmenter(tilted, [SAD] * len(tilted))
+    used = [(o.image, image) for o, image in zip(outcomes, tilted, strict=True) if o.target is not None]
+    assert len(used) >= len(tilted) // 2  # aligned by landmarks, most are good
+    for made, source in used:
+        assert happiness(made) < 0.5 * happiness(source)
+    left = [o.reason for o in outcomes if o.target is None]
+    assert set(left) <= {"landmarks_disagree"}
+    assert augmenter.stats["landmarks_disagree"] == len(left)
+
+
+def test_a_grin_kept_on_a_badly_aligned_face_is_refused(tilted, landmarker):
+    unchecked = ExpressionAugmenter("unet_cgan", alignment=CropDetector(), check_landmarks=False)
+    checked = ExpressionAugmenter("unet_cgan", alignment=CropDetector())
+    before = unchecked(tilted, [SAD] * len(tilted))
+    after = checked(tilted, [SAD] * len(tilted))
+    assert all(o.target is Expression.SAD for o in before)
+    refused = [o for o in after if o.reason == "landmarks_disagree"]
+    assert len(refused) >= len(tilted) // 2
+    assert all(o.target is None for o in refused)
+
+
+def test_what_moves_as_asked_passes(happy_images, neutral_images, landmarker):
+    augmenter = ExpressionAugmenter("transfer")
+    assert "landmarks" in augmenter.fingerprint.gate
+    for images, targets in ((happy_images, ("sad", "angry", "neutral")),
+                            (neutral_images, ("happy", "surprise", "disgust"))):  # fmt: skip
+        for target in targets:
+            augmenter(images[:5], [SynthesisRequest(target)] * 5)
+    assert augmenter.stats["made"] >= 28
+    assert augmenter.stats["made"] + augmenter.stats["landmarks_disagree"] == 30
+
+
+def test_a_face_that_is_gone_or_the_same_is_refused(happy_images, landmarker):
+    gate = LandmarkGate()
+    face = torch.from_numpy(happy_images[3]).permute(2, 0, 1)[None] / 255  # a broad smile
+    sad = torch.tensor([int(Expression.SAD)])
+    gone = {k: float(v) for k, v in gate.score(face, torch.zeros_like(face), sad).items()}
+    assert gate.rejection(gone) == "landmarks_disagree"
+    same = {k: float(v) for k, v in gate.score(face, face, sad).items()}
+    assert same["landmarks_rise"] == 0
+    assert gate.rejection(same) == "landmarks_disagree"
+    nothing = gate.score(torch.zeros_like(face), face, sad)  # to compare with
+    assert gate.rejection({k: float(v) for k, v in nothing.items()}) == ""
+
+
+def test_scores_do_not_depend_on_the_batch(happy_images, neutral_images, landmarker):
+    faces, made = (
+        torch.from_numpy(np.stack(images[:3])).permute(0, 3, 1, 2) / 255
+        for images in (neutral_images, happy_images)
+    )
+    target = torch.full((3,), int(Expression.HAPPY))
+    gate = pickle.loads(pickle.dumps(LandmarkGate()))
+    together = gate.score(faces, made, target)
+    assert all(
+        gate.rejection({k: float(v[i]) for k, v in together.items()}) == "" for i in range(3)
+    )
+    for i in range(3):
+        alone = gate.score(faces[i : i + 1], made[i : i + 1], target[i : i + 1])
+        assert all(torch.equal(alone[k][0], together[k][i]) for k in together)
+
+
+def test_the_check_is_on_where_landmarks_can_be_had(landmarker, monkeypatch):
+    assert isinstance(with_landmark_check(None, None), LandmarkGate)
+    assert with_landmark_check(None, False) is None
+    own = ExpressionGate(load_fer_classifier())
+    both = with_landmark_check(own, None)
+    assert isinstance(both, AllGates)
+    assert both.gates[0] is own
+    assert with_landmark_check(both, True) is both
+    monkeypatch.setenv("EXPRAUG_LANDMARKER", "no-landmarks.task")
+    assert with_landmark_check(own, None) is own
+    assert ExpressionAugmenter("pixel").gate is None
