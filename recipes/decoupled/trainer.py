@@ -1,19 +1,19 @@
-"""Training of `decoupled`: what makes identity and expression two parts of one code.
+"""Training of `decoupled`: what makes identity and expression two parts of one latent.
 
-Faces are drawn from codes in four ways, each with a loss of its own:
+Faces are drawn from latents in four ways, each with a loss of its own:
 
-* a face's own two codes: the face itself;
-* its identity code and the expression code of another face of the same person: that face;
-* its identity code and the expression code of somebody else: nobody photographed it, but an
+* a face's own two latents: the face itself;
+* its identity latent and the expression latent of another face of the same person: that face;
+* its identity latent and the expression latent of somebody else: nobody photographed it, but an
   identity encoder must see the first, a FER net the expression of the second (swap consistency);
-* its identity code and the expression code of a category, which is what the synthesizer is asked
-  for: the change against the face's own codes, added to the face, must make the target.
+* its identity latent and the expression latent of a category, which is what the synthesizer is
+  asked for: the change against the face's own latents, added to the face, must make the target.
 
-Before that, `teach_codes` lets the net imitate the inversion by the generator's own encoder: what
-it is to draw is known as codes, so nothing need be drawn.
+Before that, `teach_latents` lets the net imitate the inversion by the generator's own encoder: what
+it is to draw is known as latents, so nothing need be drawn.
 
-The feedback network finds both codes in each drawn face, so that no part of them is ignored; the
-identity codes of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
+The feedback network finds both latents in each drawn face, so that no part of them is ignored; the
+identity latents of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
 2018); and a discriminator that knows the category tells what was drawn or changed from real faces,
 at a low resolution.
 """
@@ -51,20 +51,20 @@ class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
-        reconstruction: of L1 and edges of what is drawn from a face's own codes.
-        pair: likewise, with the expression code of another face of the person.
+        reconstruction: of L1 and edges of what is drawn from a face's own latents.
+        pair: likewise, with the expression latent of another face of the person.
         change: of L1 to the target of what is changed to a category.
         smooth: of the total variation of the change.
-        feedback: of the squared error of the codes that the feedback network finds.
-        contrast: of the cross entropy of finding a face's partner by its identity code.
+        feedback: of the squared error of the latents that the feedback network finds.
+        contrast: of the cross entropy of finding a face's partner by its identity latent.
         expression: of the cross entropy of what is changed, and of what is drawn with the
-            expression code of somebody else.
-        identity, margin, identity_every: of the triplet of what is drawn with the expression code
+            expression latent of somebody else.
+        identity, margin, identity_every: of the triplet of what is drawn with the expression latent
             of somebody else; steps between two.
-        adversarial: of what is drawn with the expression code of somebody else, and of what is
+        adversarial: of what is drawn with the expression latent of somebody else, and of what is
             changed.
         decoupling: False for an autoencoder of the same nets, to compare with: single faces are
-            drawn from their own codes, and `reconstruction` is the only loss.
+            drawn from their own latents, and `reconstruction` is the only loss.
     """
 
     reconstruction: float = 10.0
@@ -87,7 +87,8 @@ class Teaching:
 
     Args:
         steps, lr: of AdamW on one cycle; steps 0 leaves it out.
-        change: weight of the difference of a pair's codes, next to that of the codes themselves.
+        change: weight of the difference of a pair's latents, next to that of the latents
+            themselves.
         contrast, decoupling: as the trainer's.
     """
 
@@ -98,7 +99,7 @@ class Teaching:
     decoupling: bool = True
 
 
-def teach_codes(
+def teach_latents(
     net: DecoupledNet,
     encoder: CodeEncoder,
     draw: Callable[[], Batch],
@@ -106,10 +107,10 @@ def teach_codes(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Let a net find the codes that the generator's own encoder finds in faces.
+    """Let a net find the latents that the generator's own encoder finds in faces.
 
-    From its two codes of a face, those of that face; from its identity code and the expression code
-    of another face of the person, or of a category, those of the other face.
+    From its two latents of a face, those of that face; from its identity latent and the expression
+    latent of another face of the person, or of a category, those of the other face.
 
     Args:
         net: trained in place, but for the generator.
@@ -117,7 +118,7 @@ def teach_codes(
         draw: returns batches.
         teaching: see there.
         device: where the nets are.
-        report: is called every 100 steps with the means of the losses: of the codes, as shares of
+        report: is called every 100 steps with the means of the losses: of the latents, as shares of
             their variance.
     """
     net.train()
@@ -165,7 +166,7 @@ def teach_codes(
 
 
 def energy(generator: StyleGenerator) -> Tensor:
-    """Return (L, W): how much of a painted face's pixels, squared, each number of a code moves.
+    """Return (L, W): how much of a painted face's pixels, squared, each number of a latent moves.
 
     Of the shape, how far it moves them: a pixel's move counts as much as `_SLOPE` of luminance.
 
@@ -174,7 +175,9 @@ def energy(generator: StyleGenerator) -> Tensor:
     """
     pictures = generator.pictures
     if pictures is None:
-        raise ValueError("only of a painted generator is it known what codes do: set painted=true")
+        raise ValueError(
+            "only of a painted generator is it known what latents do: set painted=true"
+        )
     rows = []
     for side, layers in zip(pictures.sides, pictures.layers, strict=True):
         for layer in layers:
@@ -184,8 +187,8 @@ def energy(generator: StyleGenerator) -> Tensor:
     return torch.stack(rows)
 
 
-def _energy(codes: Tensor, weight: Tensor) -> Tensor:
-    return (codes.float().square() * weight).sum((1, 2)).mean()
+def _energy(latents: Tensor, weight: Tensor) -> Tensor:
+    return (latents.float().square() * weight).sum((1, 2)).mean()
 
 
 class Trainer(AdversarialTrainer):
@@ -196,7 +199,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run.
-        frozen: see there.
+        loss_networks: see there.
         device: where all of it is.
     """
 
@@ -206,7 +209,7 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        frozen: LossNetworks,
+        loss_networks: LossNetworks,
         device: torch.device,
     ) -> None:
         size = net.generator.image_size
@@ -219,7 +222,7 @@ class Trainer(AdversarialTrainer):
             device,
         )
         self.net, self.feedback = net, feedback
-        self.options, self.frozen = options, frozen
+        self.options, self.loss_networks = options, loss_networks
         self.mask = face_mask(size).to(device)
         self._draw = net.generator.synthesis
         if options.compile:
@@ -239,15 +242,15 @@ class Trainer(AdversarialTrainer):
             asked = net.wanted(batch.category)
             persons = torch.cat([one, one[:pairs], one, one])
             expressions = torch.cat([own, partner, strange, asked])
-            codes = net.codes(persons, expressions)
+            latents = net.codes(persons, expressions)
             counts = [sources, pairs, sources, sources]
-            first, *_, last = codes.split(counts)
+            first, *_, last = latents.split(counts)
             read = net.read(batch.source, first)
-            drawn = self._draw(codes[:-sources])
+            drawn = self._draw(latents[:-sources])
             again, paired, swapped = drawn.split(counts[:3])
             change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
             made = (batch.source + change * self.mask).clamp(0, 1)
-            classified = self._judge(batch, swapped.detach(), made.detach())
+            discriminated = self._discriminate(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
             losses = {
                 "reconstruction": o.reconstruction * _difference(again, source),
@@ -262,53 +265,55 @@ class Trainer(AdversarialTrainer):
             if o.expression:
                 faces = torch.cat([made, swapped.clamp(0, 1)])
                 asked = torch.cat([batch.category, batch.real_category])
-                unlike = self.frozen.cross_entropy(faces, asked)
+                unlike = self.loss_networks.cross_entropy(faces, asked)
                 if unlike is not None:
                     losses["expression"] = o.expression * unlike
             due = self.step_count % o.identity_every == 0
-            if self.frozen.identity is not None and o.identity and due:
-                anchor = self.frozen.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
+            if self.loss_networks.identity is not None and o.identity and due:
+                anchor = self.loss_networks.identity(
+                    swapped.clamp(0, 1).expand(-1, 3, -1, -1)
+                ).float()
                 negative = batch.embedding[batch.other]
                 losses["identity"] = o.identity * identity_triplet(
                     anchor, batch.embedding, negative, o.margin
                 )
-        self.update_made(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | classified).items()}
+        self.update_generator(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | discriminated).items()}
 
     def _autoencode(self, faces: Tensor) -> dict[str, float]:
         with self.autocast:
             again = self._draw(self.net.codes(*self.net.encode(faces)))
             wanted = hide_background(faces)
             loss = self.options.reconstruction * _difference(again, wanted)
-        self.update_made(loss)
+        self.update_generator(loss)
         return {"reconstruction": float(loss.detach())}
 
     def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
         found = self.feedback(drawn)[:, 0]
         person, expression = found.split(self.net.lengths, 1)
-        # codes are what is to be found, not what is to become easy to find
+        # latents are what is to be found, not what is to become easy to find
         return F.mse_loss(person, who.detach()) + F.mse_loss(expression, shown.detach())
 
     def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not self.options.adversarial:
             return {}
-        self.judges.requires_grad_(False)  # they learn nothing from this
+        self.discriminators.requires_grad_(False)  # they learn nothing from this
         fake, category = self._fakes(batch, swapped, made)
         return {
             "adversarial": self.options.adversarial
-            * generator_hinge(self.judges(low(fake), category).float())
+            * generator_hinge(self.discriminators(low(fake), category).float())
         }
 
-    def _judge(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+    def _discriminate(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not self.options.adversarial:
             return {}
-        self.judges.requires_grad_(True)
+        self.discriminators.requires_grad_(True)
         fake, category = self._fakes(batch, swapped, made)
         seen = torch.cat([low(hide_background(batch.real)), low(fake)])
-        out = self.judges(seen, torch.cat([batch.real_category, category])).float()
+        out = self.discriminators(seen, torch.cat([batch.real_category, category])).float()
         real, fakes = out.split([len(batch.real), len(fake)])
         loss = discriminator_hinge(real, [fakes])
-        self.update_judges(loss)
+        self.update_discriminators(loss)
         return {"discriminator": loss.detach()}
 
     @staticmethod

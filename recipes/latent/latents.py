@@ -1,4 +1,4 @@
-"""Codes that a generator's inversion finds in many faces, and files of what takes long to find."""
+"""Latents that an inversion finds in many faces, and files of what takes long to find."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def cached(file: Path, make: Callable[[], Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def codes_of(model: EmotionGANSynthesizer, faces: Tensor, shapes: Tensor | None = None) -> Tensor:
-    """Return (N, L, W) codes of (N, 1, S, S) uint8 faces, on the CPU; see `encode` for shapes."""
+def latents_of(model: EmotionGANSynthesizer, faces: Tensor, shapes: Tensor | None = None) -> Tensor:
+    """Return (N, L, W) latents of (N, 1, S, S) uint8 faces, on the CPU; see `encode` for shapes."""
     device, found = model.mean.device, []
     for at in torch.arange(len(faces)).split(256):
         grey = faces[at].to(device).float() / 255
         shape = None if shapes is None else shapes[at].to(device)
         # in batches, unlike `invert`: a last digit does not matter to a fit
         if model.encoder is None:
-            codes = model.invert(grey)
+            latents = model.invert(grey)
         else:
-            codes = encode(model.generator, model.encoder, model.shown(grey), shape)
-        found.append(codes.cpu())
+            latents = encode(model.generator, model.encoder, model.shown(grey), shape)
+        found.append(latents.cpu())
     return torch.cat(found)

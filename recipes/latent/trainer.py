@@ -1,13 +1,13 @@
 """Training of the generator of faces, with the encoder that inverts it.
 
-Faces are drawn from the codes that the encoder finds in real ones (as in-domain inversion, Zhu et
-al. 2020, but from the first step on), and from codes that cross from one face's to another's at
+Faces are drawn from the latents that the encoder finds in real ones (as in-domain inversion, Zhu et
+al. 2020, but from the first step on), and from latents that cross from one face's to another's at
 some layer (style mixing, Karras et al. 2019):
 
 * a discriminator tells both from real faces: hinge loss, spectral norm, DiffAugment;
-* what is drawn from a real face's codes is compared with it, pixel by pixel, edge by edge, and in
+* what is drawn from a real face's latents is compared with it, pixel by pixel, edge by edge, and in
   the expression that a net sees in both;
-* the encoder finds crossed codes in what they drew.
+* the encoder finds crossed latents in what they drew.
 
 All of it at 16 pixels first, then at twice that until the full size, each faded in.
 """
@@ -42,8 +42,8 @@ class Options(Optimization):
         l1, edges: of the difference of a real face and its reconstruction, and of their gradients.
         expression: of the divergence of what a net sees in both.
         cross, reconstructed: of the adversarial losses of both kinds.
-        crossed: faces of crossed codes for each real face.
-        latent: of the squared error of the codes found in faces of crossed codes.
+        crossed: faces of crossed latents for each real face.
+        latent: of the squared error of the latents found in faces of crossed latents.
         growing: share of the steps of each side below the last.
         fading: share of each side's steps in which its detail fades in.
     """
@@ -85,10 +85,10 @@ def teach_shapes(
     (`expraug.latent.generator.encode`).
 
     Args:
-        encoder: of (B, 1, S, S) faces to one code; trained in place.
+        encoder: of (B, 1, S, S) faces to one latent; trained in place.
         pictures: whose flows say how far two shapes are apart.
         faces: (N, 1, S, S) float in [0, 1].
-        shapes: (N, W), their codes.
+        shapes: (N, W), their latents.
         steps, batch, lr: of AdamW on one cycle; a tenth of the faces, 512 at most, is left out.
         device: where encoder and pictures are.
 
@@ -126,7 +126,7 @@ def teach_shapes(
 
 
 def mirror_of(pictures: Pictures) -> Tensor:
-    """Return the (W, W) matrix that turns codes of shapes into those of mirrored faces."""
+    """Return the (W, W) matrix that turns latents of shapes into those of mirrored faces."""
     flow = pictures.flow.double()
     turned = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
     return (turned.flatten(1) @ torch.linalg.pinv(flow.flatten(1), rtol=1e-6)).float()
@@ -198,10 +198,10 @@ class Trainer(AdversarialTrainer):
             some = len(drawn)
             made = self._draw(torch.cat([drawn, found]), side, fade)
             real = self._shown(faces, side, fade)
-            classified = self._judge(real, made.detach(), fade)
+            discriminated = self._discriminate(real, made.detach(), fade)
             crossed, again = made.split([some, count])
-            self.judges.requires_grad_(False)  # they learn nothing from what follows
-            outputs = self.judges(diffaugment(made), fade).float()
+            self.discriminators.requires_grad_(False)  # they learn nothing from what follows
+            outputs = self.discriminators(diffaugment(made), fade).float()
             losses = {
                 "crossed": o.cross * generator_hinge(outputs[:some]),
                 "reconstructed": o.reconstructed * generator_hinge(outputs[some:]),
@@ -209,7 +209,7 @@ class Trainer(AdversarialTrainer):
                 "edges": o.edges * edge_l1(again, real),
             }
             if side == self.generator.image_size and not self.generator.painted:
-                # the codes of the layers that draw what is not there yet cannot be found
+                # the latents of the layers that draw what is not there yet cannot be found
                 shown = crossed.detach().clamp(0, 1)
                 error = encode(self.generator, self.encoder, shown) - drawn.detach()
                 losses["latent"] = o.latent * error.square().mean()
@@ -219,14 +219,16 @@ class Trainer(AdversarialTrainer):
                     wanted = self.expression(faces).float().softmax(1)
                 seen = self.expression(full).float().log_softmax(1)
                 losses["expression"] = o.expression * F.kl_div(seen, wanted, reduction="batchmean")
-        self.update_made(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | classified).items()}
+        self.update_generator(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | discriminated).items()}
 
-    def _cross(self, codes: Tensor, count: int) -> Tensor:
-        """Return codes that change from one face's to another's at some layer."""
-        one, two = (codes[torch.randperm(len(codes), device=self.device)[:count]] for _ in range(2))
-        layer = torch.arange(codes.shape[1], device=self.device)
-        change = torch.randint(1, codes.shape[1], (count, 1), device=self.device)
+    def _cross(self, latents: Tensor, count: int) -> Tensor:
+        """Return latents that change from one face's to another's at some layer."""
+        one, two = (
+            latents[torch.randperm(len(latents), device=self.device)[:count]] for _ in range(2)
+        )
+        layer = torch.arange(latents.shape[1], device=self.device)
+        change = torch.randint(1, latents.shape[1], (count, 1), device=self.device)
         return torch.where((layer < change)[:, :, None], one, two)
 
     def _shown(self, faces: Tensor, side: int, fade: float) -> Tensor:
@@ -237,11 +239,11 @@ class Trainer(AdversarialTrainer):
         blurred = F.interpolate(F.avg_pool2d(small, 2), scale_factor=2, mode="bilinear")
         return torch.lerp(blurred, small, fade)
 
-    def _judge(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
+    def _discriminate(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
         count = len(real)
-        self.judges.requires_grad_(True)
-        outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
+        self.discriminators.requires_grad_(True)
+        outputs = self.discriminators(diffaugment(torch.cat([made, real])), fade).float()
         crossed, again, true = outputs.split([len(made) - count, count, count])
         loss = discriminator_hinge(true, [crossed, again])
-        self.update_judges(loss)
+        self.update_discriminators(loss)
         return {"discriminator": loss.detach()}

@@ -1,12 +1,14 @@
-"""Make clips from neutral faces to each expression, for `train_fevgan.py`.
+"""Make clips from neutral faces to each expression, for `recipes.fevgan.train`.
 
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
+    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER \\
         --limit 1500 --out CLIPS.parquet
-    python -m recipes.pairs.make_clips --sequences ck+:FOLDER --sequences mug:FOLDER --out REAL.parquet
+    python -m recipes.pairs.make_clips --sequences ck+:FOLDER --sequences mug:FOLDER --out \\
+        REAL.parquet
 
 Every neutral face of a training person is given each expression by `transfer`, at 8 rising
-intensities; clips are kept whose last frame passes the gate of `make_pairs.py`. Or they are
-sequences of real faces, of the data sets that have them, from the neutral frame to the apex.
+intensities; clips are kept whose last frame passes the gate of `recipes.pairs.make_pairs`. Or they
+are sequences of real faces, of the data sets that have them, from the neutral frame to the apex.
 
 CLIPS has the columns image (PNG, grey: 9 aligned faces side by side, the neutral one first),
 expression, identity, source (number of the neutral face), variant, score_identity and

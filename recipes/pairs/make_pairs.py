@@ -1,14 +1,15 @@
 """Make pairs for all expressions from neutral faces, for synthesizers that learn from pairs.
 
-    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
+    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER \\
         --out PAIRS.parquet
 
 Every neutral face of a training person is given each expression by `transfer`, as an aligned face,
-and a gate keeps what can be trained on: the person is still the same (`--identity`), and a classifier
-gives the target at least `--least` probability, or finds it at least that much likelier than in the
-source, which is fair to expressions that it seldom sees. Contempt, which no classifier here knows, only
-has to keep the person. The classifier should be another one than that of the evaluation; train it with
-`recipes/fer_classifier/train.py --half 0`.
+and a gate keeps what can be trained on: the person is still the same (`--identity`), and a
+classifier gives the target at least `--least` probability, or finds it at least that much likelier
+than in the source, which is fair to expressions that it seldom sees. Contempt, which no classifier
+here knows, only has to keep the person. The classifier should be another one than that of the
+evaluation; train it with `recipes.fer_classifier.train --half 0`.
 
 PAIRS has the columns image (PNG, aligned), expression, identity, source (number of the neutral face
 that it was made of; a neutral face has its own), variant, score_identity and score_expression: it

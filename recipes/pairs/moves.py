@@ -1,4 +1,4 @@
-"""How the codes of one person's faces differ, from one expression to another."""
+"""How the latents of one person's faces differ, from one expression to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from expraug.evaluate.fidelity import shrunk_covariance
 from expraug.expressions import Expression
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 from recipes.face_measures import mesh_of
-from recipes.latent.latents import cached, codes_of, digest
+from recipes.latent.latents import cached, digest, latents_of
 from recipes.pairs.data import read_pairs
 
 MESH_SIZE = 128
@@ -26,7 +26,7 @@ def moves_of_pairs(
     A painted generator's shapes are those of the landmarks, which an encoder sees less clearly.
 
     Returns:
-        For each expression (N, D) float64, differences of codes; neutral is the way back from the
+        For each expression (N, D) float64, differences of latents; neutral is the way back from the
         others, each as frequent as among the labels of real faces.
     """
     faces = read_pairs(pairs, model.image_size, tuple(Expression))
@@ -39,13 +39,13 @@ def moves_of_pairs(
         seen, rest = mesh.isfinite().all(2).all(1), pictures.rest.cpu()
         mesh = torch.where(seen[:, None, None], mesh, rest)
         shapes = pictures.shapes(mesh.to(pictures.rest)).cpu()
-    codes = codes_of(model, faces.pixels, shapes).flatten(1)
+    latents = latents_of(model, faces.pixels, shapes).flatten(1)
     first = torch.full((int(faces.group.max()) + 1,), -1)
     own = (faces.photograph & seen).nonzero().flatten()
     first[faces.group[own]] = own
     made = (~faces.photograph & seen & (first[faces.group] >= 0)).nonzero().flatten()
     print(f"{len(made)} pairs say which moves are likely")
-    moves = (codes[made] - codes[first[faces.group[made]]]).double()
+    moves = (latents[made] - latents[first[faces.group[made]]]).double()
     row = model.row.cpu()[faces.category[made]]
     back = -moves[_as_often(row, labels, model.expressions)]
     return [

@@ -15,7 +15,6 @@ from expraug.networks.fer_classifier import load_fer_classifier
 from expraug.networks.identity import create_identity_encoder
 from expraug.synthesizer import Synthesizer
 from recipes.decoupled import trainer as decoupled
-from recipes.unet_cgan import trainer as unet_cgan
 from recipes.pairs.data import (
     Draw,
     Faces,
@@ -30,6 +29,7 @@ from recipes.pairs.data import (
 from recipes.pairs.watching import expression_net, watch
 from recipes.training.loop import run
 from recipes.training.loss_networks import LossNetworks
+from recipes.unet_cgan import trainer as unet_cgan
 
 CATEGORIES = tuple(Expression)
 HELD_OUT = 32
@@ -41,10 +41,10 @@ class Sources:
     """What is trained on and with, as the command line names it.
 
     Args:
-        pairs: what `make_pairs.py` wrote.
-        sets, half: single real faces, as `train_fer_classifier.py` takes them.
+        pairs: what `recipes.pairs.make_pairs` wrote.
+        sets, half: single real faces, as `recipes.fer_classifier.train` takes them.
         photographs: people photographed neutral and happy.
-        classifier: folder of a net of `train_fer_classifier.py`.
+        classifier: folder of a net of `recipes.fer_classifier.train`.
         identity: an encoder, "facenet" or "dlib:PATH".
         work: folder for what can be made again.
     """

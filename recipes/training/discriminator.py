@@ -14,8 +14,8 @@ from expraug.synthesizers.fevgan import along_time
 
 
 class ProjectionDiscriminator(nn.Module):
-    """Patches classified by a convolutional net (pix2pix, Isola et al. 2017), conditioned on a category
-    by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
+    """Patches classified by a convolutional net (pix2pix, Isola et al. 2017), conditioned on a
+    category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
 
     Args:
         channels: of the input: 1 for grey faces, 2 for pairs of them.
@@ -49,8 +49,8 @@ class ProjectionDiscriminator(nn.Module):
 
 
 class VideoDiscriminator(nn.Module):
-    """Clips classified by convolutions in space and then in time (Tran et al. 2018), conditioned on a
-    category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
+    """Clips classified by convolutions in space and then in time (Tran et al. 2018), conditioned on
+    a category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
 
     Args:
         categories: number of expressions.

@@ -46,7 +46,7 @@ BELIEVED = 0.6
 FIRST_GAIN = 1.3
 """Gain of every expression before polishing: a mean of many faces is weaker than each of them."""
 LONDON_GAIN = 1.3
-"""Of the mean posed smile: at 0.8 its photographs are met best, but judges hardly see a smile."""
+"""Of the mean posed smile: at 0.8 photographs are met best, but classifiers hardly see a smile."""
 CONTEMPT_RECIPE = {
     **{"mouthSmile": 0.45, "mouthDimple": 0.35, "mouthPress": 0.45, "mouth": 0.25},
     **{"eyeSquint": 0.2, "browOuterUp": 0.1},

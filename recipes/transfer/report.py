@@ -25,8 +25,8 @@ def report(
 ) -> None:
     """Print recall, its ratio to that of real faces, and identity, for each expression.
 
-    Real faces are LFW's validation people and half 0 of FER2013, neither of which the classifier has
-    seen; sources are neutral validation people of the named sets.
+    Real faces are LFW's validation people and half 0 of FER2013, neither of which the classifier
+    has seen; sources are neutral validation people of the named sets.
     """
     real = [
         f.take(

@@ -8,7 +8,7 @@ import torch
 from expraug.faces.composite import hide_background
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet, DecoupledSynthesizer
-from recipes.decoupled.trainer import Teaching, energy, teach_codes
+from recipes.decoupled.trainer import Teaching, energy, teach_latents
 from recipes.training.batch import Batch
 
 SIZE, WIDTH, CHANNELS = 32, 12, (16, 16, 16, 8)
@@ -46,7 +46,7 @@ def test_the_net_comes_to_find_what_the_encoder_finds(net: DecoupledNet, decoupl
     lines: list[dict[str, float]] = []
     drawing = {k: v.clone() for k, v in net.generator.state_dict().items()}
     teaching = Teaching(steps=200, lr=3e-3, decoupling=decoupling)
-    teach_codes(net, encoder, batch, teaching, CPU, lines.append)
+    teach_latents(net, encoder, batch, teaching, CPU, lines.append)
     first, last = lines
     names = {"own", "pair", "change", "contrast"} if decoupling else {"own"}
     assert set(first) == {"step"} | names

@@ -10,7 +10,7 @@ import pytest
 
 from expraug import Expression, create_synthesizer
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_pairs_are_gated_and_pixel_learns_from_them(
 ):
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "make_pairs.py", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "pairs.make_pairs", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
         "--split", "test", "--variants", "2",
     )  # fmt: skip
     assert "6 neutral faces" in out

@@ -35,7 +35,7 @@ def bright_below(faces: Tensor) -> Tensor:
 
 def sighted(**options: float) -> Trainer:
     learner = trainer(**options)
-    learner.frozen = replace(learner.frozen, expression=bright_below)
+    learner.loss_networks = replace(learner.loss_networks, expression=bright_below)
     # the first change is none: as if it had been trained a little
     torch.nn.init.normal_(learner.net.head.weight, std=0.02)
     return learner
@@ -129,12 +129,12 @@ def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.frozen = replace(learner.frozen, identity=counting)
+    learner.loss_networks = replace(learner.loss_networks, identity=counting)
     assert ["triplet" in learner.step(data) for _ in range(4)] == [True, False, False, True]
     assert calls == [(PAIRS, 3, SIZE, SIZE)] * 4  # sources, and what was made of them
     learner.options = replace(learner.options, triplet=0.0, identity_every=1)
     assert "triplet" not in learner.step(data)
-    learner.options, learner.frozen = Options(amp=False, identity_every=1), LossNetworks()
+    learner.options, learner.loss_networks = Options(amp=False, identity_every=1), LossNetworks()
     assert "triplet" not in learner.step(data)
 
 
