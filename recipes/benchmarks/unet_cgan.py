@@ -57,7 +57,8 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(*_layer(channels, channels, 3, 1), *second)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        changed: Tensor = self.body(x)
+        return x + changed
 
 
 class StarGANGenerator(nn.Module):
@@ -85,7 +86,8 @@ class StarGANGenerator(nn.Module):
         """Return (B, 3, S, S) in [-1, 1] of faces in [0, 1] and labels, (B,) long."""
         label = F.one_hot(target, self.labels).to(faces.dtype)[:, :, None, None]
         tiled = label.expand(-1, -1, *faces.shape[2:])
-        return self.body(torch.cat([2 * faces - 1, tiled], 1))
+        made: Tensor = self.body(torch.cat([2 * faces - 1, tiled], 1))
+        return made
 
 
 def parameters(net: nn.Module) -> int:
@@ -97,7 +99,7 @@ def gflop(run: Callable[[], object], faces: int) -> float:
     """Return the billions of multiplications and additions of a face, in layers and products."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / faces / 1e9
+    return float(counter.get_total_flops()) / faces / 1e9
 
 
 def seconds(run: Callable[[], object], least: float, device: torch.device) -> float:

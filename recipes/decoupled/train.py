@@ -80,6 +80,7 @@ def main(
         "shape_channels": inverting.channels,
     }
     learning = DecoupledSynthesizer(**arguments).net.to(on)
+    model = DecoupledSynthesizer(**arguments)
     drawn = drawing.state_dict()
     del drawn["factor"]
     learning.generator.load_state_dict(drawn)
@@ -93,7 +94,7 @@ def main(
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, classifier, identity, work),
         setting,
-        DecoupledSynthesizer(**arguments),
+        model,
         lambda loss_networks: Trainer(
             learning,
             len(names),
@@ -102,7 +103,7 @@ def main(
             loss_networks,
             on,
         ),
-        lambda model, average: model.net.load_state_dict(average["net"].state_dict()),
+        lambda average: model.net.load_state_dict(average.get_submodule("net").state_dict()),
         out,
         minutes,
         on,

@@ -71,7 +71,7 @@ def main(
         def make(strength: float, source: Tensor = source, target: Expression = target) -> Tensor:
             asked = torch.full((len(source),), int(target), device=on)
             far = torch.full((len(source),), strength, device=on)
-            made = model(source.expand(-1, 3, -1, -1), asked, far)
+            made: Tensor = model(source.expand(-1, 3, -1, -1), asked, far)
             return (source + (made[:, :1] - source) * mask).clamp(0, 1)
 
         chosen[target], line = choose(make, source, target, held, net, encoder, limits)

@@ -109,7 +109,7 @@ def teach_shapes(
             gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
             some = hide_background(some.clamp(min=1e-3) ** gamma)
         with torch.autocast(device.type, torch.bfloat16):
-            found = encoder(some)[:, 0]
+            found: Tensor = encoder(some)[:, 0]
         gap = (found - wanted) @ flow
         return (gap * faces.shape[-1] / 2).square().mean()
 
@@ -128,8 +128,9 @@ def teach_shapes(
 def mirror_of(pictures: Pictures) -> Tensor:
     """Return the (W, W) matrix that turns latents of shapes into those of mirrored faces."""
     flow = pictures.flow.double()
-    turned = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
-    return (turned.flatten(1) @ torch.linalg.pinv(flow.flatten(1), rtol=1e-6)).float()
+    turned: Tensor = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
+    back: Tensor = torch.linalg.pinv(flow.flatten(1), rtol=1e-6)
+    return (turned.flatten(1) @ back).float()
 
 
 class Trainer(AdversarialTrainer):

@@ -246,7 +246,9 @@ class Draw:
         return places.gather(1, source)[:, 0], places.gather(1, target)[:, 0]
 
     def _resized(self, rows: Tensor) -> Tensor:
-        return resize(self.singles.pixels[rows].float() / 255, [self.size, self.size])
+        pixels = self.singles.pixels[rows].float() / 255
+        resized: Tensor = resize(pixels, [self.size, self.size])
+        return resized
 
     @staticmethod
     def _random(values: Tensor, count: int) -> Tensor:

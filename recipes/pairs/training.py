@@ -91,7 +91,7 @@ def train_on_pairs(
     setting: Steps,
     model: Synthesizer,
     make_trainer: Callable[[LossNetworks], PairTrainer],
-    load: Callable[[Synthesizer, nn.Module], None],
+    load: Callable[[nn.Module], object],
     out: Path,
     minutes: float,
     device: torch.device,
@@ -102,7 +102,7 @@ def train_on_pairs(
     Args:
         sources, setting: on what, and for how long.
         model: what is saved; its weights are those of the trainer's average.
-        make_trainer: from the nets that classifier what is made; categories are `CATEGORIES`.
+        make_trainer: from the nets that its losses ask; categories are `CATEGORIES`.
         load: puts the trainer's average into the model.
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
@@ -129,7 +129,7 @@ def train_on_pairs(
     model.to(device).eval()
 
     def report(done: int) -> dict[str, float]:
-        load(model, trainer.average)
+        load(trainer.average)
         model.save_pretrained(out)
         return watch(model, held, classifier, encoder, sources.work / f"step-{done:06d}.png")
 

@@ -199,7 +199,7 @@ def train(
     # towards balance, without drawing the 200 faces of disgust too often
     weight = (count**-0.7)[y]
     epochs, steps = epochs or plan.epochs, max(1, (per_epoch or len(y)) // BATCH)
-    classifier = plan.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier = plan.network().to(memory_format=torch.channels_last)
     mean = torch.optim.swa_utils.AveragedModel(
         classifier,
         # of about the last 500 steps, of fewer at first

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -160,7 +160,8 @@ class Fit:
         faces = self.lending()
         believed = probabilities(self.classifier("tuning"), faces.grey()).numpy()
         bank, shape = exemplars.build(faces, self.components(faces), believed)
-        np.savez(self.work / "shape.npz", **shape)
+        values: dict[str, Any] = {**shape}
+        np.savez(self.work / "shape.npz", **values)
         self.keep("exemplars", mouths.choose(bank, self.mouths(), shape))
 
     def symmetric(self) -> banks.Bank:

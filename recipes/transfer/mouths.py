@@ -50,15 +50,17 @@ class Mouths:
     def unlike(self, scores: np.ndarray) -> np.ndarray:
         """Return the (N,) mean squared difference of the mouth's scores."""
         spread = self.scores[:, OF_MOUTH].std(0) + 0.1
-        return (((self.scores - scores)[:, OF_MOUTH] / spread) ** 2).mean(1)
+        unlike: np.ndarray = (((self.scores - scores)[:, OF_MOUTH] / spread) ** 2).mean(1)
+        return unlike
 
     def faults(self, wanted: float) -> np.ndarray:
         """Return the (N,) part of the choice that does not depend on scores."""
-        return (
+        faults: np.ndarray = (
             np.abs(self.opening - wanted) / max(0.010, 0.15 * wanted)
             + self.yaw / 30
             - np.clip(self.sharp / np.median(self.sharp) - 1, -1, 1) * 0.8
         )
+        return faults
 
 
 def fill(values: Tensor, place: np.ndarray) -> Tensor:

@@ -66,20 +66,20 @@ def main(
     setting, on = load_settings(Setting, config, option or []), torch.device(device)
     torch.manual_seed(setting.seed)
     names = [str(c) for c in CATEGORIES]
-    learning = UNetCGANSynthesizer(names, setting.size, setting.width).generator
+    model, learning = (UNetCGANSynthesizer(names, setting.size, setting.width) for _ in range(2))
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, classifier, identity, work),
         setting,
-        UNetCGANSynthesizer(names, setting.size, setting.width),
+        model,
         lambda loss_networks: Trainer(
-            learning,
+            learning.generator,
             len(names),
             setting.options,
             setting.steps,
             loss_networks,
             on,
         ),
-        lambda model, average: model.generator.load_state_dict(average.state_dict()),
+        lambda average: model.generator.load_state_dict(average.state_dict()),
         out,
         minutes,
         on,

@@ -23,7 +23,7 @@ def test_clips_of_neutral_faces(run_recipe, faces, shared, landmarker, tmp_path)
     made = tmp_path / "made.parquet"
     out = run_recipe(
         "pairs.make_clips", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
-        "--split", person_split(rows[0].stem), "--made-at", "96",
+        "--split", person_split(rows[0].stem),
     )  # fmt: skip
     assert "neutral faces" in out
     clips = pq.read_table(made).to_pylist()
