@@ -65,7 +65,7 @@ class Options(Optimization):
         identity: of the cosine distance to the source, by the frozen encoder.
         triplet, margin, identity_every: of the triplet; steps between two.
         expression: of the cross entropy of a frame that shows all of it.
-        smooth, even: of the total variation of the change of luminance, and of the ways of pixels.
+        smooth, even: of the total variation of the change of luminance, and of the flow.
         change: of the absolute change of luminance, so that what can move does.
         steady: of the absolute second difference of it all in time.
     """
@@ -151,11 +151,11 @@ class Trainer(AdversarialTrainer):
     ) -> dict[str, Tensor]:
         o = self.options
         away = (batch.clip - batch.source[:, None]).abs()
-        change, way = motion.split([1, 2], 2)
+        change, flow = motion.split([1, 2], 2)
         losses = {
             "l1": o.l1 * masked_l1(made, batch.clip, self.mask * (1 + o.moving * away)),
             "smooth": o.smooth * total_variation(change),
-            "even": o.even * total_variation(way),
+            "even": o.even * total_variation(flow),
             "change": o.change * change.abs().mean(),
             "steady": o.steady * motion.diff(n=2, dim=1).abs().mean(),
         }

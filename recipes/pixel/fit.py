@@ -4,7 +4,7 @@
         --out expraug/weights/pixel
 
 `--pairs` holds real photographs, neutral and smiling, and alone decides on these two directions.
-`--made` holds what `recipes/pairs/make_pairs.py` wrote, from which neutral faces learn the
+`--made` holds what `recipes.pairs.make_pairs` wrote, from which neutral faces learn the
 expressions that no real pairs show; without it there are only the two.
 
 Of the people in LONDON only the training split is used (`expraug.datasets.person_split`), and of

@@ -60,10 +60,10 @@ def test_the_net_comes_to_find_what_the_encoder_finds(net: DecoupledNet, decoupl
 def test_energy_is_what_a_code_changes_in_the_picture(net: DecoupledNet) -> None:
     pictures = net.generator.pictures
     assert pictures is not None
-    codes = torch.zeros(1, net.generator.layers, WIDTH)
-    codes[0, -2, 1] = 1
+    latents = torch.zeros(1, net.generator.layers, WIDTH)
+    latents[0, -2, 1] = 1
     last = len(pictures.sides) - 1
-    change = pictures.paint(codes, last) - pictures.paint(0 * codes, last)
+    change = pictures.paint(latents, last) - pictures.paint(0 * latents, last)
     assert float(energy(net.generator)[-2, 1]) == pytest.approx(float(change.square().mean()))
     assert not energy(net.generator)[:-1, 3:].any()
 
@@ -85,13 +85,13 @@ def test_changes_start_from_what_the_generators_own_inversion_reads_off_the_face
     pictures.get_buffer("layer6")[:8] = 0.1 * torch.randn(8, SIZE * SIZE)
     grey = torch.rand(2, 1, SIZE, SIZE)
     with torch.no_grad():
-        codes = model.invert(grey)
-        read = model.net.read(grey, codes)
+        latents = model.invert(grey)
+        read = model.net.read(grey, latents)
         hidden = hide_background(grey)
         assert torch.equal(read, encode(model.net.generator, shapes, hidden))
     assert read[:, 6, :8].any()
-    assert not torch.allclose(read, codes)
+    assert not torch.allclose(read, latents)
     drawing = model.net.generator
-    changed, made = (model.change(grey, codes, codes + move) for move in (0, 0.1))
+    changed, made = (model.change(grey, latents, latents + move) for move in (0, 0.1))
     assert torch.equal(changed, grey)
-    assert torch.equal(made, edit(drawing, grey, read, read + (codes + 0.1 - codes)))
+    assert torch.equal(made, edit(drawing, grey, read, read + (latents + 0.1 - latents)))

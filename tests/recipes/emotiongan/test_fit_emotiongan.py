@@ -50,7 +50,7 @@ def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
     other = create_synthesizer(str(free))
     assert isinstance(other, EmotionGANSynthesizer)
     assert torch.equal(other.logits, model.logits)
-    assert other.directions.norm() < model.directions.norm(), "what stays costs a longer way"
+    assert other.directions.norm() < model.directions.norm(), "what stays costs a longer move"
 
 
 def test_the_same_command_gives_the_same_weights(fitted: Callable[..., tuple[Path, str]]) -> None:

@@ -24,7 +24,7 @@ LOSSES = {
     "expression",
     "triplet",
 }
-JUDGES = {"frame discriminator", "video discriminator"}
+DISCRIMINATORS = {"frame discriminator", "video discriminator"}
 
 
 def bright_below(faces: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def step(learner: Trainer) -> dict[str, float]:
 
 def test_every_loss_is_told_and_finite() -> None:
     found = step(sighted())
-    assert set(found) == LOSSES | JUDGES
+    assert set(found) == LOSSES | DISCRIMINATORS
     assert torch.tensor(list(found.values())).isfinite().all()
     assert all(found[name] > 0 for name in LOSSES - {"frame", "video", "triplet"})
 
@@ -62,7 +62,7 @@ idle = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_each_loss_can_be_switched_off(name: str) -> None:
     usual, without = step(sighted()), step(sighted(**{name: 0.0}))
     assert not without.get(name)
-    assert JUDGES - set(without) == JUDGES & {f"{name} discriminator"}
+    assert DISCRIMINATORS - set(without) == DISCRIMINATORS & {f"{name} discriminator"}
     for other, value in usual.items():
         if not other.startswith((name, "frame", "video")):
             assert without[other] == pytest.approx(value, rel=1e-4, abs=1e-6), other
@@ -115,8 +115,8 @@ def test_l1_of_the_first_step_by_hand() -> None:
     weight = learner.mask * (1 + 4 * (data.clip - data.source[:, None]).abs())
     away = ((made - data.clip).abs() * weight).sum() / weight.sum()
     assert found["l1"] == pytest.approx(30 * float(away), rel=1e-3)
-    change, way = motion.split([1, 2], 2)
-    edges, bends = (sum(x.diff(dim=d).abs().mean() for d in (3, 4)) for x in (change, way))
+    change, flow = motion.split([1, 2], 2)
+    edges, bends = (sum(x.diff(dim=d).abs().mean() for d in (3, 4)) for x in (change, flow))
     assert found["smooth"] == pytest.approx(0.5 * float(edges), rel=1e-3)
     assert found["even"] == pytest.approx(2 * float(bends), rel=1e-3)
     assert found["change"] == pytest.approx(2 * float(change.abs().mean()), rel=1e-3)
@@ -141,8 +141,8 @@ def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
 def test_the_discriminators_compare_the_same_frames_and_categories() -> None:
     learner, data = trainer(frames=2), clips()
     seen: list[tuple[Tensor, Tensor]] = []
-    for classifier in (learner.frame, learner.video):
-        classifier.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
+    for discriminator in (learner.frame, learner.video):
+        discriminator.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
     learner.step(data)
     (faces, asked), (films, categories) = seen[:2]
     assert faces.shape == (2 * 2 * PAIRS, 1, SIZE, SIZE)
