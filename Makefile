@@ -7,18 +7,20 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed
 	rm -rf demo
-	$(BIN)/expraug expand examples/faces demo/faces --faces detect --with-originals
-	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --faces detect --faces-shown 20
+	$(BIN)/expraug expand examples/faces demo/faces --alignment detect --with-originals
+	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --alignment detect --faces-shown 20
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 
 test: $(VENV)/.installed .albumentationsx/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
 	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

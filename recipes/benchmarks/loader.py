@@ -8,7 +8,7 @@ resized crop, flip, colour jitter, to float, normalise). In front of it stands, 
 `ThinPlateSpline`; kornia's `RandomElasticTransform` and `RandomThinPlateSpline`, if kornia is
 there. `ExpressionAugmentedDataset` stands there too: half of its samples are synthetic. Workers
 live on through all epochs and the first is not counted. All in one run, epochs alternating between
-loaders; medians, and ratios of images a second to the loader with nothing in front.
+loaders; medians, and ratios of images per second to the loader with nothing in front.
 """
 
 from __future__ import annotations
@@ -138,10 +138,10 @@ def pipelines(faces: Faces, size: int, cache: str) -> dict[str, Pipeline]:
     }
 
 
-def images_a_second(
+def images_per_second(
     compared: dict[str, Pipeline], workers: int, rounds: int, batch_size: int
 ) -> dict[str, np.ndarray]:
-    """Run epochs of each loader in turn; return images a second, one value a round."""
+    """Run epochs of each loader in turn; return images per second, one value per round."""
     loaders = {
         name: DataLoader(
             dataset, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
@@ -164,13 +164,13 @@ def main(
     ),
     sizes: Annotated[str, typer.Option(help="Sides in pixels, with commas.")] = "112,224",
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,2,4",
-    images: Annotated[int, typer.Option(help="Images an epoch.")] = 1000,
+    images: Annotated[int, typer.Option(help="Images per epoch.")] = 1000,
     batch_size: int = 32,
     rounds: int = 5,
     output: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
 ) -> None:
     torch.set_num_threads(1)
-    table = Table(title=f"Images a second, median of {rounds} epochs of {images}")
+    table = Table(title=f"Images per second, median of {rounds} epochs of {images}")
     for column in ("size", "workers", "in front", "images/s", "ratio to usual"):
         table.add_column(column)
     figures = []
@@ -178,7 +178,7 @@ def main(
         with tempfile.TemporaryDirectory() as cache:
             compared = pipelines(Faces(faces, size, images), size, cache)
             for count in map(int, workers.split(",")):
-                rates = images_a_second(compared, count, rounds, batch_size)
+                rates = images_per_second(compared, count, rounds, batch_size)
                 for name, found in rates.items():
                     rate = float(np.median(found))
                     ratio = float(np.median(found / rates["usual"]))

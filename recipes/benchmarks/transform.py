@@ -4,7 +4,7 @@
 
 Warm: a usual torchvision v2 training pipeline (decode, random resized crop, flip, colour jitter,
 to float, normalise) with and without `RandomExpression` at p = 0.5 in front, every face cached.
-Cold: faces a second of `pixel` through the whole road without cache (alignment, synthesis,
+Cold: faces per second of `pixel` through the whole pipeline without cache (alignment, synthesis,
 paste-back), one by one and in batches of 64, against albumentations' `ElasticTransform` at the same
 size. All in one run, alternating; medians and ratios.
 """
@@ -50,7 +50,7 @@ def samples(faces: Path, size: int) -> list[Sample]:
 
 
 def alternate(runs: dict[str, Callable[[], int]], rounds: int) -> dict[str, np.ndarray]:
-    """Run each in turn; return microseconds an image, one value a round."""
+    """Run each in turn; return microseconds per image, one value per round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for name in runs:
         runs[name]()  # warm up
@@ -126,7 +126,7 @@ def main(
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    table = Table(title=f"Microseconds an image, median of {rounds} rounds, {threads} thread(s)")
+    table = Table(title=f"Microseconds per image, median of {rounds} rounds, {threads} thread(s)")
     for column in ("size", "what", "µs", "ratio to the peer"):
         table.add_column(column)
     figures = []

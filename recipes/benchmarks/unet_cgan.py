@@ -2,7 +2,7 @@
 
     python -m recipes.benchmarks.unet_cgan [--threads 1] [--weights FOLDER] [--json OUT]
 
-Faces a second of the synthesizer's whole `forward`, on aligned faces in memory, and of StarGAN's
+Faces per second of the synthesizer's whole `forward`, on aligned faces in memory, and of StarGAN's
 generator (Choi et al., CVPR 2018), written for this from the table of its layers, with weights as
 they are initialised: what they are does not change the time. Both are channels-last, in inference
 mode, on the same faces, in one run, alternating; the interval of the ratio is that of its geometric
@@ -57,7 +57,8 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(*_layer(channels, channels, 3, 1), *second)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        changed: Tensor = self.body(x)
+        return x + changed
 
 
 class StarGANGenerator(nn.Module):
@@ -85,7 +86,8 @@ class StarGANGenerator(nn.Module):
         """Return (B, 3, S, S) in [-1, 1] of faces in [0, 1] and labels, (B,) long."""
         label = F.one_hot(target, self.labels).to(faces.dtype)[:, :, None, None]
         tiled = label.expand(-1, -1, *faces.shape[2:])
-        return self.body(torch.cat([2 * faces - 1, tiled], 1))
+        made: Tensor = self.body(torch.cat([2 * faces - 1, tiled], 1))
+        return made
 
 
 def parameters(net: nn.Module) -> int:
@@ -97,7 +99,7 @@ def gflop(run: Callable[[], object], faces: int) -> float:
     """Return the billions of multiplications and additions of a face, in layers and products."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / faces / 1e9
+    return float(counter.get_total_flops()) / faces / 1e9
 
 
 def seconds(run: Callable[[], object], least: float, device: torch.device) -> float:
@@ -118,7 +120,7 @@ def seconds(run: Callable[[], object], least: float, device: torch.device) -> fl
 
 
 def matrix_rate(device: torch.device, side: int = 8192) -> float:
-    """Return the FLOP a second of multiplying large bfloat16 matrices, the best of five tries."""
+    """Return the FLOP per second of multiplying large bfloat16 matrices, the best of five tries."""
     one, two = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         one @ two
@@ -138,7 +140,7 @@ class Comparison:
     """What was measured in one precision on one device.
 
     Args:
-        ours, stargan: faces a second, medians.
+        ours, stargan: faces per second, medians.
         ratio, low, high: ours to StarGAN's, with its interval.
         gflop, stargan_gflop: of a face.
     """
@@ -221,8 +223,8 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="Folder; else embedded or fresh.")] = None,
     width: Annotated[int, typer.Option(help="Of a fresh net.")] = 40,
     size: Annotated[int, typer.Option(help="Of a fresh net: side of the faces.")] = 128,
-    batch: Annotated[int, typer.Option(help="Faces a pass on the CPU.")] = 16,
-    cuda_batch: Annotated[int, typer.Option(help="Faces a pass on a card.")] = 256,
+    batch: Annotated[int, typer.Option(help="Batch size on the CPU.")] = 16,
+    cuda_batch: Annotated[int, typer.Option(help="Batch size on a card.")] = 256,
     repeats: Annotated[int, typer.Option(min=2, help="Of each net, alternating.")] = 10,
     least: Annotated[float, typer.Option(help="Seconds of a repeat.")] = 1.0,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
@@ -243,7 +245,7 @@ def main(
     rate = matrix_rate(torch.device("cuda")) if card else None
 
     table = Table(title=f"Faces of {ours.image_size} px, {repeats} repeats, {threads} thread(s)")
-    for column in ("on", "net", "parameters", "GFLOP a face", "faces/s", "ratio", "matrix rate"):
+    for column in ("on", "net", "parameters", "GFLOP per face", "faces/s", "ratio", "matrix rate"):
         table.add_column(column, justify="left" if column in ("on", "net") else "right")
     for c in found:
         rows = [

@@ -1,11 +1,12 @@
 """Train `decoupled` from pairs and from single real faces.
 
     python -m recipes.decoupled.train PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
-        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER --classifier JUDGE \\
+        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER \\
         --half 0 --config recipes/decoupled/cpu.yaml --out expraug/weights/decoupled
 
-GENERATOR is what `train_generator.py` wrote; all else is as `train_unet_cgan.py` has it, the log
-and the contact sheets in `--work` too.
+GENERATOR is what `recipes.latent.train_generator` wrote; all else is as `recipes.unet_cgan.train`
+has it, the log and the contact sheets in `--work` too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from recipes.decoupled.trainer import Options, Teaching, Trainer, teach_latents
 from recipes.latent.train_generator import read_nets
 from recipes.pairs.data import Draw
 from recipes.pairs.training import CATEGORIES, Sources, Steps, train_on_pairs
-from recipes.training.options import read_setting
+from recipes.training.options import load_settings
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class Setting(Steps):
 
 
 def main(
-    pairs: Annotated[Path, typer.Argument(help="What make_pairs.py wrote.")],
+    pairs: Annotated[Path, typer.Argument(help="What recipes.pairs.make_pairs wrote.")],
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
     config: Annotated[Path, typer.Option(help="YAML: see recipes/decoupled.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    generator: Annotated[Path, typer.Option(help="Folder of train_generator.py.")],
+    generator: Annotated[Path, typer.Option(help="Folder of recipes.latent.train_generator.")],
     classifier: Annotated[
-        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+        Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
     identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
@@ -63,7 +64,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting, on = read_setting(Setting, Options, config, option or []), torch.device(device)
+    setting, on = load_settings(Setting, config, option or []), torch.device(device)
     torch.manual_seed(setting.seed)
     drawing, inverting = read_nets(generator)
     names = [str(c) for c in CATEGORIES]
@@ -79,6 +80,7 @@ def main(
         "shape_channels": inverting.channels,
     }
     learning = DecoupledSynthesizer(**arguments).net.to(on)
+    model = DecoupledSynthesizer(**arguments)
     drawn = drawing.state_dict()
     del drawn["factor"]
     learning.generator.load_state_dict(drawn)
@@ -92,16 +94,16 @@ def main(
     train_on_pairs(
         Sources(pairs, sets, half, real_pairs, classifier, identity, work),
         setting,
-        DecoupledSynthesizer(**arguments),
-        lambda frozen: Trainer(
+        model,
+        lambda loss_networks: Trainer(
             learning,
             len(names),
             setting.options,
             setting.steps,
-            frozen,
+            loss_networks,
             on,
         ),
-        lambda model, average: model.net.load_state_dict(average["net"].state_dict()),
+        lambda average: model.net.load_state_dict(average.get_submodule("net").state_dict()),
         out,
         minutes,
         on,

@@ -6,8 +6,8 @@ Faces are drawn from latents in four ways, each with a loss of its own:
 * its identity latent and the expression latent of another face of the same person: that face;
 * its identity latent and the expression latent of somebody else: nobody photographed it, but an
   identity encoder must see the first, a FER net the expression of the second (swap consistency);
-* its identity latent and the expression latent of a category, which is what the synthesizer is asked
-  for: the change against the face's own latents, added to the face, must make the target.
+* its identity latent and the expression latent of a category, which is what the synthesizer is
+  asked for: the change against the face's own latents, added to the face, must make the target.
 
 Before that, `teach_latents` lets the net imitate the inversion by the generator's own encoder: what
 it is to draw is known as latents, so nothing need be drawn.
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask, hide_background
-from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
+from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet
 from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.batch import Batch, low
@@ -87,7 +87,8 @@ class Teaching:
 
     Args:
         steps, lr: of AdamW on one cycle; steps 0 leaves it out.
-        change: weight of the difference of a pair's latents, next to that of the latents themselves.
+        change: weight of the difference of a pair's latents, next to that of the latents
+            themselves.
         contrast, decoupling: as the trainer's.
     """
 
@@ -100,7 +101,7 @@ class Teaching:
 
 def teach_latents(
     net: DecoupledNet,
-    encoder: LatentEncoder,
+    encoder: CodeEncoder,
     draw: Callable[[], Batch],
     teaching: Teaching,
     device: torch.device,
@@ -108,8 +109,8 @@ def teach_latents(
 ) -> None:
     """Let a net find the latents that the generator's own encoder finds in faces.
 
-    From its two latents of a face, those of that face; from its identity latent and the expression latent
-    of another face of the person, or of a category, those of the other face.
+    From its two latents of a face, those of that face; from its identity latent and the expression
+    latent of another face of the person, or of a category, those of the other face.
 
     Args:
         net: trained in place, but for the generator.
@@ -198,7 +199,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run.
-        frozen: see there.
+        loss_networks: see there.
         device: where all of it is.
     """
 
@@ -208,11 +209,11 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        frozen: LossNetworks,
+        loss_networks: LossNetworks,
         device: torch.device,
     ) -> None:
         size = net.generator.image_size
-        feedback = LatentEncoder(size, 1, sum(net.sizes), channels=(24, 48, 96, 128))
+        feedback = CodeEncoder(size, 1, sum(net.lengths), channels=(24, 48, 96, 128))
         super().__init__(
             nn.ModuleDict({"net": net, "feedback": feedback}),
             ProjectionDiscriminator(1, categories, halvings=4),
@@ -221,7 +222,7 @@ class Trainer(AdversarialTrainer):
             device,
         )
         self.net, self.feedback = net, feedback
-        self.options, self.frozen = options, frozen
+        self.options, self.loss_networks = options, loss_networks
         self.mask = face_mask(size).to(device)
         self._draw = net.generator.synthesis
         if options.compile:
@@ -249,7 +250,7 @@ class Trainer(AdversarialTrainer):
             again, paired, swapped = drawn.split(counts[:3])
             change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
             made = (batch.source + change * self.mask).clamp(0, 1)
-            classified = self._judge(batch, swapped.detach(), made.detach())
+            discriminated = self._discriminate(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
             losses = {
                 "reconstruction": o.reconstruction * _difference(again, source),
@@ -264,25 +265,27 @@ class Trainer(AdversarialTrainer):
             if o.expression:
                 faces = torch.cat([made, swapped.clamp(0, 1)])
                 asked = torch.cat([batch.category, batch.real_category])
-                unlike = self.frozen.cross_entropy(faces, asked)
+                unlike = self.loss_networks.cross_entropy(faces, asked)
                 if unlike is not None:
                     losses["expression"] = o.expression * unlike
             due = self.step_count % o.identity_every == 0
-            if self.frozen.identity is not None and o.identity and due:
-                anchor = self.frozen.identity(swapped.clamp(0, 1).expand(-1, 3, -1, -1)).float()
+            if self.loss_networks.identity is not None and o.identity and due:
+                anchor = self.loss_networks.identity(
+                    swapped.clamp(0, 1).expand(-1, 3, -1, -1)
+                ).float()
                 negative = batch.embedding[batch.other]
                 losses["identity"] = o.identity * identity_triplet(
                     anchor, batch.embedding, negative, o.margin
                 )
-        self.update_made(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | classified).items()}
+        self.update_generator(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | discriminated).items()}
 
     def _autoencode(self, faces: Tensor) -> dict[str, float]:
         with self.autocast:
             again = self._draw(self.net.latents(*self.net.encode(faces)))
             wanted = hide_background(faces)
             loss = self.options.reconstruction * _difference(again, wanted)
-        self.update_made(loss)
+        self.update_generator(loss)
         return {"reconstruction": float(loss.detach())}
 
     def _feedback(self, drawn: Tensor, who: Tensor, shown: Tensor) -> Tensor:
@@ -294,23 +297,23 @@ class Trainer(AdversarialTrainer):
     def _adversarial(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not self.options.adversarial:
             return {}
-        self.judges.requires_grad_(False)  # they learn nothing from this
+        self.discriminators.requires_grad_(False)  # they learn nothing from this
         fake, category = self._fakes(batch, swapped, made)
         return {
             "adversarial": self.options.adversarial
-            * generator_hinge(self.judges(low(fake), category).float())
+            * generator_hinge(self.discriminators(low(fake), category).float())
         }
 
-    def _judge(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
+    def _discriminate(self, batch: Batch, swapped: Tensor, made: Tensor) -> dict[str, Tensor]:
         if not self.options.adversarial:
             return {}
-        self.judges.requires_grad_(True)
+        self.discriminators.requires_grad_(True)
         fake, category = self._fakes(batch, swapped, made)
         seen = torch.cat([low(hide_background(batch.real)), low(fake)])
-        out = self.judges(seen, torch.cat([batch.real_category, category])).float()
+        out = self.discriminators(seen, torch.cat([batch.real_category, category])).float()
         real, fakes = out.split([len(batch.real), len(fake)])
         loss = discriminator_hinge(real, [fakes])
-        self.update_judges(loss)
+        self.update_discriminators(loss)
         return {"discriminator": loss.detach()}
 
     @staticmethod

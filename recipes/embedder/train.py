@@ -1,10 +1,12 @@
-"""Teach a small encoder of identity what a large one sees in faces; `train_fevgan.py` needs it.
+"""Teach a small encoder of identity what a large one sees in faces; `recipes.fevgan.train` needs
+it.
 
     python -m recipes.embedder.train FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
         --identity dlib:FOLDER --half 0 --verify LFW.parquet@detect --out EMBEDDER
 
-Sets and `--half` are as `train_fer_classifier.py` takes them: only training people are seen. The large
-encoder sees each face once; its vectors are kept in `--work`. `--verify` names a set that says who
+Sets and `--half` are as `recipes.fer_classifier.train` takes them: only training people are seen.
+The large encoder sees each face once; its vectors are kept in `--work`. `--verify` names a set that
+says who
 is who: how well both encoders tell its validation people apart is reported, as the area under the
 ROC curve.
 

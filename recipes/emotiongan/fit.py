@@ -1,17 +1,20 @@
 """Fit `emotiongan` on a trained generator: directions of expression, and how far to go along them.
 
-    python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect --half 0 --out JUDGE
+    python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect --half 0 \\
+        --out CLASSIFIER
     python -m recipes.emotiongan.fit GENERATOR FER2013.parquet LFW.parquet@detect --half 0 \\
-        --pairs PAIRS.parquet --identity dlib:FOLDER --classifier JUDGE --out expraug/weights/emotiongan
+        --pairs PAIRS.parquet --identity dlib:FOLDER --classifier CLASSIFIER --out
+        expraug/weights/emotiongan
 
-GENERATOR is what `train_generator.py` wrote, or "package.module:function" of another generator,
-with a background, whose faces are inverted by optimisation alone. The sets are real faces as
-`train_fer_classifier.py` takes them: of the half that JUDGE learned from, the directions; of the training
-people and images of the other half, whom neither has seen, how far to go. The classifier of the
-evaluation knows that other half, and lends nothing to this one.
+GENERATOR is what `recipes.latent.train_generator` wrote, or "package.module:function" of another
+generator, with a background, whose faces are inverted by optimisation alone. The sets are real
+faces as `recipes.fer_classifier.train` takes them: of the half that CLASSIFIER learned from, the
+directions; of the training people and images of the other half, whom neither has seen, how far to
+go. The classifier of the evaluation knows that other half, and lends nothing to this one.
 
-PAIRS is what `make_pairs.py` wrote with the same JUDGE: how the faces of one person differ says
-which moves are likely. Without it, how all faces differ does, light and face shape included.
+PAIRS is what `recipes.pairs.make_pairs` wrote with the same CLASSIFIER: how the faces of one person
+differ says which moves are likely. Without it, how all faces differ does, light and face shape
+included.
 
 What read-outs of identity and pose stay is learned from the sets that name their people; embeddings
 and angles are kept in `--work`, so another generator is fitted in minutes.
@@ -28,10 +31,10 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from expraug.evaluate.fidelity import shrunk_covariance
 from safetensors.torch import load_file
 from torch import Tensor
 
-from expraug.evaluate.frechet import shrunk_covariance
 from expraug.faces.composite import face_mask
 from expraug.latent.directions import (
     Readout,
@@ -52,9 +55,9 @@ from recipes.labelled_faces import LabelledFaces, gather, sources_of
 from recipes.latent.edit_strength import Limits, choose, embeddings_of, print_table
 from recipes.latent.latents import cached, digest, latents_of
 from recipes.pairs.moves import likely, moves_of_pairs
-from recipes.training.options import fill, read_yaml
+from recipes.training.options import load_settings
 
-CONFIG = Path(__file__).parent / "configs" / "emotiongan.yaml"
+CONFIG = Path(__file__).parent / "cpu.yaml"
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,24 @@ class Setting:
         model: what the linear model is one of: "labels", of real faces' labels, by logistic
             regression; "pairs", of which of a person's two faces shows it, by a regression of
             matched pairs.
-        strength: of the penalty of the linear model, in faces.
-        scores: weigh each face by the classifier's probability of its label, to this power; 0: alike.
+        penalty: of the linear model, in faces.
+        scores: weigh each face by the classifier's probability of its label, to this power; 0:
+            alike.
         mirror: learn from the mirrored faces, too.
         conditional: leave the other expressions as they are, against one another.
         identity: how many read-outs of identity stay.
         pose, light: whether yaw, pitch and roll, and the light on either half of the face, stay.
         ridge: penalty of those read-outs.
         refining_steps: of optimisation for a generator without an encoder.
-        sources: faces that the lengths are chosen on, for each target, at most.
-        reach, longest, grid, verified, margin: how far intensity 1 goes, in units of log odds, as
-            `lengths.Limits` has it.
+        sources: faces that edit strengths are chosen on, for each target, at most.
+        reach, largest, grid, verified, margin: how far intensity 1 goes, in units of log odds, as
+            `recipes.latent.edit_strength.Limits` has it.
         seed: of the choice of sources.
     """
 
     manipulation: Manipulation = "by"
     model: str = "pairs"
-    strength: float = 300.0
+    penalty: float = 300.0
     scores: float = 1.0
     mirror: bool = True
     conditional: bool = True
@@ -93,7 +97,7 @@ class Setting:
     refining_steps: int = 200
     sources: int = 120
     reach: float = 1.0
-    longest: float = 12.0
+    largest: float = 12.0
     grid: int = 24
     verified: float = 0.95
     margin: float = 0.01
@@ -195,15 +199,15 @@ def kept_readouts(
 
 
 def make_with(model: EmotionGANSynthesizer, source: Tensor, row: int) -> Callable[[float], Tensor]:
-    """Return what makes faces of (N, 1, S, S) ones with any length for one expression, and leaves
-    that length in the model."""
+    """Return what makes faces of (N, 1, S, S) ones with any strength for one expression, and leaves
+    that strength in the model."""
     mask = face_mask(model.image_size).to(source)
     latents = model.invert(source)
     start = float(model.odds(latents)[:, row].mean())
     asked = torch.full((len(latents),), int(model.expressions[row]), device=latents.device)
 
-    def make(length: float) -> Tensor:
-        model.steps[row], model.levels[row] = length, start + length
+    def make(strength: float) -> Tensor:
+        model.steps[row], model.levels[row] = strength, start + strength
         move = model.move(latents, asked, torch.ones(len(latents), device=latents.device))
         made = edit(model.generator, source, latents, latents + move)
         return (source + (made - source) * mask).clamp(0, 1)
@@ -244,7 +248,7 @@ def fit(
             raise SystemExit(
                 f"{pairs}: no pairs of {', '.join(lacking)}; make some, or set model=labels"
             )
-        weights = [fit_matched(there, setting.strength) for there in matched]
+        weights = [fit_matched(there, setting.penalty) for there in matched]
         readout = Readout(torch.stack(weights), torch.zeros(len(weights)).double())
         each = zip(readout.weight.split(1), moves, strict=True)
         found = torch.cat([own_directions(weight, usual, kept) for weight, usual in each])
@@ -256,10 +260,12 @@ def fit(
                 for row, usual in enumerate(moves)
             ]
         )
-    length = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
+    deviations = (found * torch.linalg.solve(covariance, found.T).T).sum(1).sqrt()
     print(
         "a unit, in standard deviations of latents: "
-        + ", ".join(f"{e} {s:.2f}" for e, s in zip(model.expressions, length.tolist(), strict=True))
+        + ", ".join(
+            f"{e} {s:.2f}" for e, s in zip(model.expressions, deviations.tolist(), strict=True)
+        )
     )
     model.directions.copy_(found.view_as(model.directions))
     model.logits.copy_(readout.weight.view_as(model.logits))
@@ -286,7 +292,7 @@ def fit_labels(
     both = len(latents) // len(row)
     row, weights = row.repeat(both), weights.repeat(both)
     known = row >= 0
-    readout = fit_logistic(latents[known], row[known], weights[known], setting.strength)
+    readout = fit_logistic(latents[known], row[known], weights[known], setting.penalty)
     recall = balanced_recall(readout, latents, row)
     print(f"{int(known.sum())} faces; the linear model's recall of its own, balanced: {recall:.3f}")
     return readout
@@ -299,7 +305,7 @@ def balanced_recall(readout: Readout, latents: Tensor, row: Tensor) -> float:
 
 
 @torch.inference_mode()
-def set_lengths(
+def calibrate_edit_strength(
     model: EmotionGANSynthesizer,
     held: LabelledFaces,
     classifier: FERNet,
@@ -313,8 +319,8 @@ def set_lengths(
         source = held.grey(at).to(model.mean.device)
         make = make_with(model, source, row)
         limits = Limits(*(getattr(setting, f.name) for f in fields(Limits)))
-        length, line = choose(make, source, target, held, classifier, encoder, limits)
-        make(length)
+        strength, line = choose(make, source, target, held, classifier, encoder, limits)
+        make(strength)
         lines.append(line)
     return lines
 
@@ -324,10 +330,10 @@ def main(
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
     half: Annotated[int, typer.Option(min=0, max=1, help="What the classifier learned from.")],
     classifier: Annotated[
-        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+        Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    pairs: Annotated[Path | None, typer.Option(help="What make_pairs.py wrote.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="What recipes.pairs.make_pairs wrote.")] = None,
     identity: Annotated[
         str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
     ] = "facenet",
@@ -338,7 +344,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for aligned faces.")] = Path("work"),
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting = fill(Setting, read_yaml(config, option or []), str(config))
+    setting = load_settings(Setting, config, option or [])
     work.mkdir(parents=True, exist_ok=True)
     on = torch.device(device)
     fer_classifier = load_fer_classifier(classifier).to(on)
@@ -361,7 +367,7 @@ def main(
         latents, row = latents_of(model, held.faces).flatten(1), model.row.cpu()[held.labels]
         recall = balanced_recall(readout, latents, row)
         print(f"its recall, balanced, of {len(row)} faces that it does not know: {recall:.3f}")
-    print_table(set_lengths(model, held, fer_classifier, encoder, setting))
+    print_table(calibrate_edit_strength(model, held, fer_classifier, encoder, setting))
     model.save_pretrained(out)
     print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {model.fingerprint}")
 

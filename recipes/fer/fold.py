@@ -40,11 +40,11 @@ class Cut:
         seed: of the cut.
     """
 
-    classes: Sequence[str] = ()
+    classes: tuple[str, ...] = ()
     least: int = 40
     keep: float = 1.0
     tail: int = 0
-    tail_classes: Sequence[str] = ()
+    tail_classes: tuple[str, ...] = ()
     validation: float = 0.1
     hold_out: bool = False
     test_split: str = "all"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ class Recipe:
     """
 
     model: str = "resnet18"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
     steps: int = 600
     batch: int = 64

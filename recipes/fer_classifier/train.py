@@ -1,12 +1,13 @@
-"""Train the FER network that judges synthetic faces, from real faces.
+"""Train the FER network that discriminators synthetic faces, from real faces.
 
-    python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect --out expraug/weights/fer_classifier
+    python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect \\
+        --out expraug/weights/fer_classifier
 
 Each set is a parquet file or a folder of classes; `@detect` finds the face in photographs, else the
 images are face crops. Of a set that names its people only the training split is used; of one that
 does not, every image. `--half 1` uses only one half of the images and of the people, so that
-faces from the other half can lend their expressions to synthetics without the classifier having seen
-them. The aligned faces and the state after each epoch are kept in `--work`, from which an
+faces from the other half can lend their expressions to synthetics without the classifier having
+seen them. The aligned faces and the state after each epoch are kept in `--work`, from which an
 interrupted run goes on.
 """
 
@@ -147,7 +148,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for aligned faces and state.")] = Path("work"),
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     epochs: int = 16,
-    per_epoch: Annotated[int, typer.Option(help="Faces drawn an epoch.")] = 14_400,
+    per_epoch: Annotated[int, typer.Option(help="Faces drawn per epoch.")] = 14_400,
     batch_size: int = 96,
     width: int = 40,
     rate: float = 3e-3,
@@ -160,8 +161,8 @@ def main(
     faces = torch.cat([d["faces"] for d in data])
     labels = torch.cat([d["labels"] for d in data])
     origin = torch.cat([torch.full((len(d["labels"]),), i) for i, d in enumerate(data)])
-    # Rare classes are drawn more often; within a class, small sets too: else the classifier would learn
-    # that a face from the set with few sad faces is not sad.
+    # Rare classes are drawn more often; within a class, small sets too: else the classifier would
+    # learn that a face from the set with few sad faces is not sad.
     cell = origin * len(EXPRESSIONS) + labels
     weight = torch.bincount(cell).float()[cell] ** -0.5
     total = torch.zeros(len(EXPRESSIONS)).index_add_(0, labels, weight)

@@ -2,17 +2,18 @@
 
     python -m recipes.embedder.train FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
         --identity dlib:FOLDER --half 0 --out EMBEDDER
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
+    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER \\
         --out CLIPS.parquet
     python -m recipes.fevgan.train CLIPS.parquet --embedder EMBEDDER --identity dlib:FOLDER \\
-        --classifier JUDGE --config recipes/fevgan/cpu.yaml --out expraug/weights/fevgan
+        --classifier CLASSIFIER --config recipes/fevgan/cpu.yaml --out expraug/weights/fevgan
 
 `--set encoders=spatial` or `identity` leaves out the other encoder, to compare with.
 
 `--minutes 10` stops after so long, and the same command goes on. Losses, and figures of people held
 out of training, are appended to `log.csv` in `--work`, with a contact sheet beside it: L1 to the
-clip and of copying the source, agreement of the last frame with JUDGE, and the cosine to the source
-by `--identity` of the last frame and by EMBEDDER of the worst frame.
+clip and of copying the source, agreement of the last frame with CLASSIFIER, and the cosine to the
+source by `--identity` of the last frame and by EMBEDDER of the worst frame.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from recipes.pairs.training import HELD_OUT
 from recipes.pairs.watching import expression_net
 from recipes.training.loop import run
 from recipes.training.loss_networks import LossNetworks
-from recipes.training.options import read_setting
+from recipes.training.options import load_settings
 
 CATEGORIES = tuple(e for e in Expression if e != Expression.NEUTRAL)
 SHEET = (4, 8)
@@ -116,12 +117,12 @@ def watch(
 
 
 def main(
-    clips: Annotated[list[Path], typer.Argument(help="What make_clips.py wrote.")],
+    clips: Annotated[list[Path], typer.Argument(help="What recipes.pairs.make_clips wrote.")],
     config: Annotated[Path, typer.Option(help="YAML: see recipes/fevgan.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    embedder: Annotated[Path, typer.Option(help="Folder of train_embedder.py.")],
+    embedder: Annotated[Path, typer.Option(help="Folder of recipes.embedder.train.")],
     classifier: Annotated[
-        Path, typer.Option(help="Folder of train_fer_classifier.py, not the embedded one.")
+        Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     identity: Annotated[
         str | None, typer.Option(help="'facenet' or 'dlib:PATH'; else no triplet.")
@@ -133,7 +134,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting, on = read_setting(Setting, Options, config, option or []), torch.device(device)
+    setting, on = load_settings(Setting, config, option or []), torch.device(device)
     work.mkdir(parents=True, exist_ok=True)
     data = read_clips(clips, setting.size, CATEGORIES)
     watched = torch.isin(data.group, data.group.unique()[:HELD_OUT])

@@ -65,7 +65,7 @@ class Options(Optimization):
         identity: of the cosine distance to the source, by the frozen encoder.
         triplet, margin, identity_every: of the triplet; steps between two.
         expression: of the cross entropy of a frame that shows all of it.
-        smooth, even: of the total variation of the change of luminance, and of the ways of pixels.
+        smooth, even: of the total variation of the change of luminance, and of the flow.
         change: of the absolute change of luminance, so that what can move does.
         steady: of the absolute second difference of it all in time.
     """
@@ -94,7 +94,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run, for the schedule.
-        frozen: see there.
+        loss_networks: see there.
         device: where all of it is.
     """
 
@@ -104,13 +104,13 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        frozen: LossNetworks,
+        loss_networks: LossNetworks,
         device: torch.device,
     ) -> None:
         self.frame = ProjectionDiscriminator(1, categories, halvings=4)
         self.video = VideoDiscriminator(categories)
         super().__init__(net, nn.ModuleList([self.frame, self.video]), options, steps, device)
-        self.net, self.options, self.frozen = net, options, frozen
+        self.net, self.options, self.loss_networks = net, options, loss_networks
         self.mask = face_mask(net.image_size).to(device)
         self._generate = torch.compile(net) if options.compile else net
 
@@ -121,12 +121,12 @@ class Trainer(AdversarialTrainer):
         with self.autocast:
             motion = self._generate(batch.source, batch.category, batch.z)
             still = batch.source[:, None]
-            # paste-back lets through what the mask does, so that is what is classified
+            # paste-back lets through what the mask does, so that is what the discriminators see
             made = still + (apply_motion(batch.source, motion) - still) * self.mask
             made = made.clamp(0, 1)
             found = self._discriminate(batch, made.detach(), picks)
             losses = self._losses(batch, made, motion, picks)
-        self.update_made(torch.stack(list(losses.values())).sum())
+        self.update_generator(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | found).items()}
 
     def _discriminate(self, batch: ClipBatch, made: Tensor, picks: Tensor) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ class Trainer(AdversarialTrainer):
             real, fake = self.video(seen, batch.category.repeat(2)).float().chunk(2)
             found["video discriminator"] = discriminator_hinge(real, [fake])
         if found:
-            self.update_judges(torch.stack(list(found.values())).sum())
+            self.update_discriminators(torch.stack(list(found.values())).sum())
         return found
 
     def _losses(
@@ -151,15 +151,15 @@ class Trainer(AdversarialTrainer):
     ) -> dict[str, Tensor]:
         o = self.options
         away = (batch.clip - batch.source[:, None]).abs()
-        change, way = motion.split([1, 2], 2)
+        change, flow = motion.split([1, 2], 2)
         losses = {
             "l1": o.l1 * masked_l1(made, batch.clip, self.mask * (1 + o.moving * away)),
             "smooth": o.smooth * total_variation(change),
-            "even": o.even * total_variation(way),
+            "even": o.even * total_variation(flow),
             "change": o.change * change.abs().mean(),
             "steady": o.steady * motion.diff(n=2, dim=1).abs().mean(),
         }
-        self.judges.requires_grad_(False)  # they learn nothing from this
+        self.discriminators.requires_grad_(False)  # they learn nothing from this
         faces = _pick(made, picks)
         if o.frame:
             asked = batch.category.repeat_interleave(picks.shape[1])
@@ -172,18 +172,22 @@ class Trainer(AdversarialTrainer):
             losses["identity"] = o.identity * (1 - (self.net.identity(faces) * who).sum(1)).mean()
         full = (onset(batch.z, made.shape[1]) > 0.99).float().multinomial(1)
         apex = _pick(made, full)
-        unlike = self.frozen.cross_entropy(apex, batch.category) if o.expression else None
+        unlike = self.loss_networks.cross_entropy(apex, batch.category) if o.expression else None
         if unlike is not None:
             losses["expression"] = o.expression * unlike
         return losses | self._triplet(batch, apex)
 
     def _triplet(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
         o = self.options
-        if self.frozen.identity is None or not o.triplet or self.step_count % o.identity_every:
+        if (
+            self.loss_networks.identity is None
+            or not o.triplet
+            or self.step_count % o.identity_every
+        ):
             return {}
         with torch.no_grad():
-            who = self.frozen.identity(batch.source.expand(-1, 3, -1, -1)).float()
-        anchor = self.frozen.identity(apex.expand(-1, 3, -1, -1)).float()
+            who = self.loss_networks.identity(batch.source.expand(-1, 3, -1, -1)).float()
+        anchor = self.loss_networks.identity(apex.expand(-1, 3, -1, -1)).float()
         return {"triplet": o.triplet * identity_triplet(anchor, who, who[batch.other], o.margin)}
 
 

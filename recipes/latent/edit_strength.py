@@ -1,7 +1,7 @@
 """How far a synthesizer goes at intensity 1: chosen on training people that it was not fitted on.
 
-It goes until a classifier sees the target as clearly, in the mean, as in real faces that show it, and no
-further than where the person is still verified.
+It goes until a classifier sees the target as clearly, in the mean, as in real faces that show it,
+and no further than where the person is still verified.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REAL = 400
 """Real faces of a target that synthetics are compared with, about."""
 
 
-_NOTHING = 0.03  # of probability, which no longer length is worth
+_NOTHING = 0.03  # of probability, which no greater strength is worth
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Limits:
     """Where to stop.
 
     Args:
-        reach: the classifier's mean probability of the target is so many times that of real faces that
-            show it…
-        longest: … but no further than this,
+        reach: the classifier's mean probability of the target is so many times that of real faces
+            that show it…
+        largest: … but no further than this,
         grid: tried at so many places,
         verified, margin: … nor than where fewer than this share of the faces keep a cosine above
             the identity encoder's threshold and this margin.
     """
 
     reach: float
-    longest: float
+    largest: float
     grid: int
     verified: float
     margin: float
@@ -57,7 +57,7 @@ def choose(
     encoder: IdentityEncoder | None,
     limits: Limits,
 ) -> tuple[float, dict[str, str]]:
-    """Choose a length.
+    """Choose an edit strength.
 
     Args:
         make: (N, 1, S, S) faces in [0, 1], changed so far.
@@ -69,17 +69,17 @@ def choose(
         limits: see there.
 
     Returns:
-        The length, and the figures behind it.
+        The strength, and the figures behind it.
     """
     column = classifier.expressions.index(target)
     real = (held.labels == int(target)).nonzero().flatten()
     real = real[:: max(1, len(real) // REAL)]
     seen = [classifier.probabilities(held.grey(at).to(source)) for at in real.split(256)]
     wanted = float(torch.cat(seen)[:, column].mean())
-    lengths = np.linspace(0, limits.longest, limits.grid + 1)[1:].tolist()
+    strengths = np.linspace(0, limits.largest, limits.grid + 1)[1:].tolist()
     probable: list[float] = []
-    for length in lengths:
-        probable.append(float(classifier.probabilities(make(length))[:, column].mean()))
+    for strength in strengths:
+        probable.append(float(classifier.probabilities(make(strength))[:, column].mean()))
         if probable[-1] >= limits.reach * wanted:
             break
     limit = "reached" if probable[-1] >= limits.reach * wanted else "no more to gain"
@@ -90,7 +90,7 @@ def choose(
     if encoder is not None:
         before = embeddings_of(source, encoder)
         while True:
-            alike = (embeddings_of(make(lengths[place]), encoder) * before).sum(1)
+            alike = (embeddings_of(make(strengths[place]), encoder) * before).sum(1)
             above = alike > encoder.threshold + limits.margin
             cosine, share = float(alike.mean()), float(above.float().mean())
             if share >= limits.verified:
@@ -99,11 +99,11 @@ def choose(
             if place == 0:
                 break
             place -= 1
-    hit = classifier.probabilities(make(lengths[place])).argmax(1) == column
-    return lengths[place], {
+    hit = classifier.probabilities(make(strengths[place])).argmax(1) == column
+    return strengths[place], {
         "": str(target),
         "sources": str(len(source)),
-        "length": f"{lengths[place]:.2f}",
+        "strength": f"{strengths[place]:.2f}",
         "ended by": limit,
         "probability": f"{probable[place]:.2f}",
         "of real faces": f"{wanted:.2f}",
@@ -120,8 +120,8 @@ def embeddings_of(grey: Tensor, encoder: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def print_table(lines: list[dict[str, str]]) -> None:
-    """Print the figures behind the lengths."""
-    table = Table(title="lengths, chosen on training people that nothing was fitted on")
+    """Print the figures behind the edit strengths."""
+    table = Table(title="Edit strengths, chosen on training people that nothing was fitted on")
     for name in lines[0]:
         table.add_column(name)
     for line in lines:

@@ -1,4 +1,4 @@
-"""Codes that a generator's inversion finds in many faces, and files of what takes long to find."""
+"""Latents that an inversion finds in many faces, and files of what takes long to find."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Train the generator of faces, and the encoder that inverts it, from real faces.
 
-    python -m recipes.latent.train_generator FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
-        --classifier JUDGE --half 0 --config recipes/latent/cpu.yaml --out GENERATOR
+    python -m recipes.latent.train_generator FER2013.parquet LFW.parquet@detect \\
+        LONDON.parquet@detect \\
+        --classifier CLASSIFIER --half 0 --config recipes/latent/cpu.yaml --out GENERATOR
 
-Sets and `--half` are as `train_fer_classifier.py` takes them, and JUDGE is one of that half: what is classified
-by the other half's net has then met none of its faces. `fit_emotiongan.py` and
-`train_decoupled.py` begin with GENERATOR.
+Sets and `--half` are as `recipes.fer_classifier.train` takes them, and CLASSIFIER is one of that
+half: what is classified by the other half's net has then met none of its faces.
+`recipes.emotiongan.fit` and `recipes.decoupled.train` begin with GENERATOR.
 
 `--minutes 10` stops after so long, and the same command goes on. Losses are appended to `log.csv`
 in `--work`, with a sheet of real faces, their reconstructions, and random draws beside it.
@@ -36,7 +37,7 @@ from recipes.face_measures import mesh_of
 from recipes.fer_classifier.train import SIZE, prepared
 from recipes.latent.trainer import Options, Trainer, teach_shapes
 from recipes.training.loop import run
-from recipes.training.options import read_setting
+from recipes.training.options import load_settings
 
 HELD_OUT = 32
 """Faces that are not trained on, to watch the training by: two rows of a sheet."""
@@ -182,7 +183,7 @@ def main(
     config: Annotated[Path, typer.Option(help="YAML: see recipes/latent.")],
     out: Annotated[Path, typer.Option(help="Folder of the generator.")],
     classifier: Annotated[
-        Path | None, typer.Option(help="Folder of train_fer_classifier.py.")
+        Path | None, typer.Option(help="Folder of recipes.fer_classifier.train.")
     ] = None,
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     option: Annotated[
@@ -192,7 +193,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
-    setting = read_setting(Setting, Options, config, option or [])
+    setting = load_settings(Setting, config, option or [])
     on = torch.device(device)
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(setting.seed)

@@ -109,7 +109,7 @@ def teach_shapes(
             gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
             some = hide_background(some.clamp(min=1e-3) ** gamma)
         with torch.autocast(device.type, torch.bfloat16):
-            found = encoder(some)[:, 0]
+            found: Tensor = encoder(some)[:, 0]
         gap = (found - wanted) @ flow
         return (gap * faces.shape[-1] / 2).square().mean()
 
@@ -128,8 +128,9 @@ def teach_shapes(
 def mirror_of(pictures: Pictures) -> Tensor:
     """Return the (W, W) matrix that turns latents of shapes into those of mirrored faces."""
     flow = pictures.flow.double()
-    turned = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
-    return (turned.flatten(1) @ torch.linalg.pinv(flow.flatten(1), rtol=1e-6)).float()
+    turned: Tensor = flow.flip(3) * torch.tensor([-1.0, 1.0], device=flow.device).view(2, 1, 1)
+    back: Tensor = torch.linalg.pinv(flow.flatten(1), rtol=1e-6)
+    return (turned.flatten(1) @ back).float()
 
 
 class Trainer(AdversarialTrainer):
@@ -198,10 +199,10 @@ class Trainer(AdversarialTrainer):
             some = len(drawn)
             made = self._draw(torch.cat([drawn, found]), side, fade)
             real = self._shown(faces, side, fade)
-            classified = self._judge(real, made.detach(), fade)
+            discriminated = self._discriminate(real, made.detach(), fade)
             crossed, again = made.split([some, count])
-            self.judges.requires_grad_(False)  # they learn nothing from what follows
-            outputs = self.judges(diffaugment(made), fade).float()
+            self.discriminators.requires_grad_(False)  # they learn nothing from what follows
+            outputs = self.discriminators(diffaugment(made), fade).float()
             losses = {
                 "crossed": o.cross * generator_hinge(outputs[:some]),
                 "reconstructed": o.reconstructed * generator_hinge(outputs[some:]),
@@ -219,8 +220,8 @@ class Trainer(AdversarialTrainer):
                     wanted = self.expression(faces).float().softmax(1)
                 seen = self.expression(full).float().log_softmax(1)
                 losses["expression"] = o.expression * F.kl_div(seen, wanted, reduction="batchmean")
-        self.update_made(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | classified).items()}
+        self.update_generator(torch.stack(list(losses.values())).sum())
+        return {name: float(v.detach()) for name, v in (losses | discriminated).items()}
 
     def _cross(self, latents: Tensor, count: int) -> Tensor:
         """Return latents that change from one face's to another's at some layer."""
@@ -239,11 +240,11 @@ class Trainer(AdversarialTrainer):
         blurred = F.interpolate(F.avg_pool2d(small, 2), scale_factor=2, mode="bilinear")
         return torch.lerp(blurred, small, fade)
 
-    def _judge(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
+    def _discriminate(self, real: Tensor, made: Tensor, fade: float) -> dict[str, Tensor]:
         count = len(real)
-        self.judges.requires_grad_(True)
-        outputs = self.judges(diffaugment(torch.cat([made, real])), fade).float()
+        self.discriminators.requires_grad_(True)
+        outputs = self.discriminators(diffaugment(torch.cat([made, real])), fade).float()
         crossed, again, true = outputs.split([len(made) - count, count, count])
         loss = discriminator_hinge(true, [crossed, again])
-        self.update_judges(loss)
+        self.update_discriminators(loss)
         return {"discriminator": loss.detach()}

@@ -50,7 +50,7 @@ class Clips:
 
 
 def read_clips(paths: Sequence[Path], size: int, categories: Sequence[Expression]) -> Clips:
-    """Return the clips of the files that `make_clips.py` wrote.
+    """Return the clips of the files that `recipes.pairs.make_clips` wrote.
 
     Raises:
         ValueError: a file that holds no strips of frames.
@@ -66,7 +66,7 @@ def read_clips(paths: Sequence[Path], size: int, categories: Sequence[Expression
                 if width == height or width % height:
                     raise ValueError(
                         f"{path}: an image of {width}x{height} is no strip of frames; "
-                        f"make_clips.py writes them"
+                        f"recipes.pairs.make_clips writes them"
                     )
                 frames = strip[0].unflatten(1, (-1, height)).movedim(1, 0)
                 if height != size:

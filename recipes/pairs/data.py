@@ -87,7 +87,7 @@ def cached(file: Path, make: Callable[[], Faces], what: str) -> Faces:
 
 
 def read_pairs(path: Path, size: int, categories: tuple[Expression, ...]) -> Faces:
-    """Return the faces that `make_pairs.py` wrote, without their embeddings."""
+    """Return the faces that `recipes.pairs.make_pairs` wrote, without their embeddings."""
     place = {str(e): i for i, e in enumerate(categories)}
     pixels, category, group, person, photograph = [], [], [], [], []
     for batch in pq.ParquetFile(path).iter_batches(256):
@@ -246,7 +246,9 @@ class Draw:
         return places.gather(1, source)[:, 0], places.gather(1, target)[:, 0]
 
     def _resized(self, rows: Tensor) -> Tensor:
-        return resize(self.singles.pixels[rows].float() / 255, [self.size, self.size])
+        pixels = self.singles.pixels[rows].float() / 255
+        resized: Tensor = resize(pixels, [self.size, self.size])
+        return resized
 
     @staticmethod
     def _random(values: Tensor, count: int) -> Tensor:

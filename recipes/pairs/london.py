@@ -1,4 +1,4 @@
-"""Pairs of faces of one person, aligned: real photographs, and what `make_pairs.py` wrote."""
+"""Aligned pairs of faces of one person: photographs, and what `recipes.pairs.make_pairs` wrote."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def aligned_pairs(
 
 
 def grouped(path: Path, size: int, variant: int = 0) -> Iterator[dict[Expression, Tensor]]:
-    """Yield, for each source in what `make_pairs.py` wrote, it and its targets: (3, size, size).
+    """Yield, for each source in what `recipes.pairs.make_pairs` wrote, it and its targets: (3,
+    size, size).
 
     Args:
         variant: of the targets.

@@ -1,12 +1,14 @@
-"""Make clips from neutral faces to each expression, for `train_fevgan.py`.
+"""Make clips from neutral faces to each expression, for `recipes.fevgan.train`.
 
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
-        --limit 1500 --out CLIPS.parquet
-    python -m recipes.pairs.make_clips --sequences ck+:FOLDER --sequences mug:FOLDER --out REAL.parquet
+    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER --limit 1500 --out CLIPS.parquet
+    python -m recipes.pairs.make_clips --sequences ck+:FOLDER --sequences mug:FOLDER \\
+        --out REAL.parquet
 
-Every neutral face of a training person is given each expression by `transfer`, at 8 rising
-intensities; clips are kept whose last frame passes the gate of `make_pairs.py`. Or they are
-sequences of real faces, of the data sets that have them, from the neutral frame to the apex.
+Every neutral photograph of a training person is given each expression by `transfer`, through the
+pipeline that users have, at 8 rising intensities; clips are kept whose last frame passes the gate
+of `recipes.pairs.make_pairs`. Or they are sequences of real faces, of the data sets that have them,
+from the neutral frame to the apex.
 
 CLIPS has the columns image (PNG, grey: 9 aligned faces side by side, the neutral one first),
 expression, identity, source (number of the neutral face), variant, score_identity and
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +30,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
-from expraug import Expression, create_synthesizer
+from expraug import Expression, ExpressionAugmenter
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import Clip
 from expraug.errors import ExpraugError
@@ -36,8 +39,16 @@ from expraug.faces.composite import luminance
 from expraug.faces.image import read_image
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.identity import IdentityEncoder, create_identity_encoder
-from expraug.synthesizer import Synthesizer
-from recipes.pairs.make_pairs import SCHEMA, expressed, neutral_faces, row, targets_of
+from recipes.pairs.make_pairs import (
+    SCHEMA,
+    Photograph,
+    Synthetic,
+    expressed,
+    gated,
+    neutral_photographs,
+    photograph_augmenter,
+    row,
+)
 
 LEVELS = 8
 """Frames of a clip after the neutral one."""
@@ -53,27 +64,26 @@ def strip(frames: Tensor, size: int) -> Tensor:
     return torch.cat(list(grey), 2).expand(3, -1, -1)
 
 
-@torch.inference_mode()
 def clips_of(
-    model: Synthesizer,
+    augmenter: ExpressionAugmenter,
     encoder: IdentityEncoder,
     classifier: FERNet,
-    face: Tensor,
-    known: dict[str, Tensor],
+    photograph: Photograph,
     least: float,
-) -> Iterator[tuple[Expression, Tensor | None, dict[str, Any], str]]:
-    """Yield target, the (9, 3, S, S) frames of its clip, scores, and "" or why there is none."""
-    rising = torch.arange(1, LEVELS) / LEVELS
-    for expression, variant, apex, cosine, score, reason in targets_of(
-        model, encoder, classifier, face, known, 1, least
-    ):
-        scores = {"variant": variant, "score_identity": cosine, "score_expression": score}
-        if reason:
-            yield expression, None, scores, reason
+) -> Iterator[tuple[Synthetic, Tensor | None, str]]:
+    """Yield the last frame of each expression's clip, the (9, 3, S, S) frames, and "" or why there
+    are none."""
+    size = augmenter.synthesizer.image_size
+    for apex in gated(augmenter, encoder, classifier, photograph, size, 1, least):
+        if apex.face is None or apex.reason:
+            yield apex, None, apex.reason
             continue
-        target = torch.full((LEVELS - 1,), int(expression))
-        between = expressed(model, face, known, target, rising, torch.full_like(target, variant))
-        yield expression, torch.cat([face, between, apex[None]]), scores, ""
+        rising = [replace(apex.request, intensity=n / LEVELS) for n in range(1, LEVELS)]
+        frames = [photograph.aligned(photograph.image, size)]
+        # so faint a change may round to none: the frame is then the one before it
+        for made in expressed(augmenter, photograph, rising, size):
+            frames.append(frames[-1] if made.face is None else made.face)
+        yield apex, torch.stack([*frames, apex.face]), ""
 
 
 def sequence(clip: Clip, detector: LandmarkDetector, size: int) -> tuple[Tensor | None, str]:
@@ -125,9 +135,6 @@ def main(
     limit: Annotated[int, typer.Option(help="Neutral faces of each set at most.")] = 1500,
     least: Annotated[float, typer.Option(help="Probability of the target.")] = 0.3,
     size: Annotated[int, typer.Option(help="Side of the frames that are written.")] = 64,
-    made_at: Annotated[
-        int | None, typer.Option(help="Side at which faces are made; else the synthesizer's own.")
-    ] = None,
 ) -> None:
     if not sets and not sequences:
         raise SystemExit("nothing to make clips of: name sets, or --sequences")
@@ -140,24 +147,21 @@ def main(
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
 
         if sets:
-            model = create_synthesizer(synthesizer)
-            encoder, fer_classifier = (
-                create_identity_encoder(identity),
-                load_fer_classifier(classifier),
-            )
+            augmenter = photograph_augmenter(synthesizer)
+            encoder = create_identity_encoder(identity)
+            net = load_fer_classifier(classifier)
             for path in sets:
-                for person, face, known in neutral_faces(
-                    path, limit, split, made_at or model.image_size
-                ):
+                for photograph in neutral_photographs(path, limit, split, augmenter):
                     rows = []
-                    for expression, frames, scores, reason in clips_of(
-                        model, encoder, fer_classifier, face, known, least
+                    for apex, frames, reason in clips_of(
+                        augmenter, encoder, net, photograph, least
                     ):
-                        counts[str(expression), reason or "kept"] += 1
+                        shown = str(apex.request.target)
+                        counts[shown, reason or "kept"] += 1
                         if frames is not None:
-                            about = {"expression": str(expression), "identity": person}
+                            about = {"expression": shown, "identity": photograph.person}
                             picture = strip(frames, size)
-                            rows.append(row(picture, source=number, **about, **scores))
+                            rows.append(row(picture, source=number, **about, **apex.scores))
                     write(rows)
                     number += 1
         for name in sequences or []:

@@ -1,14 +1,14 @@
 """Make pairs for all expressions from neutral faces, for synthesizers that learn from pairs.
 
-    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER --classifier JUDGE \\
-        --out PAIRS.parquet
+    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --classifier CLASSIFIER --out PAIRS.parquet
 
-Every neutral face of a training person is given each expression by `transfer`, as an aligned face,
-and a gate keeps what can be trained on: the person is still the same (`--identity`), and a classifier
-gives the target at least `--least` probability, or finds it at least that much likelier than in the
-source, which is fair to expressions that it seldom sees. Contempt, which no classifier here knows, only
-has to keep the person. The classifier should be another one than that of the evaluation; train it with
-`recipes/fer_classifier/train.py --half 0`.
+Every neutral photograph of a training person is given each expression by `transfer`, through the
+pipeline that users have. Of the aligned faces, a gate keeps what can be trained on: the person is
+still the same (`--identity`), and a classifier gives the target at least `--least` probability, or
+finds it at least that much likelier than in the source, which is fair to expressions that it seldom
+sees. Contempt, which no classifier here knows, only has to keep the person. The classifier should
+be another one than that of the evaluation; train it with `recipes.fer_classifier.train --half 0`.
 
 PAIRS has the columns image (PNG, aligned), expression, identity, source (number of the neutral face
 that it was made of; a neutral face has its own), variant, score_identity and score_expression: it
@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -31,16 +33,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from expraug import Expression, create_synthesizer
+from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.datasets import open_source, person_split
 from expraug.datasets.source import iterate
 from expraug.errors import ExpraugError
-from expraug.faces import align_image, face_mask
-from expraug.faces.frame import frame, stack_landmarks
-from expraug.faces.landmarks import LandmarkDetector
+from expraug.faces import align_image, create_detector
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.identity import IdentityEncoder, create_identity_encoder
-from expraug.synthesizer import Synthesizer
+from expraug.pipeline.memo import MemoizedDetector
 
 NEUTRAL = Expression.NEUTRAL
 SCHEMA = pa.schema(
@@ -56,89 +56,135 @@ SCHEMA = pa.schema(
 )
 
 
-def neutral_faces(
-    path: Path, limit: int, split: str, size: int
-) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-    """Yield person, aligned face, (1, 3, S, S) in [0, 1], and what `transfer` takes besides.
+@dataclass(frozen=True)
+class Photograph:
+    """A neutral photograph.
 
-    One face of each person first, then their second ones, and so on, up to the limit.
+    Args:
+        person: whom it shows.
+        image: (H, W) or (H, W, 3) uint8.
+        points: (5, 2) pixel coordinates, as `align_image` takes them.
     """
-    detector = LandmarkDetector("detect")
+
+    person: str
+    image: np.ndarray
+    points: np.ndarray
+
+    def aligned(self, image: np.ndarray, size: int) -> Tensor:
+        """Return the (3, size, size) face in [0, 1] of this photograph or a changed one."""
+        return align_image(image, self.points, size) / 255
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """What became of a request.
+
+    Args:
+        face: (3, S, S) in [0, 1], aligned; None where the pipeline made none.
+        identity: cosine to the source.
+        probability: the classifier's, of the target; None if it does not know it.
+        reason: why it cannot be trained on; else "".
+    """
+
+    request: SynthesisRequest
+    face: Tensor | None
+    identity: float | None = None
+    probability: float | None = None
+    reason: str = ""
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The columns that say how it was made and how good it is."""
+        return {
+            "variant": self.request.variant,
+            "score_identity": self.identity,
+            "score_expression": self.probability,
+        }
+
+
+def photograph_augmenter(synthesizer: str) -> ExpressionAugmenter:
+    """Return an augmenter of photographs, which looks for the face in each once."""
+    model = create_synthesizer(synthesizer)
+    detector = create_detector("detect", landmarks=model.needs_landmarks)
+    return ExpressionAugmenter(model, alignment=MemoizedDetector(detector))
+
+
+def neutral_photographs(
+    path: Path, limit: int, split: str, augmenter: ExpressionAugmenter
+) -> Iterator[Photograph]:
+    """Yield neutral photographs of people of a split.
+
+    One of each person first, then their second ones, and so on, up to the limit.
+    """
     seen: Counter[str] = Counter()
     wanted = []
     for item in iterate(open_source(path)):
         if item.identity is None:
             raise SystemExit(f"{path} does not say who is who, so nobody can be held out")
         if item.class_name == str(NEUTRAL) and person_split(item.identity) == split:
-            wanted.append((seen[item.identity], item))
+            wanted.append((seen[item.identity], item.identity, item))
             seen[item.identity] += 1
-    wanted.sort(key=lambda pair: pair[0])
-    for _, item in wanted[:limit]:
+    wanted.sort(key=lambda known: known[0])
+    for _, person, item in wanted[:limit]:
         try:
             image = item.read()
         except ExpraugError as error:
             print(f"{item.origin} left out: {error}")
             continue
-        (location,) = detector([image])
-        if location is not None:
-            known = stack_landmarks([frame(image, location, size)])
-            face = align_image(image, location.points, size)[None] / 255
-            yield item.identity, face, {name: torch.from_numpy(a) for name, a in known.items()}
+        (found,) = augmenter.detect([image])
+        if found is not None:
+            yield Photograph(person, image, found.points)
+        if isinstance(augmenter.detector, MemoizedDetector):
+            augmenter.detector.forget()
 
 
 def expressed(
-    model: Synthesizer,
-    face: Tensor,
-    known: dict[str, Tensor],
-    target: Tensor,
-    intensity: Tensor,
-    variant: Tensor,
-) -> Tensor:
-    """Return the (1, 3, S, S) face as each of B requests asks, pasted back: (B, 3, S, S)."""
-    count = len(target)
-    made = model(
-        face.expand(count, -1, -1, -1),
-        target,
-        intensity,
-        variant=variant,
-        **{name: values.expand(count, *values.shape[1:]) for name, values in known.items()},
-    )
-    return (face + (made - face) * face_mask(face.shape[-1])).clamp(0, 1)
+    augmenter: ExpressionAugmenter,
+    photograph: Photograph,
+    requests: Sequence[SynthesisRequest],
+    size: int,
+) -> list[Synthetic]:
+    """Return the face of a photograph as each request asks, aligned at a size."""
+    outcomes = augmenter([photograph.image] * len(requests), requests)
+    return [
+        Synthetic(request, None, reason=outcome.reason)
+        if outcome.target is None
+        else Synthetic(request, photograph.aligned(outcome.image, size))
+        for request, outcome in zip(requests, outcomes, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def targets_of(
-    model: Synthesizer,
+def gated(
+    augmenter: ExpressionAugmenter,
     encoder: IdentityEncoder,
     classifier: FERNet,
-    face: Tensor,
-    known: dict[str, Tensor],
+    photograph: Photograph,
+    size: int,
     variants: int,
     least: float,
-) -> Iterator[tuple[Expression, int, Tensor, float, float | None, str]]:
-    """Yield target, variant, face, identity and expression score, and "" or why it is no good."""
-    asked = [(e, v) for e in model.expressions if e != NEUTRAL for v in range(variants)]
-    count = len(asked)
-    made = expressed(
-        model,
-        face,
-        known,
-        torch.tensor([int(e) for e, _ in asked]),
-        torch.ones(count),
-        torch.tensor([v for _, v in asked]),
-    )
-    kept = encoder(made) @ encoder(face)[0]
-    before, after = classifier.probabilities(face)[0], classifier.probabilities(made)
-    for (e, v), image, cosine, found in zip(asked, made, kept.tolist(), after, strict=True):
-        column = classifier.expressions.index(e) if e in classifier.expressions else None
-        score = None if column is None else float(found[column])
-        reason = ""
+) -> Iterator[Synthetic]:
+    """Yield every expression of a photograph, in so many variants, with scores and reasons."""
+    model = augmenter.synthesizer
+    targets = [e for e in augmenter.available(NEUTRAL) if e != NEUTRAL]
+    numbers = range(min(variants, model.variants))
+    requests = [SynthesisRequest(e, 1.0, v) for e in targets for v in numbers]
+    face = photograph.aligned(photograph.image, size)[None]
+    who, before = encoder(face)[0], classifier.probabilities(face)[0]
+    for made in expressed(augmenter, photograph, requests, size):
+        if made.face is None:
+            yield made
+            continue
+        cosine = float(encoder(made.face[None])[0] @ who)
+        target, score, reason = made.request.target, None, ""
         if cosine < encoder.threshold:
             reason = "identity_lost"
-        elif column is not None and score is not None:
-            rise = score - float(before[column])
-            reason = "" if max(score, rise) >= least else "expression_faint"
-        yield e, v, image, cosine, score, reason
+        if target in classifier.expressions:
+            column = classifier.expressions.index(target)
+            score = float(classifier.probabilities(made.face[None])[0, column])
+            if not reason and max(score, score - float(before[column])) < least:
+                reason = "expression_faint"
+        yield Synthetic(made.request, made.face, cosine, score, reason)
 
 
 def row(image: Tensor, **columns: Any) -> dict[str, Any]:
@@ -162,36 +208,30 @@ def main(
     least: Annotated[float, typer.Option(help="Probability of the target.")] = 0.3,
     size: Annotated[int | None, typer.Option(help="Side; else the synthesizer's own.")] = None,
 ) -> None:
-    model = create_synthesizer(synthesizer)
+    augmenter = photograph_augmenter(synthesizer)
+    side = size or augmenter.synthesizer.image_size
     encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
     counts: Counter[tuple[str, str]] = Counter()
     part = out.with_suffix(".part")
     number = 0
     with pq.ParquetWriter(part, SCHEMA) as writer:
         for path in sets:
-            for person, face, known in neutral_faces(path, limit, split, size or model.image_size):
-                rows = [row(face[0], expression=str(NEUTRAL), identity=person, source=number)]
-                for e, v, image, cosine, score, reason in targets_of(
-                    model, encoder, fer_classifier, face, known, variants, least
+            for photograph in neutral_photographs(path, limit, split, augmenter):
+                about = {"identity": photograph.person, "source": number}
+                face = photograph.aligned(photograph.image, side)
+                rows = [row(face, expression=str(NEUTRAL), **about)]
+                for made in gated(
+                    augmenter, encoder, fer_classifier, photograph, side, variants, least
                 ):
-                    counts[str(e), reason or "kept"] += 1
-                    if not reason:
-                        rows.append(
-                            row(
-                                image,
-                                expression=str(e),
-                                identity=person,
-                                source=number,
-                                variant=v,
-                                score_identity=cosine,
-                                score_expression=score,
-                            )
-                        )
+                    target = str(made.request.target)
+                    counts[target, made.reason or "kept"] += 1
+                    if made.face is not None and not made.reason:
+                        rows.append(row(made.face, expression=target, **about, **made.scores))
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 number += 1
     part.replace(out)
     print(f"{out}: {number} neutral faces")
-    for expression in map(str, model.expressions):
+    for expression in map(str, augmenter.synthesizer.expressions):
         found = {why: n for (name, why), n in counts.items() if name == expression}
         if found:
             print(f"  {expression}: " + ", ".join(f"{n} {why}" for why, n in found.items()))

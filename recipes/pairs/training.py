@@ -41,10 +41,10 @@ class Sources:
     """What is trained on and with, as the command line names it.
 
     Args:
-        pairs: what `make_pairs.py` wrote.
-        sets, half: single real faces, as `train_fer_classifier.py` takes them.
+        pairs: what `recipes.pairs.make_pairs` wrote.
+        sets, half: single real faces, as `recipes.fer_classifier.train` takes them.
         photographs: people photographed neutral and happy.
-        classifier: folder of a net of `train_fer_classifier.py`.
+        classifier: folder of a net of `recipes.fer_classifier.train`.
         identity: an encoder, "facenet" or "dlib:PATH".
         work: folder for what can be made again.
     """
@@ -91,7 +91,7 @@ def train_on_pairs(
     setting: Steps,
     model: Synthesizer,
     make_trainer: Callable[[LossNetworks], PairTrainer],
-    load: Callable[[Synthesizer, nn.Module], None],
+    load: Callable[[nn.Module], object],
     out: Path,
     minutes: float,
     device: torch.device,
@@ -102,7 +102,7 @@ def train_on_pairs(
     Args:
         sources, setting: on what, and for how long.
         model: what is saved; its weights are those of the trainer's average.
-        make_trainer: from the nets that classifier what is made; categories are `CATEGORIES`.
+        make_trainer: from the nets that its losses ask; categories are `CATEGORIES`.
         load: puts the trainer's average into the model.
         out: folder of the weights.
         minutes: stop after so long; 0 for never.
@@ -129,7 +129,7 @@ def train_on_pairs(
     model.to(device).eval()
 
     def report(done: int) -> dict[str, float]:
-        load(model, trainer.average)
+        load(trainer.average)
         model.save_pretrained(out)
         return watch(model, held, classifier, encoder, sources.work / f"step-{done:06d}.png")
 

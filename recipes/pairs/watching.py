@@ -28,7 +28,7 @@ def expression_net(
     known = columns >= 0
 
     def logits(faces: Tensor) -> Tensor:
-        found = classifier(vary(resize(faces, [64, 64])))[:, columns]
+        found: Tensor = classifier(vary(resize(faces, [64, 64])))[:, columns]
         return found.masked_fill(~known.to(found.device), -torch.inf)
 
     return logits

@@ -4,8 +4,8 @@
         --out expraug/weights/pixel
 
 `--pairs` holds real photographs, neutral and smiling, and alone decides on these two directions.
-`--made` holds what `recipes/pairs/make_pairs.py` wrote, from which neutral faces learn the expressions
-that no real pairs show; without it there are only the two.
+`--made` holds what `recipes.pairs.make_pairs` wrote, from which neutral faces learn the
+expressions that no real pairs show; without it there are only the two.
 
 Of the people in LONDON only the training split is used (`expraug.datasets.person_split`), and of
 those the share whose mouths change most (`--strongest`): a "smiling" photograph that shows no smile
@@ -116,7 +116,7 @@ def psnr_gain(model: PixelSynthesizer, pairs: dict[str, dict[Expression, torch.T
 
 def main(
     pairs: Annotated[Path, typer.Option(help="Parquet with image, expression, identity.")],
-    made: Annotated[Path | None, typer.Option(help="What make_pairs.py wrote.")] = None,
+    made: Annotated[Path | None, typer.Option(help="What recipes.pairs.make_pairs wrote.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for weights and config.")] = None,
     size: int = 128,
     ridge: float = 0.4,

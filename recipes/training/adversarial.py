@@ -35,7 +35,7 @@ class AdversarialTrainer:
 
     Args:
         made: what makes faces; its moving average is what is kept.
-        judges: the discriminators.
+        discriminators: the discriminators.
         options: see there. Adam has betas 0.5 and 0.99; the average is faster in the first steps.
         steps: of the whole run, for the schedule.
         device: where all of it is.
@@ -44,16 +44,16 @@ class AdversarialTrainer:
     def __init__(
         self,
         made: nn.Module,
-        judges: nn.Module,
+        discriminators: nn.Module,
         options: Optimization,
         steps: int,
         device: torch.device,
     ) -> None:
         to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-        self.made, self.judges = made.to(**to), judges.to(**to)
+        self.made, self.discriminators = made.to(**to), discriminators.to(**to)
         self.average = deepcopy(self.made).requires_grad_(False)
         self.device, self.step_count, self._decay = device, 0, options.ema
-        sides = ((self.made, options.lr), (self.judges, options.discriminator_lr))
+        sides = ((self.made, options.lr), (self.discriminators, options.discriminator_lr))
         self.optimizers = [torch.optim.Adam(s.parameters(), lr, (0.5, 0.99)) for s, lr in sides]
         # a function of the step, so that a resumed run may have another length
         self.schedules = [
@@ -64,12 +64,12 @@ class AdversarialTrainer:
         ]
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
 
-    def update_judges(self, loss: Tensor) -> None:
+    def update_discriminators(self, loss: Tensor) -> None:
         """Take a step of the discriminators."""
         self._update(1, loss)
         torch.clear_autocast_cache()  # it holds their parameters as they were before
 
-    def update_made(self, loss: Tensor) -> None:
+    def update_generator(self, loss: Tensor) -> None:
         """Take a step of what makes faces, which ends the step of training."""
         self._update(0, loss)
         with torch.no_grad():
@@ -96,14 +96,14 @@ class AdversarialTrainer:
             "step": self.step_count,
             "made": self.made.state_dict(),
             "average": self.average.state_dict(),
-            "judges": self.judges.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.step_count = state["step"]
-        for name in ("made", "average", "judges"):
+        for name in ("made", "average", "discriminators"):
             getattr(self, name).load_state_dict(state[name])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)

@@ -40,4 +40,5 @@ class Batch:
 
 def low(faces: Tensor) -> Tensor:
     """Return (B, 1, S, S) faces at `LOW` pixels a side."""
-    return resize(faces, [LOW, LOW])
+    small: Tensor = resize(faces, [LOW, LOW])
+    return small

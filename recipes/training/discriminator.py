@@ -14,8 +14,8 @@ from expraug.synthesizers.fevgan import along_time
 
 
 class ProjectionDiscriminator(nn.Module):
-    """Patches classified by a convolutional net (pix2pix, Isola et al. 2017), conditioned on a category
-    by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
+    """Patches classified by a convolutional net (pix2pix, Isola et al. 2017), conditioned on a
+    category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
 
     Args:
         channels: of the input: 1 for grey faces, 2 for pairs of them.
@@ -44,13 +44,14 @@ class ProjectionDiscriminator(nn.Module):
             category: (B,) long.
         """
         x = self.body(F.pixel_unshuffle(2 * faces - 1, 2))
-        known = (x.mean((2, 3)) * self.category(category)).sum(1)
-        return self.real(x) + known.view(-1, 1, 1, 1)
+        known: Tensor = (x.mean((2, 3)) * self.category(category)).sum(1)
+        real: Tensor = self.real(x)
+        return real + known.view(-1, 1, 1, 1)
 
 
 class VideoDiscriminator(nn.Module):
-    """Clips classified by convolutions in space and then in time (Tran et al. 2018), conditioned on a
-    category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
+    """Clips classified by convolutions in space and then in time (Tran et al. 2018), conditioned on
+    a category by projection (Miyato & Koyama 2018), with spectral norm (Miyato et al. 2018).
 
     Args:
         categories: number of expressions.
@@ -87,8 +88,9 @@ class VideoDiscriminator(nn.Module):
             x, frames = F.leaky_relu(x, 0.2), frames // 2
         x = x.contiguous(memory_format=torch.channels_last)
         shown = x.unflatten(0, (len(clips), frames)).mean((1, 3, 4))
-        known = (shown * self.category(category)).sum(1)
-        return self.real(x).view(len(clips), frames, *x.shape[2:]) + known.view(-1, 1, 1, 1)
+        known: Tensor = (shown * self.category(category)).sum(1)
+        real: Tensor = self.real(x)
+        return real.view(len(clips), frames, *x.shape[2:]) + known.view(-1, 1, 1, 1)
 
 
 class GrownDiscriminator(nn.Module):
@@ -124,7 +126,8 @@ class GrownDiscriminator(nn.Module):
         # how much the batch varies, so that a generator that draws one face is found out
         spread = x.to(faces.dtype).std(0).mean().to(x).expand(len(x), 1, *x.shape[2:])
         x = self.last(torch.cat([F.leaky_relu(x, 0.2), spread], 1))
-        return self.real(F.leaky_relu(x, 0.2).sum((2, 3)))[:, 0]
+        real: Tensor = self.real(F.leaky_relu(x, 0.2).sum((2, 3)))
+        return real[:, 0]
 
 
 class _Halving(nn.Module):
@@ -137,8 +140,9 @@ class _Halving(nn.Module):
         self.skip = spectral_norm(nn.Conv2d(fine, coarse, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        around = self.skip(F.avg_pool2d(x, 2))
-        return around + self.two(F.leaky_relu(self.one(F.leaky_relu(x, 0.2)), 0.2))
+        around: Tensor = self.skip(F.avg_pool2d(x, 2))
+        through: Tensor = self.two(F.leaky_relu(self.one(F.leaky_relu(x, 0.2)), 0.2))
+        return around + through
 
 
 def _without_biases(net: nn.Module) -> None:

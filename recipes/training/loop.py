@@ -82,8 +82,8 @@ def append_line(file: Path, line: dict[str, Any]) -> None:
         with file.open(newline="") as known:
             reader = csv.DictReader(known)
             columns, lines = list(reader.fieldnames or []), list(reader)
-    # a run that goes on tells its losses in another order, leaves out one that is taken seldom, and has
-    # others only from some step on
+    # a run that goes on tells its losses in another order, leaves out one that is taken seldom, and
+    # has others only from some step on
     columns += [name for name in line if name not in columns]
     part = file.with_suffix(".part")
     with part.open("w", newline="") as out:

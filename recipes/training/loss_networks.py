@@ -1,4 +1,4 @@
-"""Nets that classifier what is made and learn nothing themselves."""
+"""Networks that losses ask about the faces that are made, and that learn nothing themselves."""
 
 from __future__ import annotations
 

@@ -1,74 +1,62 @@
-"""Options of a recipe: read from YAML, changed on the command line, checked by a dataclass."""
+"""Settings of a recipe: a dataclass, filled from a YAML file and from the command line."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 T = TypeVar("T")
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 4e-4 as a number, as YAML 1.2 has it."""
+def load_settings(cls: type[T], file: Path, overrides: Sequence[str] = ()) -> T:
+    """Return a dataclass as a YAML file has it, with overrides on top.
 
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
-)
-
-
-def read_yaml(file: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a YAML file on top of the one that its `base` names, with changes on top of both.
+    A file with `base: OTHER.yaml`, a path beside it, says only what it changes in that one.
 
     Args:
-        changes: as "steps=800", or in a part of the file "mixing.share=0.5".
-    """
-    data = _load(file)
-    for change in changes:
-        path, _, value = change.partition("=")
-        *part, name = path.split(".", 1)
-        (data.setdefault(part[0], {}) if part else data)[name] = yaml.load(value, _Loader)
-    return data
-
-
-def _load(file: Path) -> dict[str, Any]:
-    own = yaml.load(file.read_text(), _Loader) or {}
-    base = own.pop("base", None)
-    data = _load(file.parent / base) if base else {}
-    for part, values in own.items():
-        data[part] = data[part] | values if isinstance(data.get(part), dict) else values
-    return data
-
-
-def fill(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Return a dataclass with these values; lists become tuples.
+        cls: a dataclass all of whose fields have defaults; some may be dataclasses themselves.
+        file: the YAML file.
+        overrides: as "steps=800", or in a part of the settings "options.lr=4e-4".
 
     Raises:
-        ValueError: an unknown option; the message says `where`, and lists those there are.
+        ValueError: an option that there is not, or a value of another type; the message names the
+            file, the option and, for the former, those there are.
     """
-    known = list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{where}: no option {name!r}; there are {', '.join(known)}")
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return kind(**frozen)
+    own = OmegaConf.from_dotlist(list(overrides))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), *_with_bases(file), own)
+        return cast(T, OmegaConf.to_object(merged))
+    except ConfigKeyError as error:
+        *parts, name = str(error.full_key).split(".")
+        known = ", ".join(_names(cls, parts))
+        raise ValueError(
+            f"{file}: no option {name!r}{' in ' + '.'.join(parts) if parts else ''}; "
+            f"there are {known}"
+        ) from error
+    except OmegaConfBaseException as error:
+        told = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: option {error.full_key}: {told}") from error
 
 
-def read_setting(kind: type[T], options: type, file: Path, changes: Sequence[str] = ()) -> T:
-    """Return a dataclass as a YAML file has it, whose `options` are a dataclass of their own.
+def _with_bases(file: Path) -> Iterator[DictConfig]:
+    """Yield the files that a file builds on, and then the file itself."""
+    data = OmegaConf.load(file)
+    if not isinstance(data, DictConfig):
+        raise ValueError(f"{file}: no mapping of options to values")
+    base = data.pop("base", None)
+    if base is not None:
+        yield from _with_bases(file.parent / base)
+    yield data
 
-    Args:
-        kind: the class of the whole.
-        options: that of its field `options`.
-        file, changes: as `read_yaml` takes them.
 
-    Raises:
-        ValueError: an unknown option.
-    """
-    data = read_yaml(file, changes)
-    own = fill(options, data.pop("options", {}), "options")
-    return fill(kind, data | {"options": own}, str(file))
+def _names(cls: Any, parts: Sequence[str]) -> list[str]:
+    """Return the options of a dataclass, or of a part of it."""
+    value = cls()
+    for part in parts:
+        value = getattr(value, part)
+    return [f.name for f in fields(value)] if is_dataclass(value) else []

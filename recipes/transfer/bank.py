@@ -129,4 +129,5 @@ def save(bank: Bank, file: Path) -> None:
 
 
 def load(file: Path) -> Bank:
-    return torch.load(file, weights_only=True)
+    bank: Bank = torch.load(file, weights_only=True)
+    return bank

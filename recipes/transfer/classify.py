@@ -1,13 +1,13 @@
-"""Small expression judges: three networks, trained on different faces, at different resolutions.
+"""Three small expression classifiers, trained on different faces, at different resolutions.
 
-| classifier  | sees                  | trained on                            | is for                  |
-|--------|-----------------------|---------------------------------------|-------------------------|
-| tuning | 64 px                 | half 0 of FER2013 and of LFW          | exemplars, polishing    |
-| broad  | 32 px, no fine detail | half 0 of FER2013                     | polishing, mouths, rows |
-| final  | 64 px, another form   | half 1 of FER2013 and of LFW          | the report              |
+| name   | sees                  | trained on                   | is for                  |
+|--------|-----------------------|------------------------------|-------------------------|
+| tuning | 64 px                 | half 0 of FER2013 and of LFW | exemplars, polishing    |
+| broad  | 32 px, no fine detail | half 0 of FER2013            | polishing, mouths, rows |
+| final  | 64 px, another form   | half 1 of FER2013 and of LFW | the report              |
 
-A classifier that has seen LFW takes any sharp photograph for a neutral or happy face; one that has not
-errs the other way. What convinces both is the expression and not the look of a data set.
+A classifier that has seen LFW takes any sharp photograph for a neutral or happy face; one that has
+not errs the other way. What convinces both is the expression and not the look of a data set.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def train(
     # towards balance, without drawing the 200 faces of disgust too often
     weight = (count**-0.7)[y]
     epochs, steps = epochs or plan.epochs, max(1, (per_epoch or len(y)) // BATCH)
-    classifier = plan.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier = plan.network().to(memory_format=torch.channels_last)
     mean = torch.optim.swa_utils.AveragedModel(
         classifier,
         # of about the last 500 steps, of fewer at first
@@ -229,13 +229,13 @@ def train(
     return mean.module.eval().requires_grad_(False)
 
 
-def load_fer_classifier(name: str, file: Path) -> nn.Module:
+def load_classifier(name: str, file: Path) -> nn.Module:
     classifier = PLANS[name].network()
     classifier.load_state_dict(load_file(file))
     return classifier.eval().requires_grad_(False)
 
 
-def save_judge(classifier: nn.Module, file: Path) -> None:
+def save_classifier(classifier: nn.Module, file: Path) -> None:
     part = file.with_suffix(".part")
     save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, part)
     part.replace(file)

@@ -46,7 +46,7 @@ BELIEVED = 0.6
 FIRST_GAIN = 1.3
 """Gain of every expression before polishing: a mean of many faces is weaker than each of them."""
 LONDON_GAIN = 1.3
-"""Of the mean posed smile: at 0.8 its photographs are met best, but judges hardly see a smile."""
+"""Of the mean posed smile: at 0.8 photographs are met best, but classifiers hardly see a smile."""
 CONTEMPT_RECIPE = {
     **{"mouthSmile": 0.45, "mouthDimple": 0.35, "mouthPress": 0.45, "mouth": 0.25},
     **{"eyeSquint": 0.2, "browOuterUp": 0.1},
@@ -55,7 +55,9 @@ CONTEMPT_OTHER_SIDE = {"browDown": 0.15, "mouthPress": 0.15}
 """Contempt has too few faces to be learned: after Ekman, one mouth corner tightened and raised."""
 
 
-def build(faces: Faces, components: np.ndarray, probabilities: np.ndarray) -> tuple[Bank, dict]:
+def build(
+    faces: Faces, components: np.ndarray, probabilities: np.ndarray
+) -> tuple[Bank, dict[str, np.ndarray]]:
     """Fit geometry, light and rows.
 
     Args:
@@ -121,7 +123,8 @@ def common_scores(faces: Faces, neutral: np.ndarray) -> np.ndarray:
     """
     scores, small = faces.scores.astype(np.float64), faces.origin == FER2013
     shift = scores[small & (faces.expression == NEUTRAL)].mean(0) - neutral
-    return np.clip(scores - shift * small[:, None], 0, 1)
+    moved: np.ndarray = np.clip(scores - shift * small[:, None], 0, 1)
+    return moved
 
 
 def clusters(
@@ -170,7 +173,8 @@ def smiling_pairs(faces: Faces) -> tuple[Faces, Faces]:
     both = [p for p in people.values() if NEUTRAL in p and HAPPY in p]
     # in the order of the smiling photographs, so that draws from them can be repeated
     both.sort(key=lambda p: p[HAPPY])
-    return tuple(faces.take(np.array([p[e] for p in both])) for e in (NEUTRAL, HAPPY))
+    neutral, happy = (faces.take(np.array([p[e] for p in both])) for e in (NEUTRAL, HAPPY))
+    return neutral, happy
 
 
 def add_london(bank: Bank, shape: dict[str, np.ndarray], london: Faces) -> Bank:

@@ -142,7 +142,7 @@ def _extract_rows(
         except ExpraugError:
             continue
         (location,) = detector([image])
-        if location is None:
+        if location is None or location.mesh is None:
             continue
         matrix = similarity(location.points[None].astype(np.float64))
         pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()

@@ -6,21 +6,22 @@
 Stages, each kept in `--work` and not done again:
 
 1. extract: landmarks, scores, pose and an aligned crop of every image; identity descriptors.
-2. judges: three small expression networks, two to tune with, one kept for the report.
+2. classifiers: three small expression networks, two to tune with, one kept for the report.
 3. exemplars: how shape and light follow the scores, and clusters of typical faces for each
    expression, with the insides of their mouths.
 4. first: polishing against one tuning classifier.
 5. second: the London smile becomes the first happy row; polishing goes on, with its photographs.
-6. third: fear starts anew; polishing against two judges, also on small and blurred faces.
-7. rows: mouths are chosen again, fear's by the judges; each expression keeps its five best rows.
+6. third: fear starts anew; polishing against two classifiers, also on small and blurred faces.
+7. rows: mouths are chosen again, fear's by the classifiers; each expression keeps its five best
+rows.
 8. save: the operating point, borrowed mouths, the first happy row fitted to the London smiles, the
    weights, and a report by the third classifier.
 
 Of LFW and London only train people (`expraug.datasets.person_split`) lend anything. FER2013 names
 nobody: a fixed permutation splits it, half 0 lends and tunes, half 1 trains the classifier of the
-report. LFW's train people are halved alike for the judges and the mouths, but, as for the embedded
-weights, regressions, clusters and polishing use photographs of both splits; with `--apart` they
-leave out the final classifier's.
+report. LFW's train people are halved alike for the classifiers and the mouths, but, as for the
+embedded weights, regressions, clusters and polishing use photographs of both splits; with `--apart`
+they leave out the final classifier's.
 
 The embedded weights came about less straightly, so a new fit gives others, alike in kind:
 
@@ -32,15 +33,15 @@ The embedded weights came about less straightly, so a new fit gives others, alik
 * their third classifier stopped after nine of its eleven epochs.
 
 Needs `expraug[landmarks]`, scipy and scikit-learn. On two cores all of it takes about two hours,
-most of it the judges. `--tiny` runs every stage on some 2,000 images in a few minutes: the result
-is good for nothing but to see that it runs.
+most of it the classifiers. `--tiny` runs every stage on some 2,000 images in a few minutes: the
+result is good for nothing but to see that it runs.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -52,12 +53,12 @@ from expraug.faces.landmarks import LandmarkDetector
 from expraug.networks.identity import create_identity_encoder
 from recipes.transfer import bank as banks
 from recipes.transfer import exemplars, mouths, polish, smile
-from recipes.transfer.classify import PLANS, load_fer_classifier, probabilities, save_judge, train
+from recipes.transfer.classify import PLANS, load_classifier, probabilities, save_classifier, train
 from recipes.transfer.extract import FER2013, LFW, LONDON, Faces, concatenate, extract
 from recipes.transfer.geometry import identity_components
 from recipes.transfer.report import report
 
-STAGES = ("extract", "judges", "exemplars", "first", "second", "third", "rows", "save")
+STAGES = ("extract", "classifiers", "exemplars", "first", "second", "third", "rows", "save")
 TINY = {LONDON: None, LFW: 600, FER2013: 1500}
 """Images of each set in a trial; London is small."""
 PASSES = (200, 140, 110)
@@ -93,7 +94,7 @@ class Fit:
 
     @property
     def lenders(self) -> list[Faces]:
-        """The sets; with `--apart`, LFW without the train people that the final classifier learns of."""
+        """The sets; with `--apart`, LFW without the final classifier's train people."""
         if not self.apart:
             return self.sets
         lfw = self.sets[LFW]
@@ -125,8 +126,8 @@ class Fit:
         if not file.is_file():
             print(f"classifier {name}", flush=True)
             limits = {"epochs": 1, "per_epoch": 960} if self.tiny else {}
-            save_judge(train(PLANS[name], self.sets, **limits), file)
-        return load_fer_classifier(name, file)
+            save_classifier(train(PLANS[name], self.sets, **limits), file)
+        return load_classifier(name, file)
 
     def steps(self, number: int) -> int:
         return 4 if self.tiny else PASSES[number]
@@ -151,7 +152,7 @@ class Fit:
     def run_extract(self) -> None:
         self.components(self.lending())
 
-    def run_judges(self) -> None:
+    def run_classifiers(self) -> None:
         for name in PLANS:
             self.classifier(name)
 
@@ -159,7 +160,8 @@ class Fit:
         faces = self.lending()
         believed = probabilities(self.classifier("tuning"), faces.grey()).numpy()
         bank, shape = exemplars.build(faces, self.components(faces), believed)
-        np.savez(self.work / "shape.npz", **shape)
+        values: dict[str, Any] = {**shape}
+        np.savez(self.work / "shape.npz", **values)
         self.keep("exemplars", mouths.choose(bank, self.mouths(), shape))
 
     def symmetric(self) -> banks.Bank:
@@ -169,36 +171,39 @@ class Fit:
 
     def run_first(self) -> None:
         sources = polish.sources(self.lenders[:2], (400, 400), seed=5)
-        judges = [self.classifier("tuning")]
-        bank = polish.polish(self.symmetric(), judges, self.encoder, sources, self.steps(0))
+        classifiers = [self.classifier("tuning")]
+        bank = polish.polish(self.symmetric(), classifiers, self.encoder, sources, self.steps(0))
         self.keep("first", mouths.choose(bank, self.mouths(), self.shape()))
 
     def run_second(self) -> None:
         bank = exemplars.add_london(self.load("first"), self.shape(), self.sets[LONDON])
         sources = polish.sources(self.lenders[:2], (400, 400), seed=5)
-        judges, london = [self.classifier("tuning")], self.sets[LONDON]
-        bank = polish.polish(bank, judges, self.encoder, sources, self.steps(1), london)
+        classifiers, london = [self.classifier("tuning")], self.sets[LONDON]
+        bank = polish.polish(bank, classifiers, self.encoder, sources, self.steps(1), london)
         self.keep("second", bank)
 
     def run_third(self) -> None:
         bank = polish.before_last_pass(self.load("second"), self.symmetric())
         sources = polish.sources(self.lenders, (400, 400, 300), seed=5)
-        judges, london = [self.classifier("tuning"), self.classifier("broad")], self.sets[LONDON]
-        bank = polish.polish(bank, judges, self.encoder, sources, self.steps(2), london, True)
+        classifiers, london = (
+            [self.classifier("tuning"), self.classifier("broad")],
+            self.sets[LONDON],
+        )
+        bank = polish.polish(bank, classifiers, self.encoder, sources, self.steps(2), london, True)
         self.keep("third", mouths.choose(bank, self.mouths(), self.shape()))
 
     def run_rows(self) -> None:
         bank = self.load("third")
         bank["gain"] = torch.tensor(polish.MOUTH_GAIN)
         bank["detail"] = torch.tensor(polish.MOUTH_DETAIL)
-        judges = [self.classifier("tuning"), self.classifier("broad")]
+        classifiers = [self.classifier("tuning"), self.classifier("broad")]
         count = (1, 1, 1) if self.tiny else (8, 8, 8)
         sources = polish.sources(self.lenders, count, seed=9)
         known = self.mouths(), self.shape()
-        bank = mouths.choose_by_judges(bank, Expression.FEAR, *known, judges, sources)
+        bank = mouths.choose_by_classifiers(bank, Expression.FEAR, *known, classifiers, sources)
         count = (2, 2, 2) if self.tiny else (10, 10, 6)
         sources = polish.sources(self.lenders, count, seed=3)
-        self.keep("rows", polish.order_rows(bank, judges, sources))
+        self.keep("rows", polish.order_rows(bank, classifiers, sources))
 
     def run_save(self, out: Path) -> None:
         bank = self.load("rows")
@@ -221,7 +226,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for weights and config.")],
     landmarker: Annotated[Path | None, typer.Option(help="Face Landmarker's model file.")] = None,
     stages: Annotated[str, typer.Option(help="Some of them, with commas; default all.")] = "",
-    redo: Annotated[bool, typer.Option(help="Do again what comes after the judges.")] = False,
+    redo: Annotated[bool, typer.Option(help="Do again what comes after the classifiers.")] = False,
     apart: Annotated[
         bool, typer.Option(help="Keep the final classifier's LFW people apart.")
     ] = False,
@@ -242,7 +247,7 @@ def main(
         if (work / f"bank-{stage}.pt").is_file() and not redo:
             continue
         print(f"stage {stage}", flush=True)
-        if stage not in ("extract", "judges"):
+        if stage not in ("extract", "classifiers"):
             for later in STAGES[STAGES.index(stage) :]:  # which would not fit to what comes now
                 (work / f"bank-{later}.pt").unlink(missing_ok=True)
         if stage == "save":

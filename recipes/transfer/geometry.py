@@ -57,8 +57,9 @@ def identity_components(descriptors: np.ndarray) -> np.ndarray:
     """Return the (N, 24) standardised principal components of identity descriptors."""
     centred = descriptors - descriptors.mean(0)
     directions = np.linalg.svd(centred, full_matrices=False)[2]
-    components = centred @ directions[:COMPONENTS].T
-    return components / components.std(0)
+    components: np.ndarray = centred @ directions[:COMPONENTS].T
+    scaled: np.ndarray = components / components.std(0)
+    return scaled
 
 
 def design(

@@ -84,7 +84,8 @@ def stabilise(mesh: np.ndarray, reference: np.ndarray | None = None) -> tuple[np
 def mirror_index(mean: np.ndarray) -> np.ndarray:
     """Return which landmark each becomes when a face is flipped, from a mean frontal mesh."""
     distance = ((flip(mean)[:, None] - mean[None]) ** 2).sum(-1)
-    return linear_sum_assignment(distance)[1]
+    mirror: np.ndarray = linear_sum_assignment(distance)[1]
+    return mirror
 
 
 def flip(points: np.ndarray) -> np.ndarray:
@@ -102,7 +103,8 @@ def vertices(mesh: np.ndarray) -> np.ndarray:
 def opening(mesh: np.ndarray) -> np.ndarray:
     """Return how far the inner lips are apart, (...), as a fraction of the canonical frame."""
     lower, upper = mesh[..., list(LOWER_IN)[3:-3], 1], mesh[..., list(UPPER_IN)[3:-3], 1]
-    return (lower - upper).mean(-1)
+    gap: np.ndarray = (lower - upper).mean(-1)
+    return gap
 
 
 def mouth_polygon(reference: np.ndarray) -> np.ndarray:
@@ -117,7 +119,8 @@ def inside(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
     straddles = (y0 > y) != (y1 > y)
     with np.errstate(divide="ignore", invalid="ignore"):
         right = x < (x1 - x0) * (y - y0) / (y1 - y0) + x0
-    return (straddles & right).sum(1) % 2 == 1
+    odd: np.ndarray = (straddles & right).sum(1) % 2 == 1
+    return odd
 
 
 def barycentric(

@@ -50,15 +50,17 @@ class Mouths:
     def unlike(self, scores: np.ndarray) -> np.ndarray:
         """Return the (N,) mean squared difference of the mouth's scores."""
         spread = self.scores[:, OF_MOUTH].std(0) + 0.1
-        return (((self.scores - scores)[:, OF_MOUTH] / spread) ** 2).mean(1)
+        unlike: np.ndarray = (((self.scores - scores)[:, OF_MOUTH] / spread) ** 2).mean(1)
+        return unlike
 
     def faults(self, wanted: float) -> np.ndarray:
         """Return the (N,) part of the choice that does not depend on scores."""
-        return (
+        faults: np.ndarray = (
             np.abs(self.opening - wanted) / max(0.010, 0.15 * wanted)
             + self.yaw / 30
             - np.clip(self.sharp / np.median(self.sharp) - 1, -1, 1) * 0.8
         )
+        return faults
 
 
 def fill(values: Tensor, place: np.ndarray) -> Tensor:
@@ -144,8 +146,8 @@ def choose(bank: Bank, mouths: Mouths, shape: dict[str, np.ndarray]) -> Bank:
     return bank | {"mouth": torch.where(own[:, None, None], bank["mouth"], interior)}
 
 
-def believed(bank: Bank, row: int, judges: list[nn.Module], sources: Faces) -> float:
-    """Return the judges' mean probability of a row's expression on faces made with it."""
+def believed(bank: Bank, row: int, classifiers: list[nn.Module], sources: Faces) -> float:
+    """Return the classifiers' mean probability of a row's expression on faces made with it."""
     expression = int(bank["expression"][row])
     model = synthesizer(take(bank, [row]))
     count = len(sources)
@@ -157,18 +159,21 @@ def believed(bank: Bank, row: int, judges: list[nn.Module], sources: Faces) -> f
         blendshapes=torch.from_numpy(sources.scores),
         pose=torch.from_numpy(sources.pose),
     )
-    return float(np.mean([float(probabilities(j, made)[:, expression].mean()) for j in judges]))
+    return float(
+        np.mean([float(probabilities(j, made)[:, expression].mean()) for j in classifiers])
+    )
 
 
-def choose_by_judges(
+def choose_by_classifiers(
     bank: Bank,
     expression: int,
     mouths: Mouths,
     shape: dict[str, np.ndarray],
-    judges: list[nn.Module],
+    classifiers: list[nn.Module],
     sources: Faces,
 ) -> Bank:
-    """Return the bank with jaw and mouth of an expression's rows as the judges believe them most.
+    """Return the bank with jaw and mouth of an expression's rows as the classifiers believe them
+    most.
 
     For each of `JAWS` the ten best fitting real mouths are tried on train faces.
     """
@@ -196,7 +201,7 @@ def choose_by_judges(
             fault -= 0.4 * np.clip(mouths.crisp - 1, -1.2, 1)
             for candidate in np.argsort(fault)[:CANDIDATES]:
                 bank["scores"][row], bank["mouth"][row] = scores, interiors[candidate]
-                probability = believed(bank, row, judges, sources)
+                probability = believed(bank, row, classifiers, sources)
                 if probability > best:
                     best, found = probability, (scores, interiors[candidate])
         bank["scores"][row], bank["mouth"][row] = found

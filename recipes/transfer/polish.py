@@ -2,7 +2,7 @@
 
 A face made with the mean of many true faces is right but faint, and of sadness and fear the means
 are hardly typical. So the prototypes are moved a little, through the synthesizer, to where tuning
-judges believe them, with the identity descriptor as a brake. Only train people are used.
+classifiers believe them, with the identity descriptor as a brake. Only train people are used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recipes.transfer.mouths import believed
 BATCH = 28
 PAIRS = 6
 GRID = 28
-"""Side of the light maps: folds and shadows can be learned, patterns that fool a classifier cannot."""
+"""Side of the light maps: folds and shadows can be learned, adversarial patterns cannot."""
 LARGEST_LIGHT = 0.15
 """And they stay within this many log units."""
 LIGHTING = 8.0
@@ -39,8 +39,8 @@ LEAST_COSINE = 0.96
 FIRST_GAIN = (1.0, 1.0, 1.2, 1.1, 1.2, 1.2, 1.1, 1.0)
 """Gain of each expression while polishing, below that of the exemplars, since scores now move."""
 BOOST = 1.6
-"""Sad and fearful light before the last pass: the first passes left both too faint for a classifier that
-they did not polish against."""
+"""Sad and fearful light before the last pass: the first passes left both too faint for a classifier
+that they did not polish against."""
 FEAR_GAIN = 1.3
 """Fear's gain from the last pass on, for the same reason."""
 MOUTH_GAIN = (1.0, 1.0, 1.2, 1.0, 1.3, 1.15, 1.0, 1.0)
@@ -49,11 +49,11 @@ MOUTH_DETAIL = (1.0, 1.0, 0.7, 0.9, 1.0, 0.85, 0.9, 1.0)
 stronger choice of the operating point below, which followed once the rows were known."""
 GAIN = (1.0, 1.0, 1.0, 0.85, 1.25, 0.85, 0.85, 1.0)
 DETAIL = (1.0, 1.0, 0.65, 0.75, 1.0, 0.8, 0.8, 1.0)
-"""The operating point, chosen by hand on validation people, by a classifier's recall against that of
-real faces, by identity, and by eye. Sad light at its full strength, after `BOOST`, looked blotchy,
-and 0.65 of it suffices. Fear keeps a high gain: at 1.0 the classifier saw it in 10 % of faces, against
-26 % of real ones, at 1.25 in 22 %. Surprise, disgust and anger were believed more often than real
-faces are, so they are gentler."""
+"""The operating point, chosen by hand on validation people, by a classifier's recall against that
+of real faces, by identity, and by eye. Sad light at its full strength, after `BOOST`, looked
+blotchy, and 0.65 of it suffices. Fear keeps a high gain: at 1.0 the classifier saw it in 10 % of
+faces, against 26 % of real ones, at 1.25 in 22 %. Surprise, disgust and anger were believed more
+often than real faces are, so they are gentler."""
 KEPT = 5
 """Rows of an expression that are kept, the most believed first."""
 
@@ -81,11 +81,12 @@ def measured(faces: Faces) -> dict[str, Tensor]:
 
 
 def jitter(made: Tensor, step: int, degrade: bool, generator: torch.Generator) -> Tensor:
-    """Return faces as a classifier should also believe them: moved, flipped, noisy, sometimes blurred.
+    """Return faces as a classifier should also believe them: moved, flipped, noisy, sometimes
+    blurred.
 
     Args:
-        degrade: also reduce some to a quarter: sharpness tells a classifier the data set, and with it
-            the likely expression.
+        degrade: also reduce some to a quarter: sharpness tells a classifier the data set, and with
+            it the likely expression.
     """
     count = len(made)
     theta = torch.eye(2, 3).repeat(count, 1, 1)
@@ -104,7 +105,7 @@ def jitter(made: Tensor, step: int, degrade: bool, generator: torch.Generator) -
 
 def polish(
     bank: Bank,
-    judges: list[nn.Module],
+    classifiers: list[nn.Module],
     encoder: Callable[[Tensor], Tensor],
     faces: Faces,
     steps: int,
@@ -115,7 +116,7 @@ def polish(
 
     Args:
         bank: what to start from.
-        judges: tuning judges; each has the same weight.
+        classifiers: tuning classifiers; each has the same weight.
         encoder: identity encoder.
         faces: neutral sources.
         steps: of gradient descent, about 140.
@@ -170,9 +171,9 @@ def polish(
         made = model(pixels[chosen], target, torch.ones(BATCH), variant=variant, **some)
         seen = standardise(jitter(made, step, degrade, generator))
         loss = torch.zeros(())
-        for classifier in judges:
+        for classifier in classifiers:
             found = classifier(seen).log_softmax(1)[torch.arange(BATCH), target]
-            loss = loss + (enough[target] - found).clamp(min=0).mean() / len(judges)
+            loss = loss + (enough[target] - found).clamp(min=0).mean() / len(classifiers)
         if step % 2 == 0:
             q = torch.randperm(BATCH, generator=generator)[:10]
             cosine = (encoder(made[q]) * persons[chosen[q]]).sum(1)
@@ -217,7 +218,7 @@ def before_last_pass(bank: Bank, first: Bank) -> Bank:
     return bank
 
 
-def order_rows(bank: Bank, judges: list[nn.Module], faces: Faces) -> Bank:
+def order_rows(bank: Bank, classifiers: list[nn.Module], faces: Faces) -> Bank:
     """Return the bank with each expression's `KEPT` most believed rows, in that order.
 
     Contempt keeps its two, and happy its first, the London row: no classifier is asked for these.
@@ -230,7 +231,7 @@ def order_rows(bank: Bank, judges: list[nn.Module], faces: Faces) -> Bank:
         else:
             own = [bool(bank["rank"][r] < -1) for r in rows]
             worth = [
-                2.0 if o else believed(bank, r, judges, faces)
+                2.0 if o else believed(bank, r, classifiers, faces)
                 for o, r in zip(own, rows, strict=True)
             ]
         order = np.argsort(-np.array(worth), kind="stable")[:KEPT]

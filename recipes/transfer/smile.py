@@ -19,8 +19,8 @@ fitted."""
 RIDGE = {"texture": 2.0, "shape": 2e4, "mouth": 0.2}
 """Chosen on one half of the training people, fitted on the other: +0.40 dB there, +0.47 dB here."""
 WIDER = 1.25
-"""Of the scores, after the fit. A mean smile is fainter than most: as fitted, a classifier sees it in
-57 % of validation people's faces, at 1.25 in about 73 %, for 0.06 dB."""
+"""Of the scores, after the fit. A mean smile is fainter than most: as fitted, a classifier sees it
+in 57 % of validation people's faces, at 1.25 in about 73 %, for 0.06 dB."""
 
 
 def fit_smile(

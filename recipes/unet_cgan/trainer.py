@@ -64,7 +64,7 @@ class Trainer(AdversarialTrainer):
         categories: number of expressions.
         options: see there.
         steps: of the whole run, for the schedule.
-        frozen: see there.
+        loss_networks: see there.
         device: where all of it is.
     """
 
@@ -74,7 +74,7 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        frozen: LossNetworks,
+        loss_networks: LossNetworks,
         device: torch.device,
     ) -> None:
         self.pairs = ProjectionDiscriminator(2, categories)
@@ -86,7 +86,7 @@ class Trainer(AdversarialTrainer):
             steps,
             device,
         )
-        self.options, self.frozen = options, frozen
+        self.options, self.loss_networks = options, loss_networks
         self._generate = torch.compile(generator) if options.compile else generator
 
     def step(self, batch: Batch) -> dict[str, float]:
@@ -94,12 +94,12 @@ class Trainer(AdversarialTrainer):
         with self.autocast:
             mask = face_mask(batch.source.shape[-1]).to(self.device)
             change = self._generate(batch.source, batch.category).float()
-            # paste-back lets through what the mask does, so that is what is classified
+            # paste-back lets through what the mask does, so that is what the discriminators see
             made = (batch.source + change * mask).clamp(0, 1)
             found = self._discriminate(batch, made.detach())
             losses = self._losses(batch, made, change, mask)
         total = torch.stack(list(losses.values())).sum()
-        self.update_made(total)
+        self.update_generator(total)
         return {name: float(v.detach()) for name, v in (losses | found).items()}
 
     def _discriminate(self, batch: Batch, made: Tensor) -> dict[str, Tensor]:
@@ -116,7 +116,7 @@ class Trainer(AdversarialTrainer):
         asked = torch.cat([batch.real_category, batch.category[batch.known]])
         out = self.singles(seen, asked).float()
         single = discriminator_hinge(out[: len(batch.real)], [out[len(batch.real) :]])
-        self.update_judges(pair + single)
+        self.update_discriminators(pair + single)
         return {"pair discriminator": pair, "single discriminator": single}
 
     def _losses(
@@ -131,12 +131,12 @@ class Trainer(AdversarialTrainer):
             "pair": o.pair * generator_hinge(self.pairs(both, batch.category[:count]).float()),
             "single": o.single * generator_hinge(single.float()),
         }
-        unlike = self.frozen.cross_entropy(made, batch.category) if o.expression else None
+        unlike = self.loss_networks.cross_entropy(made, batch.category) if o.expression else None
         if unlike is not None:
             losses["expression"] = o.expression * unlike
         due = self.step_count % o.identity_every == 0
-        if self.frozen.identity is not None and o.triplet and due:
-            anchor = self.frozen.identity(made.expand(-1, 3, -1, -1)).float()
+        if self.loss_networks.identity is not None and o.triplet and due:
+            anchor = self.loss_networks.identity(made.expand(-1, 3, -1, -1)).float()
             negative = batch.embedding[batch.other]
             losses["triplet"] = o.triplet * identity_triplet(
                 anchor, batch.embedding, negative, o.margin

@@ -32,7 +32,7 @@ def run_recipe() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make_pairs.py` writes, of people who are trained on."""
+    """What `recipes.pairs.make_pairs` writes, of people who are trained on."""
     from paired_faces import write_pairs
 
     file = tmp_path_factory.mktemp("pairs") / "pairs.parquet"

@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from typer.testing import CliRunner
 
 from expraug.datasets import person_split
+from recipes.pairs import training
 from recipes.pairs.data import Draw, Faces, person_number
 from recipes.pairs.make_pairs import SCHEMA, row
 
@@ -30,7 +31,7 @@ NUMBERS = [person_number(train_person(n)) for n in range(8)]
 
 
 def write_pairs(faces: Path, file: Path) -> None:
-    """Write what `make_pairs.py` does, with smiles that are real: 8 people, the first twice."""
+    """Write what `make_pairs` does, with smiles that are real: 8 people, the first twice."""
     with pq.ParquetWriter(file, SCHEMA) as writer:
         for source, path in enumerate(sorted((faces / "neutral").iterdir())[:9]):
             known: dict[str, Any] = {"identity": train_person(source % 8), "source": source}
@@ -63,9 +64,9 @@ def watch_training(monkeypatch: pytest.MonkeyPatch) -> list[Faces]:
         trained_on.append(faces)
         return Draw(faces, *settings)
 
-    monkeypatch.setattr(paired.training, "create_identity_encoder", lambda name: CoarsePicture())
-    monkeypatch.setattr(paired.training, "HELD_OUT", 2)
-    monkeypatch.setattr(paired.training, "Draw", drawing)
+    monkeypatch.setattr(training, "create_identity_encoder", lambda name: CoarsePicture())
+    monkeypatch.setattr(training, "HELD_OUT", 2)
+    monkeypatch.setattr(training, "Draw", drawing)
     return trained_on
 
 

@@ -29,7 +29,7 @@ def bright_below(faces: Tensor) -> Tensor:
 
 def sighted(**options: float) -> Trainer:
     learner = trainer(**options)
-    learner.frozen = replace(learner.frozen, expression=bright_below)
+    learner.loss_networks = replace(learner.loss_networks, expression=bright_below)
     return learner
 
 
@@ -121,14 +121,14 @@ def test_the_identity_encoder_sees_swapped_faces_as_seldom_as_asked() -> None:
         assert torch.equal(faces[:, 0], faces[:, 2])
         return coarse(faces)
 
-    learner.frozen = replace(learner.frozen, identity=counting)
+    learner.loss_networks = replace(learner.loss_networks, identity=counting)
     told = ["identity" in learner.step(data) for _ in range(4)]
     assert told == [True, False, False, True]
     assert calls == [(COUNT, 3, SIZE, SIZE)] * 2
     learner.options = replace(learner.options, identity=0.0, identity_every=1)
     learner.step(data)
     assert len(calls) == 2
-    learner.frozen = replace(learner.frozen, identity=None)
+    learner.loss_networks = replace(learner.loss_networks, identity=None)
     learner.options = Options(amp=False, identity_every=1)
     assert "identity" not in learner.step(data)
 
@@ -137,39 +137,43 @@ def test_the_discriminator_compares_what_single_faces_show() -> None:
     learner, data = trainer(), batch()
     data.known[0] = False
     seen: list[tuple[Tensor, Tensor]] = []
-    learner.judges.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
+    learner.discriminators.register_forward_pre_hook(
+        lambda _, x: seen.append((x[0].detach(), x[1]))
+    )
     learner.step(data)
-    (classified, categories), (made, asked) = seen
-    assert classified.shape == (3 * COUNT - 1, 1, LOW, LOW)
+    (shown, categories), (made, asked) = seen
+    assert shown.shape == (3 * COUNT - 1, 1, LOW, LOW)
     assert made.shape == (2 * COUNT - 1, 1, LOW, LOW)
     expected = torch.cat([data.real_category, data.category[1:]])
     assert torch.equal(asked, expected)
     assert torch.equal(categories, torch.cat([data.real_category, expected]))
-    corner = classified[..., 0, 0]
+    corner = shown[..., 0, 0]
     assert torch.allclose(corner[:COUNT], torch.tensor(0.5)), "real faces without background"
     assert torch.allclose(corner[2 * COUNT :], torch.tensor(0.5)), "changed ones likewise"
-    assert torch.allclose(classified[COUNT:], made, atol=1e-6)
+    assert torch.allclose(shown[COUNT:], made, atol=1e-6)
 
 
 @idle
 def test_without_adversarial_loss_the_discriminator_stands_still() -> None:
     learner = trainer(adversarial=0.0)
-    before = weights(learner.judges)
+    before = weights(learner.discriminators)
     learner.step(batch())
-    assert same(before, weights(learner.judges))
+    assert same(before, weights(learner.discriminators))
 
 
 @idle
 def test_an_autoencoder_of_the_same_nets_learns_to_draw_faces_alone() -> None:
     learner, data, calls = trainer(steps=40, decoupling=False), batch(), []
     spy = lambda faces: calls.append(faces) or coarse(faces)  # noqa: E731
-    learner.frozen = LossNetworks(spy, spy)
-    before = [w.detach().clone() for w in (learner.net.categories, *learner.judges.parameters())]
+    learner.loss_networks = LossNetworks(spy, spy)
+    before = [
+        w.detach().clone() for w in (learner.net.categories, *learner.discriminators.parameters())
+    ]
     told = [learner.step(data) for _ in range(15)]
     assert all(set(losses) == {"reconstruction"} for losses in told)
     assert told[-1]["reconstruction"] < 0.8 * told[0]["reconstruction"]
     assert not calls
-    assert same(before, [learner.net.categories.detach(), *weights(learner.judges)])
+    assert same(before, [learner.net.categories.detach(), *weights(learner.discriminators)])
     # in the first step it is the same loss as ever, of single faces too
     with torch.no_grad():
         faces = torch.cat([data.source, data.real])

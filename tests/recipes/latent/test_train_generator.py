@@ -10,16 +10,15 @@ from safetensors.torch import load_file
 
 from expraug.latent.generator import LatentEncoder, StyleGenerator, encode
 from recipes.latent.train_generator import (
-    Options,
     Setting,
     landmarks_of,
     main,
     read_nets,
     real_faces,
 )
-from recipes.training.options import read_setting
+from recipes.training.options import load_settings
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 TINY = (
     "{size: 32, channels: [16, 16, 8, 8], width: 8, encoder_channels: [8, 8, 8], steps: 4, "
     "batch: 4, painted: false, report_every: 2, options: {growing: 0.5}}\n"
@@ -28,11 +27,9 @@ TINY = (
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
-    file = REPOSITORY / "recipes" / "configs" / "generator" / f"{name}.yaml"
-    usual = read_setting(Setting, Options, file, [])
-    setting = read_setting(
-        Setting, Options, file, ["batch=3", "options.expression=0", "channels=[8, 16]"]
-    )
+    file = REPOSITORY / "recipes" / "latent" / f"{name}.yaml"
+    usual = load_settings(Setting, file, [])
+    setting = load_settings(Setting, file, ["batch=3", "options.expression=0", "channels=[8, 16]"])
     assert setting.batch == 3 != usual.batch
     assert setting.channels == (8, 16)
     assert setting.options.expression == 0 != usual.options.expression
@@ -44,7 +41,7 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
         found = encoder(torch.rand(2, 1, usual.size, usual.size))
     assert found.shape == (2, generator.layers, usual.width)
     with pytest.raises(ValueError, match="no option 'colour'"):
-        read_setting(Setting, Options, file, ["colour=1"])
+        load_settings(Setting, file, ["colour=1"])
 
 
 def test_real_faces_are_mixed_the_same_way_each_time(faces: Path, tmp_path: Path) -> None:

@@ -1,10 +1,7 @@
 """The peer in the benchmark of `unet_cgan` is the published net, and the figures are right."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,22 +10,10 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
-FILE = Path(__file__).parents[2] / "recipes" / "benchmarks" / "unet_cgan.py"
+from recipes.benchmarks import unet_cgan as benchmark
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    # by its path: a package beside the recipes has the same name
-    spec = importlib.util.spec_from_file_location("benchmark_of_unet_cgan", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_peer_is_of_the_published_size(benchmark: ModuleType) -> None:
+def test_the_peer_is_of_the_published_size() -> None:
     stargan = benchmark.StarGANGenerator().eval()
     assert benchmark.parameters(stargan) == 8_439_936
     assert benchmark.parameters(benchmark.StarGANGenerator(5)) == 8_439_936 - 3 * 49 * 64
@@ -40,7 +25,7 @@ def test_the_peer_is_of_the_published_size(benchmark: ModuleType) -> None:
     assert not torch.equal(made, other)
 
 
-def test_work_and_interval_by_hand(benchmark: ModuleType) -> None:
+def test_work_and_interval_by_hand() -> None:
     layer, faces = nn.Conv2d(3, 10, 3, padding=1, bias=False), torch.rand(4, 3, 20, 20)
     assert benchmark.gflop(lambda: layer(faces), 4) == pytest.approx(2 * 27 * 10 * 400 / 1e9)
     mean, low, high = benchmark.geometric(np.array([2.0, 4.0, 8.0]))
@@ -50,9 +35,7 @@ def test_work_and_interval_by_hand(benchmark: ModuleType) -> None:
     assert (low, high) == pytest.approx((4 * np.exp(-half), 4 * np.exp(half)), rel=1e-4)
 
 
-def test_the_benchmark_runs(
-    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     names = ["neutral", "happy"]
     net = benchmark.create_synthesizer(

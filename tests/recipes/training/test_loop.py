@@ -24,10 +24,10 @@ class Towards(AdversarialTrainer):
 
     def step(self) -> dict[str, float]:
         draw = torch.randn(4, 1)
-        classified = (self.judges(draw) - 1).square().mean()
-        self.update_judges(classified)
+        loss = (self.discriminators(draw) - 1).square().mean()
+        self.update_discriminators(loss)
         loss = (self.made(draw) - draw * draw).square().mean()
-        self.update_made(loss)
+        self.update_generator(loss)
         found = {"seen": float(draw.mean())}
         return found | ({"late loss": 2.0} if self.step_count > 3 else {})
 

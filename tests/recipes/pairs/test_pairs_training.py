@@ -15,6 +15,7 @@ from torch import Tensor
 from expraug import Expression
 from expraug.datasets import person_split
 from expraug.networks.fer_classifier import FERNet, see
+from recipes.pairs import watching
 from recipes.pairs.data import (
     Draw,
     Faces,
@@ -264,7 +265,7 @@ def test_logits_of_expressions_that_the_judge_does_not_know(
     assert faces.grad is not None
     assert faces.grad.isfinite().all()
     assert faces.grad.flatten(1).any(1).all()
-    monkeypatch.setattr(paired.watching, "vary", see)
+    monkeypatch.setattr(watching, "vary", see)
     plain = expression_net(classifier, CATEGORIES)(faces)
     small = F.interpolate(faces, (64, 64), mode="bilinear", antialias=True)
     assert torch.allclose(plain[:, :2], classifier(see(small)).flip(1), atol=1e-5)

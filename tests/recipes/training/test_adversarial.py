@@ -31,7 +31,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(kind: str) -> None:
     second.load_state_dict(torch.load(file, weights_only=True))
     assert second.step_count == 3
     assert [step(second, number) for number in range(3, 6)] == told[3:]
-    for name in ("made", "average", "judges"):
+    for name in ("made", "average", "discriminators"):
         assert same(everything(getattr(whole, name)), everything(getattr(second, name))), name
     assert not same(weights(first.made), weights(second.made))
 
@@ -39,16 +39,16 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(kind: str) -> None:
 @kinds
 def test_a_step_of_one_side_leaves_the_other_alone(kind: str) -> None:
     learner = TRAINERS[kind](discriminator_lr=0.0)
-    judges, made = weights(learner.judges), weights(learner.made)
+    discriminators, made = weights(learner.discriminators), weights(learner.made)
     for number in range(2):
         step(learner, number)
-    assert same(judges, weights(learner.judges))
+    assert same(discriminators, weights(learner.discriminators))
     assert not same(made, weights(learner.made))
     other = TRAINERS[kind](lr=0.0)
     for number in range(2):
         step(other, number)
     assert same(made, weights(other.made))
-    assert not same(judges, weights(other.judges))
+    assert not same(discriminators, weights(other.discriminators))
 
 
 @kinds
@@ -57,9 +57,9 @@ def test_gradients_of_one_sides_loss_are_not_carried_over(kind: str) -> None:
     for number in range(3):
         step(usual, number)
         step(cleared, number)
-        cleared.judges.zero_grad()
+        cleared.discriminators.zero_grad()
         cleared.made.zero_grad()
-    assert same(weights(usual.judges), weights(cleared.judges))
+    assert same(weights(usual.discriminators), weights(cleared.discriminators))
     assert same(weights(usual.made), weights(cleared.made))
 
 
@@ -102,8 +102,8 @@ def test_the_average_follows_what_is_no_parameter() -> None:
     net = nn.BatchNorm1d(2)
     options = Optimization(lr=0.1, discriminator_lr=0.1, ema=0.9, amp=False)
     learner = AdversarialTrainer(net, nn.Linear(2, 1), options, 4, torch.device("cpu"))
-    learner.update_judges(learner.judges(torch.rand(4, 2)).mean())
-    learner.update_made(net(torch.rand(8, 2) + 5).square().mean())
+    learner.update_discriminators(learner.discriminators(torch.rand(4, 2)).mean())
+    learner.update_generator(net(torch.rand(8, 2) + 5).square().mean())
     average = learner.average
     assert isinstance(average, nn.BatchNorm1d)
     assert net.running_mean is not None

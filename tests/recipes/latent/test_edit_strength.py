@@ -49,7 +49,7 @@ def held() -> LabelledFaces:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "reach", "length", "ended"),
+    ("encoder", "reach", "strength", "ended"),
     [
         (None, 1.0, 0.6, "reached"),
         (None, 0.5, 0.3, "reached"),
@@ -58,7 +58,7 @@ def held() -> LabelledFaces:
     ],
 )
 def test_it_goes_until_it_is_seen_or_somebody_else(
-    held: LabelledFaces, encoder: nn.Module | None, reach: float, length: float, ended: str
+    held: LabelledFaces, encoder: nn.Module | None, reach: float, strength: float, ended: str
 ) -> None:
     limits = Limits(reach * 0.999, 1.0, 10, 0.9, 0.01)
     found, figures = choose(
@@ -70,11 +70,11 @@ def test_it_goes_until_it_is_seen_or_somebody_else(
         encoder,  # type: ignore[arg-type]
         limits,
     )
-    assert found == pytest.approx(length)
+    assert found == pytest.approx(strength)
     assert figures["ended by"] == ended
 
 
-def test_the_recipe_writes_lengths_that_forward_goes(
+def test_the_recipe_writes_edit_strengths_that_forward_goes(
     faces: Path, classifier_folder: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_the_recipe_writes_lengths_that_forward_goes(
     folder, work = tmp_path / "weights", tmp_path / "work"
     model.save_pretrained(folder)
     options = ["--half", 1, "--classifier", classifier_folder, "--identity", "none"]
-    call(main, folder, faces, *options, "--longest", 2, "--grid", 4, "--work", work)
+    call(main, folder, faces, *options, "--largest", 2, "--grid", 4, "--work", work)
 
     fitted = DecoupledSynthesizer.from_pretrained(folder)
     assert isinstance(fitted, DecoupledSynthesizer)

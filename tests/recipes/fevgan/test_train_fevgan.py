@@ -17,13 +17,15 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from expraug import Expression, create_synthesizer
 from expraug.networks.embedder import FaceEmbedder
 from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
-from recipes.fevgan.train import CATEGORIES, Options, Setting, main
+from recipes.embedder import train as embedder_recipe
+from recipes.fevgan import train
+from recipes.fevgan.train import CATEGORIES, Setting, main
 from recipes.pairs.clips import Clips, DrawClips, read_clips, resample
 from recipes.pairs.make_clips import LEVELS, strip
 from recipes.pairs.make_pairs import SCHEMA, row
-from recipes.training.options import read_setting
+from recipes.training.options import load_settings
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 TINY = (
     "{size: 32, frames: 8, channels: [32, 16, 16, 8], noise: 4, steps: 4, batch: 3, "
     "report_every: 2, options: {amp: false, frames: 2, identity_every: 2}}\n"
@@ -32,7 +34,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def clips_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make_clips.py` writes, of 8 people, the first twice, who fade to a real smile."""
+    """What `make_clips` writes, of 8 people, the first twice, who fade to a real smile."""
     file = tmp_path_factory.mktemp("clips") / "clips.parquet"
     with pq.ParquetWriter(file, SCHEMA) as writer:
         for source, path in enumerate(sorted((faces / "neutral").iterdir())[:9]):
@@ -52,7 +54,7 @@ def clips_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def embedder(tmp_path: Path) -> Path:
-    """What `train_embedder.py` writes."""
+    """What `recipes.embedder.train` writes."""
     torch.manual_seed(3)
     folder = tmp_path / "embedder"
     FaceEmbedder().save_pretrained(folder)
@@ -61,9 +63,9 @@ def embedder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
-    file = REPOSITORY / "recipes" / "configs" / "fevgan" / f"{name}.yaml"
-    usual = read_setting(Setting, Options, file, [])
-    setting = read_setting(Setting, Options, file, ["encoders=spatial", "options.video=0"])
+    file = REPOSITORY / "recipes" / "fevgan" / f"{name}.yaml"
+    usual = load_settings(Setting, file, [])
+    setting = load_settings(Setting, file, ["encoders=spatial", "options.video=0"])
     assert setting.encoders == "spatial" != usual.encoders
     assert setting.options.video == 0 != usual.options.video
     with torch.device("meta"):  # the net that it describes exists
@@ -121,9 +123,9 @@ def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
         trained_on.append(clips)
         return DrawClips(clips, *settings)
 
-    monkeypatch.setattr(train_fevgan, "create_identity_encoder", lambda name: CoarsePicture())
-    monkeypatch.setattr(train_fevgan, "HELD_OUT", 2)
-    monkeypatch.setattr(train_fevgan, "DrawClips", drawing)
+    monkeypatch.setattr(train, "create_identity_encoder", lambda name: CoarsePicture())
+    monkeypatch.setattr(train, "HELD_OUT", 2)
+    monkeypatch.setattr(train, "DrawClips", drawing)
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
 
@@ -184,13 +186,13 @@ class Teacher(nn.Module):
 def test_the_embedder_is_taught_and_goes_on(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    monkeypatch.setattr(train_embedder, "create_identity_encoder", lambda name: Teacher(length))
-    monkeypatch.setattr(train_embedder, "SIZE", 64)
+    monkeypatch.setattr(embedder_recipe, "create_identity_encoder", lambda name: Teacher(length))
+    monkeypatch.setattr(embedder_recipe, "SIZE", 64)
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
         sizes = ["--steps", 4, "--batch", 4, "--report-every", 2, "--faces", 15]
-        return call(train_embedder.main, faces, *folders, *sizes, *arguments)
+        return call(embedder_recipe.main, faces, *folders, *sizes, *arguments)
 
     assert "15 faces, 1 of them held out\nfrom step 0\n" in run("whole")
     assert "from step 0\n" in run("broken", "--minutes", "1e-9")
@@ -206,8 +208,8 @@ def test_the_embedder_is_taught_and_goes_on(
 def test_people_are_told_apart() -> None:
     who = torch.tensor([0, 0, 1, 1])
     vectors = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-1.0, 0.0], [-0.8, -0.6]])
-    assert train_embedder.area_under_roc(vectors, who) == 1
-    assert train_embedder.area_under_roc(vectors[[0, 2, 1, 3]], who) < 0.5
+    assert embedder_recipe.area_under_roc(vectors, who) == 1
+    assert embedder_recipe.area_under_roc(vectors[[0, 2, 1, 3]], who) < 0.5
 
 
 def test_strips_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_strips_are_read_as_they_were_written(tmp_path: Path) -> None:
     about = {"expression": "sad", "identity": "A", "source": 3}
     rows = [row(strip(frames.expand(-1, 3, -1, -1), 64), **about)]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
-    data = paired.clips.read_clips([file], 64, CATEGORIES)
+    data = read_clips([file], 64, CATEGORIES)
     away = data.levels[0] - 255 * frames[:, 0]
     assert away.abs().max() < 1.01  # PNG takes whole numbers
     rows = [row(frames[0].expand(3, -1, -1), **about)]

@@ -80,7 +80,7 @@ def test_the_identity_encoder_is_called_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.frozen = LossNetworks(counting)
+    learner.loss_networks = LossNetworks(counting)
     told = ["triplet" in learner.step(data) for _ in range(7)]
     assert told == [True, False, False, True, False, False, True]
     assert calls == [(PAIRS + UNPAIRED, 3, SIZE, SIZE)] * 3

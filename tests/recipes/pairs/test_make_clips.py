@@ -22,8 +22,8 @@ def test_clips_of_neutral_faces(run_recipe, faces, shared, landmarker, tmp_path)
     pq.write_table(pa.table(table), people)
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "make_clips.py", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
-        "--split", person_split(rows[0].stem), "--made-at", "96",
+        "pairs.make_clips", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "--split", person_split(rows[0].stem),
     )  # fmt: skip
     assert "neutral faces" in out
     clips = pq.read_table(made).to_pylist()
@@ -65,7 +65,7 @@ def test_real_sequences_become_rows_of_the_same_table(
     damaged.write_bytes(b"no image")
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "make_clips.py", "--sequences", f"ck+:{ckplus}", "--split", "all", "--out", made
+        "pairs.make_clips", "--sequences", f"ck+:{ckplus}", "--split", "all", "--out", made
     )
     assert "happy: 1 kept, 1 unreadable" in out
     (row,) = pq.read_table(made).to_pylist()

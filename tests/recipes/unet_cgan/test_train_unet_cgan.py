@@ -7,18 +7,18 @@ from paired_faces import NUMBERS, call, ends_alike, log, watch_training
 from PIL import Image
 
 from expraug import Expression, create_synthesizer
-from recipes.training.options import read_setting
-from recipes.unet_cgan.train import Options, Setting, main
+from recipes.training.options import load_settings
+from recipes.unet_cgan.train import Setting, main
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
-    file = REPOSITORY / "recipes" / "configs" / "unet_cgan" / f"{name}.yaml"
-    usual = read_setting(Setting, Options, file, [])
-    setting = read_setting(
-        Setting, Options, file, ["width=8", "options.triplet=0", "options.other_identity=false"]
+    file = REPOSITORY / "recipes" / "unet_cgan" / f"{name}.yaml"
+    usual = load_settings(Setting, file, [])
+    setting = load_settings(
+        Setting, file, ["width=8", "options.triplet=0", "options.other_identity=false"]
     )
     assert setting.width == 8 != usual.width
     assert setting.steps == usual.steps

@@ -12,17 +12,17 @@ from safetensors.torch import save_file
 from expraug import Expression, create_synthesizer
 from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
-from recipes.decoupled.train import Options, Setting, main
-from recipes.training.options import read_setting
+from recipes.decoupled.train import Setting, main
+from recipes.training.options import load_settings
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
 def test_settings_are_read_with_changes_on_top(name: str) -> None:
-    file = REPOSITORY / "recipes" / "configs" / "decoupled" / f"{name}.yaml"
-    usual = read_setting(Setting, Options, file, [])
-    setting = read_setting(Setting, Options, file, ["identity=8", "options.feedback=0"])
+    file = REPOSITORY / "recipes" / "decoupled" / f"{name}.yaml"
+    usual = load_settings(Setting, file, [])
+    setting = load_settings(Setting, file, ["identity=8", "options.feedback=0"])
     assert setting.identity == 8 != usual.identity
     assert setting.options.feedback == 0 != usual.options.feedback
     assert (setting.steps, setting.options.lr) == (usual.steps, usual.options.lr)
@@ -30,7 +30,7 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Path:
-    """What `train_generator.py` writes."""
+    """What `recipes.latent.train_generator` writes."""
     torch.manual_seed(3)
     net, folder = StyleGenerator(32, (16, 16, 8, 8), 8), tmp_path / "generator"
     net.fit_mapping(torch.randn(64, net.layers, 8))

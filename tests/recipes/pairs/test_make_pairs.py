@@ -1,16 +1,11 @@
 """The recipe that makes pairs, and the fit that learns from them, on the sample faces."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from expraug import Expression, create_synthesizer
-
-REPOSITORY = Path(__file__).parents[2]
+from recipes.pixel.fit import fit_made, synthesizer
 
 
 @pytest.fixture
@@ -31,7 +26,7 @@ def test_pairs_are_gated_and_pixel_learns_from_them(
 ):
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "make_pairs.py", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "pairs.make_pairs", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
         "--split", "test", "--variants", "2",
     )  # fmt: skip
     assert "6 neutral faces" in out
@@ -47,13 +42,7 @@ def test_pairs_are_gated_and_pixel_learns_from_them(
     assert {"happy", "surprise", "contempt"} <= {row["expression"] for row in rows}
 
     # everyone in the samples is a test person, of whom the fit takes no real photograph
-    script = (
-        "import sys; sys.path.insert(0, 'recipes')\n"
-        "from fit_pixel import fit_made, synthesizer\n"
-        f"maps = fit_made(__import__('pathlib').Path({str(made)!r}), 64, 0.4, 1.5)\n"
-        f"synthesizer(maps, 64).save_pretrained({str(tmp_path / 'pixel')!r})\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY)
+    synthesizer(fit_made(made, 64, 0.4, 1.5), 64).save_pretrained(tmp_path / "pixel")
     pixel = create_synthesizer(str(tmp_path / "pixel"))
     assert Expression.SURPRISE in pixel.expressions
     assert pixel.image_size == 64

@@ -24,7 +24,7 @@ LOSSES = {
     "expression",
     "triplet",
 }
-JUDGES = {"frame discriminator", "video discriminator"}
+DISCRIMINATORS = {"frame discriminator", "video discriminator"}
 
 
 def bright_below(faces: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def bright_below(faces: Tensor) -> Tensor:
 
 def sighted(**options: float) -> Trainer:
     learner = trainer(**options)
-    learner.frozen = replace(learner.frozen, expression=bright_below)
+    learner.loss_networks = replace(learner.loss_networks, expression=bright_below)
     # the first change is none: as if it had been trained a little
     torch.nn.init.normal_(learner.net.head.weight, std=0.02)
     return learner
@@ -48,7 +48,7 @@ def step(learner: Trainer) -> dict[str, float]:
 
 def test_every_loss_is_told_and_finite() -> None:
     found = step(sighted())
-    assert set(found) == LOSSES | JUDGES
+    assert set(found) == LOSSES | DISCRIMINATORS
     assert torch.tensor(list(found.values())).isfinite().all()
     assert all(found[name] > 0 for name in LOSSES - {"frame", "video", "triplet"})
 
@@ -62,7 +62,7 @@ idle = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_each_loss_can_be_switched_off(name: str) -> None:
     usual, without = step(sighted()), step(sighted(**{name: 0.0}))
     assert not without.get(name)
-    assert JUDGES - set(without) == JUDGES & {f"{name} discriminator"}
+    assert DISCRIMINATORS - set(without) == DISCRIMINATORS & {f"{name} discriminator"}
     for other, value in usual.items():
         if not other.startswith((name, "frame", "video")):
             assert without[other] == pytest.approx(value, rel=1e-4, abs=1e-6), other
@@ -115,8 +115,8 @@ def test_l1_of_the_first_step_by_hand() -> None:
     weight = learner.mask * (1 + 4 * (data.clip - data.source[:, None]).abs())
     away = ((made - data.clip).abs() * weight).sum() / weight.sum()
     assert found["l1"] == pytest.approx(30 * float(away), rel=1e-3)
-    change, way = motion.split([1, 2], 2)
-    edges, bends = (sum(x.diff(dim=d).abs().mean() for d in (3, 4)) for x in (change, way))
+    change, flow = motion.split([1, 2], 2)
+    edges, bends = (sum(x.diff(dim=d).abs().mean() for d in (3, 4)) for x in (change, flow))
     assert found["smooth"] == pytest.approx(0.5 * float(edges), rel=1e-3)
     assert found["even"] == pytest.approx(2 * float(bends), rel=1e-3)
     assert found["change"] == pytest.approx(2 * float(change.abs().mean()), rel=1e-3)
@@ -129,20 +129,20 @@ def test_the_large_encoder_sees_full_expressions_as_seldom_as_asked() -> None:
         calls.append(tuple(faces.shape))
         return coarse(faces)
 
-    learner.frozen = replace(learner.frozen, identity=counting)
+    learner.loss_networks = replace(learner.loss_networks, identity=counting)
     assert ["triplet" in learner.step(data) for _ in range(4)] == [True, False, False, True]
     assert calls == [(PAIRS, 3, SIZE, SIZE)] * 4  # sources, and what was made of them
     learner.options = replace(learner.options, triplet=0.0, identity_every=1)
     assert "triplet" not in learner.step(data)
-    learner.options, learner.frozen = Options(amp=False, identity_every=1), LossNetworks()
+    learner.options, learner.loss_networks = Options(amp=False, identity_every=1), LossNetworks()
     assert "triplet" not in learner.step(data)
 
 
 def test_the_discriminators_compare_the_same_frames_and_categories() -> None:
     learner, data = trainer(frames=2), clips()
     seen: list[tuple[Tensor, Tensor]] = []
-    for classifier in (learner.frame, learner.video):
-        classifier.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
+    for discriminator in (learner.frame, learner.video):
+        discriminator.register_forward_pre_hook(lambda _, x: seen.append((x[0].detach(), x[1])))
     learner.step(data)
     (faces, asked), (films, categories) = seen[:2]
     assert faces.shape == (2 * 2 * PAIRS, 1, SIZE, SIZE)

@@ -113,14 +113,14 @@ def test_the_discriminator_sees_crossed_codes_reconstructions_and_real_faces(
     share: float, crossed: int
 ) -> None:
     learner, seen = trainer(steps=10, growing=0.5, fading=1.0, crossed=share), []
-    learner.judges.register_forward_pre_hook(lambda _, x: seen.append((x[0].shape, x[1])))
+    learner.discriminators.register_forward_pre_hook(lambda _, x: seen.append((x[0].shape, x[1])))
     for step in (0, 5, 7):
         learner.step_count = step
         learner.step(batch(step).real)
     steps = zip((0, 5, 7), seen[::2], seen[1::2], strict=True)
-    for step, (classified, fade), (made, again) in steps:
+    for step, (shown, fade), (made, again) in steps:
         side, expected = (16, 1.0) if step < 5 else (32, (step - 5) / 5)
-        assert classified == (crossed + 6 + 6, 1, side, side)
+        assert shown == (crossed + 6 + 6, 1, side, side)
         assert made == (crossed + 6, 1, side, side)
         assert fade == again == pytest.approx(expected)
 

@@ -1,0 +1,1 @@
+"""Networks that several rooms use: FER classifiers, identity encoders."""
