@@ -1,4 +1,4 @@
-"""What users can import from `expraug`: a name that goes away or changes its arguments breaks them."""
+"""What users can import: a name that goes away or changes its arguments breaks their code."""
 
 import inspect
 

@@ -95,7 +95,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         self._labels = None if labels is None else list(labels)
         self._added: list[tuple[int, SynthesisRequest]] = []
         # shared memory, so that workers that live through several epochs see it change
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         if mode == "add":
             self._labels = self._base_labels()
             for index, label in enumerate(self._labels):

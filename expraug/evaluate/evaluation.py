@@ -18,7 +18,7 @@ from expraug.evaluate.report import Evaluation
 from expraug.evaluate.result import Result
 from expraug.evaluate.subgroups import read_subgroups
 from expraug.expand.checks import check_device
-from expraug.expand.plan import SchemeLike
+from expraug.expand.options import SchemeLike
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector, create_detector
 from expraug.networks.fer_classifier import FERClassifier, load_fer_classifier

@@ -16,7 +16,8 @@ from expraug.datasets import FaceItem, person_split
 from expraug.datasets.source import FaceSource
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError, NoFaceError
 from expraug.expand.checks import open_face_set
-from expraug.expand.classes import SchemeLike, class_expressions
+from expraug.expand.classes import class_expressions
+from expraug.expand.options import SchemeLike
 from expraug.expressions import Expression
 from expraug.faces import align_image
 from expraug.faces.detect import Detector

@@ -133,7 +133,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         self._arguments = {"scheme": scheme, **made_with}
         self._labels_getter = None if labels_getter == "default" else labels_getter
         # shared memory, so that workers that live through several epochs see it change
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, on which the requests depend where a `seed` was given."""

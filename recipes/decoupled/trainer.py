@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask, hide_background
-from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
+from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
 from expraug.synthesizers.decoupled import DecoupledNet
 from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.batch import Batch, low
@@ -101,7 +101,7 @@ class Teaching:
 
 def teach_latents(
     net: DecoupledNet,
-    encoder: CodeEncoder,
+    encoder: LatentEncoder,
     draw: Callable[[], Batch],
     teaching: Teaching,
     device: torch.device,
@@ -213,7 +213,7 @@ class Trainer(AdversarialTrainer):
         device: torch.device,
     ) -> None:
         size = net.generator.image_size
-        feedback = CodeEncoder(size, 1, sum(net.lengths), channels=(24, 48, 96, 128))
+        feedback = LatentEncoder(size, 1, sum(net.sizes), channels=(24, 48, 96, 128))
         super().__init__(
             nn.ModuleDict({"net": net, "feedback": feedback}),
             ProjectionDiscriminator(1, categories, halvings=4),

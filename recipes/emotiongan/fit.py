@@ -31,10 +31,10 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from expraug.evaluate.fidelity import shrunk_covariance
 from safetensors.torch import load_file
 from torch import Tensor
 
+from expraug.evaluate.frechet import shrunk_covariance
 from expraug.faces.composite import face_mask
 from expraug.latent.directions import (
     Readout,

@@ -26,7 +26,7 @@ class Plan:
     """
 
     synthesizer: str = "transfer"
-    targets: Sequence[str] = ()
+    targets: tuple[str, ...] = ()
     ratio: float = 5.0
     intensities: tuple[float, ...] = (0.6, 0.8, 1.0)
     seed: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 from recipes.fer.drawing import Mixing
 from recipes.fer.fold import Cut
 from recipes.fer.gating import GateOptions
-from recipes.fer.synthetics import Plan
+from recipes.fer.requests import Plan
 from recipes.fer.training import Recipe
 from recipes.training.options import load_settings
 

@@ -14,7 +14,7 @@ from expraug.datasets import open_source
 from expraug.datasets.source import source_path
 from expraug.expressions import Expression
 from expraug.faces.image import as_array
-from expraug.labels import find_key, scheme_for_classes
+from expraug.labels import IMAGE_KEYS, LABEL_KEYS, find_key, scheme_for_classes
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def _open_torchvision(root: str, split: str) -> LabelledImages:
 def _open_hub(name: str, split: str, scheme: str | None) -> LabelledImages:
     from datasets import load_dataset
 
-    from expraug.datasets.source import IMAGE_COLUMNS, LABEL_COLUMNS, PERSON_COLUMNS
+    from expraug.datasets.source import PERSON_COLUMNS
 
     data = load_dataset(name, split=split)
     image, label, person = (
-        find_key(data.features, wanted) for wanted in (IMAGE_COLUMNS, LABEL_COLUMNS, PERSON_COLUMNS)
+        find_key(data.features, wanted) for wanted in (IMAGE_KEYS, LABEL_KEYS, PERSON_COLUMNS)
     )
     if image is None or label is None:
         raise ValueError(f"{name}: no image or label column; it has {', '.join(data.features)}")

@@ -55,7 +55,7 @@ def main(
     model = DecoupledSynthesizer.from_pretrained(weights)
     assert isinstance(model, DecoupledSynthesizer)
     model.to(on)
-    model.lengths.fill_(1)
+    model.edit_strength.fill_(1)
     net, encoder = load_fer_classifier(classifier).to(on), None
     if identity != "none":
         encoder = create_identity_encoder(identity).to(on)
@@ -77,7 +77,7 @@ def main(
         chosen[target], line = choose(make, source, target, held, net, encoder, limits)
         lines.append(line)
     mean = sum(chosen.values()) / len(chosen)
-    model.lengths.copy_(torch.tensor([chosen.get(e, mean) for e in model.expressions]))
+    model.edit_strength.copy_(torch.tensor([chosen.get(e, mean) for e in model.expressions]))
     print_table(lines)
     model.save_pretrained(weights)
     print(f"{weights}: {model.fingerprint}")

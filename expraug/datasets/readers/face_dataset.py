@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-class FaceDataset(VisionDataset):
+class FaceDataset(VisionDataset):  # type: ignore[misc]  # torchvision has no types
     """A published data set, read from the layout in which its owners distribute it.
 
     An item is `(image, label)`: a PIL image and the index of its class in `scheme`. A damaged image
