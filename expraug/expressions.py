@@ -203,7 +203,8 @@ class LabelScheme:
         if not isinstance(scheme, Iterable):
             raise LabelError(
                 f"{scheme!r} is no label scheme; give a published name "
-                f"({', '.join(PUBLISHED_SCHEMES)}), class names in index order, or a mapping from class name to expression"
+                f"({', '.join(PUBLISHED_SCHEMES)}), class names in index order, or a mapping from "
+                f"class name to expression"
             )
         return cls.from_classes([str(name) for name in scheme])
 

@@ -14,6 +14,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from expraug.expressions import PUBLISHED_SCHEMES, Expression, LabelScheme
+from expraug.units import parse_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -60,12 +61,6 @@ def _targets(text: str) -> list[str] | None:
 
 def _numbers(text: str) -> list[float]:
     return [float(word) for word in _words(text)]
-
-
-def _bytes(text: str) -> int:
-    from expraug.cli.console import parse_bytes
-
-    return parse_bytes(text)
 
 
 def _gate(wanted: bool | None) -> str | None:
@@ -188,7 +183,7 @@ class ExpandOptions:
         "Larger image files are skipped, as 500M or 2G.",
         decides=True,
         flag="--max-file-size",
-        parse=_bytes,
+        parse=parse_bytes,
         shown="268435456",
         metavar="SIZE",
     )
