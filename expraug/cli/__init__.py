@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expraug.cli.cache import app as cache_app
-from expraug.cli.console import print_table, reported, size_of
+from expraug.cli.console import print_table, reported
 from expraug.cli.options import with_options
 from expraug.expand.options import ExpandOptions
+from expraug.units import size_of
 
 if TYPE_CHECKING:
     from expraug.expand import Report
