@@ -76,7 +76,7 @@ def test_replay_on_another_face(face, happy_face):
     out = A.ReplayCompose.replay(saved["replay"], image=other, label="neutral")
     assert out["label"] == "happy"
     again = A.ReplayCompose.replay(saved["replay"], image=happy_face, label=HAPPY)
-    assert again["label"] == HAPPY  # it smiles already: not drawn anew
+    assert again["label"] == HAPPY  # it smiles already: not asked for anew
 
 
 def test_replay_with_a_ready_augmenter(face, smile):
@@ -182,7 +182,7 @@ def test_a_seeded_pipeline_repeats(face):
 
 
 class OneFace(Dataset):
-    """The same face again and again, so that only what is drawn can differ."""
+    """The same face again and again, so that only what is asked for can differ."""
 
     def __init__(self, transform, count=32):
         self.transform, self.face, self.count = transform, load("neutral", 32), count
@@ -197,7 +197,7 @@ class OneFace(Dataset):
 
 
 def epochs(workers, seed=1, context="fork", persistent=False, count=2, **arguments):
-    """Draws of each worker in each epoch."""
+    """Labels and pixel sums of each worker in each epoch."""
     torch.manual_seed(0)
     transform = RandomExpression(CLASSES, "pixel", intensity=(0.1, 1), **arguments)
     loader = DataLoader(
@@ -210,18 +210,18 @@ def epochs(workers, seed=1, context="fork", persistent=False, count=2, **argumen
     )
     found = []
     for _ in range(count):
-        drawn = [[] for _ in range(max(workers, 1))]
+        seen = [[] for _ in range(max(workers, 1))]
         for batch in loader:
             for worker, label, total in batch:
-                drawn[worker].append((label, total))
-        found.append(drawn)
+                seen[worker].append((label, total))
+        found.append(seen)
     return found
 
 
 @pytest.mark.parametrize("seed", [None, 1])
 @pytest.mark.parametrize("persistent", [False, True])
 def test_workers_and_epochs_differ(seed, persistent):
-    streams = [drawn for epoch in epochs(2, seed, persistent=persistent) for drawn in epoch]
+    streams = [seen for epoch in epochs(2, seed, persistent=persistent) for seen in epoch]
     assert len(streams) == 4
     for i, stream in enumerate(streams):
         assert {label for label, _ in stream} == {HAPPY, NEUTRAL}
