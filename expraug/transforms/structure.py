@@ -47,7 +47,9 @@ class SampleStructure:
     def __init__(self, sample: Any, labels_getter: LabelsGetter | None = None) -> None:
         self._leaves: list[Any]
         self._spec: TreeSpec
-        self._leaves, self._spec = tree_flatten(sample, is_leaf=_is_vector)
+        self._leaves, self._spec = tree_flatten(
+            sample, is_leaf=lambda part: part is not sample and _is_vector(part)
+        )
         marked = tree_unflatten([Leaf(i, v) for i, v in enumerate(self._leaves)], self._spec)
         if isinstance(marked, Leaf):
             told = ALONE if is_image(sample) else "Pass (image, label), or a dict that names both"

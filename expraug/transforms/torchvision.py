@@ -175,10 +175,10 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         if self.seed is None:
             uniforms = torch.rand(count, 2).tolist()
 
-            def drawn(i: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
+            def sampled(i: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
                 return self.augmenter.sample_request(digest, source, uniforms[i][1], scheme)
 
-            return drawn, [first < self.p for first, _ in uniforms]
+            return sampled, [first < self.p for first, _ in uniforms]
         seed, epoch = self.seed, int(self._epoch)
 
         def from_pixels(i: int, digest: bytes, source: Expression) -> SynthesisRequest | None:

@@ -67,7 +67,12 @@ def test_a_list_of_images_is_refused(neutral_images, labels):
 
 
 def test_what_holds_no_image():
-    for sample in (("path.jpg", NEUTRAL), (torch.tensor(3), NEUTRAL), (b"", "neutral")):
+    for sample in (
+        ("path.jpg", NEUTRAL),
+        ("path.jpg", "neutral"),
+        (torch.tensor(3), NEUTRAL),
+        (b"", "neutral"),
+    ):
         with pytest.raises(ValueError, match="found no image"):
             always()(sample)
     with pytest.raises(LabelError, match="found no label"):
