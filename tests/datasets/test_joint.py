@@ -158,7 +158,7 @@ def test_a_scheme_with_classes_that_show_nothing(folder, change):
         assert joint.scheme == described.scheme
         assert [joint[i][1] for i in range(3)] == [1, 0, 2]
     assert JointTransform(described, v2.ToImage()).scheme is described.scheme
-    with pytest.raises(LabelError, match="at index 0 .*'angry'"):
+    with pytest.raises(LabelError, match=r"at index 0 .*'angry'"):
         JointTransform(described, change(scheme="fer2013"))
 
 
