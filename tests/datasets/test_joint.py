@@ -168,6 +168,7 @@ def test_around_added_faces(folder, smile):
     joint = JointTransform(added, v2.Compose([v2.RandomHorizontalFlip(p=1), v2.ToImage()]))
     assert is_synthetic(joint) == [i >= 20 for i in range(40)]
     assert joint.targets == added.targets
+    assert joint.classes == added.classes == folder.classes
     assert len(BalancedExpressionSampler(joint)) == 40
     assert joint[25][1] == added[25][1]
     assert np.array_equal(joint[25][0].permute(1, 2, 0), np.array(added[25][0])[:, ::-1])
