@@ -16,6 +16,7 @@ from expraug.errors import AmbiguousLabelError
 from expraug.expressions import Expression
 from expraug.labels import (
     SchemeLike,
+    class_names,
     dataset_scheme,
     join_sample,
     labels_of,
@@ -63,6 +64,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         labels: of all samples of the base; None looks for them (`labels_of`).
 
     Attributes:
+        classes: class names in index order.
         targets: the label of every index, in the form that the base's labels have. With "replace"
             they are those of the real faces.
         sources: the index in `base` behind every index.
@@ -116,6 +118,10 @@ class ExpressionAugmentedDataset(Dataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, on which `mode="replace"` with a `seed` depends."""
         self._epoch.fill_(epoch)
+
+    @property
+    def classes(self) -> list[str]:
+        return class_names(self.base) or list(self.scheme.classes.values())
 
     @cached_property
     def targets(self) -> list[Any]:

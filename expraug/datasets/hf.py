@@ -94,7 +94,7 @@ class ExpressionMap:
         copies: with "add", the most that are made of one row, at most `augmenter.per_image`; they
             differ.
         p: probability of each; None: 1 with "add", 0.5 with "replace".
-        seed: any integer; None draws from torch's global generator.
+        seed: any integer; None lets torch's global generator decide, anew at each call.
         image_column: of PIL images, or undecoded (`Image(decode=False)`); None finds "image",
             "img" or "face".
         label_column: None finds "label", "labels", "expression", "emotion", "target" or "class".

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -28,7 +29,7 @@ class BalancedExpressionSampler(Sampler[int]):
     Args:
         dataset: an `ExpressionAugmentedDataset` of `mode="add"`, a `Subset` of one, or any data
             set whose labels `labels_of` finds.
-        num_samples: indices an epoch, over all replicas; None: as many as the data set has.
+        num_samples: indices per epoch, over all replicas; None: as many as the data set has.
         max_synthetic: in [0, 1].
         seed: any integer, or None.
         num_replicas, rank: processes of distributed training, and which this one is.
@@ -62,7 +63,8 @@ class BalancedExpressionSampler(Sampler[int]):
             raise ValueError("replicas must draw the same samples: give all of them one seed")
         if num_samples is not None and num_samples < 1:
             raise ValueError(f"num_samples must be positive, not {num_samples}")
-        labels, synthetic = labels_of(dataset), is_synthetic(dataset)
+        labels = [_class_of(label) for label in labels_of(dataset)]
+        synthetic = is_synthetic(dataset)
         self._pools: list[tuple[torch.Tensor, torch.Tensor]] = []
         for label in sorted(set(labels)):
             real, made = (
@@ -103,6 +105,11 @@ class BalancedExpressionSampler(Sampler[int]):
         indices = torch.cat(drawn)
         indices = indices[torch.randperm(len(indices), generator=generator)]
         return iter(indices[self.rank :: self.num_replicas].tolist())
+
+
+def _class_of(label: Any) -> Any:
+    """Return the class of a label: of a vector, the one that has most of it."""
+    return int(np.argmax(label)) if np.ndim(label) == 1 else label
 
 
 def _take(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

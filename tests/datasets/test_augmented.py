@@ -371,7 +371,7 @@ def test_a_plan_never_contradicts_itself(labels, copies, p, seed):
     assert (again.targets, again.sources) == (dataset.targets, dataset.sources)
 
 
-_AUGMENTER = ExpressionAugmenter()
+_AUGMENTER = ExpressionAugmenter("unet_cgan")
 
 
 def test_with_transfer(folder, landmarker, tmp_path):

@@ -140,12 +140,35 @@ def test_what_the_data_set_tells_is_passed_on(folder, change):
     assert part.targets == [HAPPY, NEUTRAL, *folder.targets]
 
 
+def test_a_scheme_with_classes_that_show_nothing(folder, change):
+    """As a published data set brings it: class names alone would not tell."""
+
+    class Described(torch.utils.data.Dataset):
+        scheme = LabelScheme.from_mapping({"glad": "happy", "calm": "neutral", "unknown": None})
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return folder[12][0], index
+
+    described = Described()
+    for transform in (change(), change(scheme=Described.scheme)):
+        joint = JointTransform(described, transform)
+        assert joint.scheme == described.scheme
+        assert [joint[i][1] for i in range(3)] == [1, 0, 2]
+    assert JointTransform(described, v2.ToImage()).scheme is described.scheme
+    with pytest.raises(LabelError, match=r"at index 0 .*'angry'"):
+        JointTransform(described, change(scheme="fer2013"))
+
+
 def test_around_added_faces(folder, smile):
     """Random transforms belong behind the wrapper that adds faces, which must see stable pixels."""
     added = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile))
     joint = JointTransform(added, v2.Compose([v2.RandomHorizontalFlip(p=1), v2.ToImage()]))
     assert is_synthetic(joint) == [i >= 20 for i in range(40)]
     assert joint.targets == added.targets
+    assert joint.classes == added.classes == folder.classes
     assert len(BalancedExpressionSampler(joint)) == 40
     assert joint[25][1] == added[25][1]
     assert np.array_equal(joint[25][0].permute(1, 2, 0), np.array(added[25][0])[:, ::-1])

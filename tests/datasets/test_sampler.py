@@ -15,7 +15,9 @@ from expraug.datasets import BalancedExpressionSampler, ExpressionAugmentedDatas
 def rare(faces):
     """Two smiling people and ten neutral ones, whose synthetic smiles are added."""
     few = Subset(ImageFolder(str(faces)), range(8, 20))
-    return ExpressionAugmentedDataset(few, ExpressionAugmenter(policy=Uniform(["happy"])))
+    return ExpressionAugmentedDataset(
+        few, ExpressionAugmenter("unet_cgan", policy=Uniform(["happy"]))
+    )
 
 
 def drawn(dataset, sampler):
@@ -40,6 +42,17 @@ def test_no_sample_comes_twice_before_the_others_came_once(rare):
     for group in ([0, 1], range(2, 12), range(12, 22)):
         times = [counts[i] for i in group]
         assert max(times) - min(times) <= 1
+
+
+def test_vectors_as_labels(faces, smile):
+    """One-hot or soft labels are balanced as the classes that they are about."""
+    folder = ImageFolder(str(faces))
+    few = [(folder[i][0], [0.1, 0.9] if folder[i][1] else [1.0, 0.0]) for i in range(8, 20)]
+    augmenter = ExpressionAugmenter(smile, policy=Uniform(["happy"]))
+    dataset = ExpressionAugmentedDataset(few, augmenter, ["happy", "neutral"])
+    sampler = BalancedExpressionSampler(dataset, num_samples=40, seed=0)
+    classes = Counter(int(dataset.targets[i][0] < 0.5) for i in sampler)
+    assert classes == {0: 20, 1: 20}
 
 
 def test_a_class_without_real_faces(faces, smile):
