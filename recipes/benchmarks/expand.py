@@ -6,8 +6,8 @@
 The bound decodes each source and encodes as many PNG files, marked as synthetic, in as many threads
 as the expansion has, and writes nothing. Both take turns in one process; rates are medians, in
 faces per second from the first file to the finished set with its manifest and card. One face is
-made of each source. Memory is the highest resident size of a process that expands sets of these sizes
-(images are repeated if the source has fewer).
+made of each source. Memory is the highest resident size of a process that expands sets of these
+sizes (images are repeated if the source has fewer).
 """
 
 from __future__ import annotations
