@@ -177,6 +177,8 @@ def evaluate_command(
     console = Console()
     # a file or a pipe has no width of its own
     Console(width=None if console.is_terminal else 120).print(evaluation.table())
+    if evaluation.stopped:
+        raise typer.Exit(130)
 
 
 @app.command("list")

@@ -1,4 +1,4 @@
-"""From expressions to a network's outputs or rows."""
+"""Which output of a network stands for which expression."""
 
 from __future__ import annotations
 
