@@ -104,7 +104,7 @@ def test_version_and_help() -> None:
 
 def test_list() -> None:
     output = run("list").stdout
-    for word in ("pixel", "transfer", *map(str, Expression), "128 px", "yes"):
+    for word in ("pixel", "transfer", *map(str, Expression), "128 px", "yes", "raf-db, affectnet"):
         assert word in output
 
 

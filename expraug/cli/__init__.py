@@ -37,7 +37,7 @@ class Alignment(str, Enum):
 SOURCE = (
     "Folder with one sub-folder per class; parquet file with an image and a label column; or a "
     "published data set as its owners distribute it, NAME:FOLDER or NAME:SPLIT:FOLDER, as "
-    "raf-db:train:FOLDER (an unknown NAME is answered with all that there are)."
+    "raf-db:train:FOLDER (`expraug list` shows the names)."
 )
 
 
@@ -184,8 +184,9 @@ def evaluate_command(
 
 @app.command("list")
 def list_command() -> None:
-    """List the synthesizers."""
+    """List the synthesizers, and the data sets that can be read by name."""
     with reported():
+        from expraug.datasets import list_datasets
         from expraug.synthesizer import create_synthesizer, list_synthesizers
 
         embedded = list_synthesizers(pretrained=True)
@@ -211,6 +212,7 @@ def list_command() -> None:
             )
         columns = ("synthesizer", "makes", "faces", "parameters", "in memory", "embedded")
         print_table(columns, rows)
+        typer.echo(f"data sets, as NAME:FOLDER or NAME:SPLIT:FOLDER: {', '.join(list_datasets())}")
 
 
 def _print_plan(report: Report) -> None:
