@@ -168,7 +168,9 @@ def build_context(
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
     check_device(device)
     model = create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
-    detector = MemoizedDetector(_detector(alignment, device, model.needs_landmarks))
+    detector = _detector(alignment, device, model.needs_landmarks)
+    if not isinstance(detector, MemoizedDetector):  # a comparison of synthesizers shares one
+        detector = MemoizedDetector(detector)
     augmenter = ExpressionAugmenter(
         model, intensity=(1, 1), alignment=detector, device=device, batch_size=batch_size
     )
