@@ -23,8 +23,8 @@ class StyleGANFaces(nn.Module):
 
     Args:
         network: has `mapping(z, c)`, which returns (B, L, W) latents, and `synthesis(latents)`,
-            which returns (B, 3, R, R) in [-1, 1]; the attributes `num_ws`, `w_dim` and, of conditional
-            networks, `c_dim`, as NVIDIA's have them. The condition is always zeros.
+            which returns (B, 3, R, R) in [-1, 1]; the attributes `num_ws`, `w_dim` and, of
+            conditional networks, `c_dim`, as NVIDIA's have them. The condition is always zeros.
         image_size: side of the faces that are asked of it, in pixels.
         options: keyword arguments of `synthesis`.
     """
