@@ -134,7 +134,7 @@ def _batch(
         scores = _scores(gate, faces, seen, target)
     values = {name: score.float().cpu().tolist() for name, score in scores.items()}
     entries: list[list[CacheEntry]] = []
-    parts = changes.split([len(group) for group in groups])
+    parts = torch.split(changes, [len(group) for group in groups])
     for group, c in zip(groups, parts, strict=True):
         pixels = _stack([face.pixels for face in group]).to(device)
         matrix = np.stack([face.matrix for face in group])
