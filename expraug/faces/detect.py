@@ -103,7 +103,7 @@ class MTCNNDetector:
     Args:
         device: where the networks run.
         side: side of the common square, in pixels.
-        batch_size: images a pass. None: 32 on CUDA, 1 on the CPU, where batches gain no time and
+        batch_size: images per batch. None: 32 on CUDA, 1 on the CPU, where batches gain no time and
             cost repeatability: MTCNN's last non-maximum suppression breaks ties differently in
             another batch, and points were seen to move by up to 14 of the square's pixels.
 

@@ -52,7 +52,7 @@ def synthesize(
     Args:
         images: (H, W) or (H, W, 3) uint8; sizes may differ.
         faces: in them; None where there is none.
-        requests: what to make of each; the intensity of a clip is not looked at.
+        requests: what to make of each; the intensity of a clip is ignored.
         synthesizer: makes them; it is moved to the device.
         gate: scores them, if any; of a clip, the last frame.
         device: where synthesizer and gate run.
