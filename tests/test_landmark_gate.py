@@ -40,9 +40,8 @@ def happiness(image):
 def test_tilted_smiles_under_sad_show_it_or_keep_their_label(tilted, landmarker):
     augmenter = ExpressionAugmenter("unet_cgan")
     outcomes = augmenter(tilted, [SAD] * len(tilted))
-    used = [
-        (o.image, image) for o, image in zip(outcomes, tilted, strict=True) if o.target is not None
-    ]
+    pairs = zip(outcomes, tilted, strict=True)
+    used = [(o.image, image) for o, image in pairs if o.target is not None]
     assert len(used) >= len(tilted) // 2  # aligned by landmarks, most are good
     for made, source in used:
         assert happiness(made) < 0.5 * happiness(source)

@@ -71,7 +71,7 @@ def scale(matrix: np.ndarray, size: int) -> float:
 
 
 def supersampling(ratio: float) -> int:
-    """Return how many samples a side an output pixel needs that covers `ratio` input pixels."""
+    """Return how many samples per side an output pixel needs that covers `ratio` input pixels."""
     return min(max(1, math.ceil(ratio - 0.25)), MAX_SUPERSAMPLING)
 
 
@@ -101,7 +101,7 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
         matrices: (B, 2, 3): from output coordinates in [0, 1]² to input pixels, counted from the
             input's corner.
         size: (height, width) of the output.
-        per_pixel: samples a side in each output pixel, averaged.
+        per_pixel: samples per side in each output pixel, averaged.
 
     Returns:
         (B, C, *size) float; outside the input its border is repeated.

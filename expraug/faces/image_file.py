@@ -66,7 +66,7 @@ def encode(image: np.ndarray, image_format: ImageFormat, xmp: str) -> bytes:
         xmp: the packet.
 
     Raises:
-        ValueError, OSError: the format cannot hold the image (WebP: 16,383 pixels a side).
+        ValueError, OSError: the format cannot hold the image (WebP: 16,383 pixels per side).
     """
     out = io.BytesIO()
     picture = Image.fromarray(image)

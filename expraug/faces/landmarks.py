@@ -35,7 +35,7 @@ LANDMARKS, BLENDSHAPES = 478, 52
 
 _LARGEST, _SMALLEST, _SMALL_CROP = 640, 288, 100
 """Longer sides, in pixels: beyond the first an image is reduced, well below the second it is
-enlarged, and below the third a photograph is looked at as a face crop."""
+enlarged, and below the third a photograph is treated as a face crop."""
 _MAX_FACES = 4
 
 

@@ -69,7 +69,7 @@ def splat(
     """
     batch = len(source)
     moved = _on_surface(points, torch.cat([source, target], 2))
-    before, after = moved.split(2, dim=2)
+    before, after = torch.split(moved, 2, dim=2)
     # a folded triangle is hidden; a collapsed one vanishes
     growth = _areas(target, points) / _areas(reference[None], points)
     weight = growth.clamp(0, 4)[:, points.triangle] * points.area
@@ -101,7 +101,7 @@ def splat(
             coarse, size=(size, size), mode="bilinear", align_corners=False
         )
     filled = filled.view(len(values), batch, size, size).transpose(0, 1)
-    flow, texture, hollow, covered = filled.split((2, 2, 1, 1), 1)
+    flow, texture, hollow, covered = torch.split(filled, [2, 2, 1, 1], 1)
     density = covered + _TINY
     return Splat(
         flow / (covered - _HIDDEN_LOSS * hollow + _TINY),

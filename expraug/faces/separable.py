@@ -91,9 +91,9 @@ def _taps(
     its weight, (size, 1).
     """
     count = size * per_pixel
-    places = ((np.arange(count) + 0.5) / count * step + start - 0.5).clip(0, length - 1)
-    low = np.floor(places).astype(np.int64).clip(max=max(length - 2, 0)).reshape(size, per_pixel)
-    upper = places.reshape(size, per_pixel) - low
+    positions = ((np.arange(count) + 0.5) / count * step + start - 0.5).clip(0, length - 1)
+    low = np.floor(positions).astype(np.int64).clip(max=max(length - 2, 0)).reshape(size, per_pixel)
+    upper = positions.reshape(size, per_pixel) - low
     first = low.min(axis=1, keepdims=True)
     weights = np.zeros((int((low - first).max()) + 2, size))
     for part, share in ((low - first, 1 - upper), (low - first + 1, upper)):

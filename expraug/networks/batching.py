@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 
@@ -17,4 +18,4 @@ def independently(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         tensors: of one batch, so of one length.
     """
     count = 1 if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
-    yield from zip(*(tensor.split(count) for tensor in tensors), strict=True)
+    yield from zip(*(torch.split(tensor, count) for tensor in tensors), strict=True)

@@ -52,7 +52,7 @@ def synthesize(
     Args:
         images: (H, W) or (H, W, 3) uint8; sizes may differ.
         faces: in them; None where there is none.
-        requests: what to make of each; the intensity of a clip is not looked at.
+        requests: what to make of each; the intensity of a clip is ignored.
         synthesizer: makes them; it is moved to the device.
         gate: scores them, if any; of a clip, the last frame.
         device: where synthesizer and gate run.
@@ -134,7 +134,7 @@ def _batch(
         scores = _scores(gate, faces, seen, target)
     values = {name: score.float().cpu().tolist() for name, score in scores.items()}
     entries: list[list[CacheEntry]] = []
-    parts = changes.split([len(group) for group in groups])
+    parts = torch.split(changes, [len(group) for group in groups])
     for group, c in zip(groups, parts, strict=True):
         pixels = _stack([face.pixels for face in group]).to(device)
         matrix = np.stack([face.matrix for face in group])
