@@ -5,6 +5,8 @@ In bulk work (`warm`, `expand`) these are caught, counted by `reason` and listed
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 
 
@@ -58,9 +60,15 @@ class RejectedError(ExpraugError, ValueError):
 
 
 class MissingWeightsError(ExpraugError, FileNotFoundError):
-    """Model weights that are neither embedded nor at the given place, or fail their digest."""
+    """Model weights that are neither embedded nor at the given place, or cannot be fetched."""
 
     reason = "missing_weights"
+
+
+class InvalidWeightsError(MissingWeightsError):
+    """Model weights that are there but cannot be used: damaged, or not what they should be."""
+
+    reason = "invalid_weights"
 
 
 class MissingDependencyError(ExpraugError, ImportError):
@@ -95,3 +103,11 @@ def failure(
     error = RejectedError(f"{what} cannot be used: {reason}" + (f" ({told})" if told else ""))
     error.reason = reason
     return error
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, pointing at the line outside expraug that called into it, however far away that is."""
+    frame, level = sys._getframe(), 1
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "expraug"
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

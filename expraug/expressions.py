@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-
-import torch
-from torch import Tensor
 
 from expraug.errors import LabelError
 
@@ -40,16 +38,17 @@ class Expression(IntEnum):
                 raise LabelError(f"{value!r} is no known expression; use one of {_listed(cls)}")
             return found
         try:
-            return cls(value)
+            return cls(_integer(value))
         except ValueError:
             raise LabelError(f"{value!r} is no expression index; use 0 to {len(cls) - 1}") from None
 
 
-def places(expressions: Sequence[Expression]) -> Tensor:
-    """Return the place of each `Expression` among some of them, (8,) long; -1 where not there."""
-    found = torch.full((len(Expression),), -1)
-    found[[int(e) for e in expressions]] = torch.arange(len(expressions))
-    return found
+def _integer(label: object) -> int | None:
+    """Return an integer of any library as an int; None for anything else, such as 4.7 and True."""
+    try:
+        return None if isinstance(label, bool) else operator.index(label)  # type: ignore[call-overload,no-any-return]
+    except TypeError:
+        return None
 
 
 def _listed(expressions: Iterable[Expression]) -> str:
@@ -187,16 +186,25 @@ class LabelScheme:
 
     @classmethod
     def resolve(
-        cls, scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | None]
+        cls, scheme: LabelScheme | str | Sequence[str] | Mapping[str, str | Expression | None]
     ) -> LabelScheme:
-        """Return the scheme that a published name, class names or a mapping stands for."""
+        """Return the scheme that a published name, class names or a mapping stands for.
+
+        Raises:
+            LabelError: none of these, or as `named`, `from_classes` and `from_mapping` do.
+        """
         if isinstance(scheme, LabelScheme):
             return scheme
         if isinstance(scheme, str):
             return cls.named(scheme)
         if isinstance(scheme, Mapping):
             return cls.from_mapping(scheme)
-        return cls.from_classes(scheme)
+        if not isinstance(scheme, Iterable):
+            raise LabelError(
+                f"{scheme!r} is no label scheme; give a published name ({', '.join(_PUBLISHED)}), "
+                f"class names in index order, or a mapping from class name to expression"
+            )
+        return cls.from_classes([str(name) for name in scheme])
 
     def expression(self, label: int | str) -> Expression | None:
         """Return the expression of a class, by index or by the data set's own class name.
@@ -206,11 +214,11 @@ class LabelScheme:
         Raises:
             LabelError: a label that the scheme does not hold.
         """
-        index = self._index_of_class.get(label) if isinstance(label, str) else int(label)
-        if index is None or index not in self.expressions:
+        found = self._index_of_class.get(label) if isinstance(label, str) else _integer(label)
+        if found is None or found not in self.expressions:
             listed = ", ".join(f"{i}={n}" for i, n in self.classes.items())
             raise LabelError(f"label {label!r} is outside label scheme {self.name!r} ({listed})")
-        return self.expressions[index]
+        return self.expressions[found]
 
     def index(self, expression: Expression) -> int:
         """Return the class index of an expression.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
+from expraug.networks.class_index import class_index
+from expraug.networks.fer_classifier import FERClassifier
 from expraug.networks.identity import (
     IdentityEncoder,
     create_identity_encoder,
@@ -17,7 +20,7 @@ from expraug.networks.identity import (
 
 
 class Gate(Protocol):
-    """Scores synthetic faces when they are made; judges the scores when they are used.
+    """Scores synthetic faces when they are made; rejects by the scores when they are used.
 
     Scores are stored with the face, so another threshold needs no new synthesis.
     """
@@ -26,12 +29,21 @@ class Gate(Protocol):
     """Part of the cache key: what the stored scores were computed with."""
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return scores by name, each (B,), of aligned sources and synthetics (B, 3, S, S)."""
+        """Return scores by name, each (B,) float.
+
+        Args:
+            faces, synthetic: aligned sources and what was made of them, (B, 3, S, S) in [0, 1].
+            target: (B,) long, values of `Expression`.
+        """
         ...
 
     def rejection(self, scores: Mapping[str, float]) -> str:
-        """Return "" if the face may be used, else the reason why not."""
+        """Return "" if a face with these scores may be used, else the reason why not."""
         ...
+
+
+NOT_FINITE = "not_finite"
+"""Reason of a face with values or scores that are NaN or infinite."""
 
 
 class IdentityGate:
@@ -70,26 +82,13 @@ class IdentityGate:
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
         if isinstance(self.encoder, torch.nn.Module):
             self.encoder.to(faces.device)
-        return {"identity": (self.encoder(faces) * self.encoder(synthetic)).sum(dim=1)}
+        cosine = (self.encoder(faces) * self.encoder(synthetic)).sum(dim=1)
+        return {"identity": _where_finite(cosine, faces, synthetic)}
 
     def rejection(self, scores: Mapping[str, float]) -> str:
+        if not isfinite(scores["identity"]):
+            return NOT_FINITE
         return "" if scores["identity"] >= self.threshold else "identity_lost"
-
-
-class Classifier(Protocol):
-    """Says which of its expressions aligned faces show; an `evaluate.FERNet` is one."""
-
-    name: str
-    """Tells one set of weights from another: part of the gate's fingerprint."""
-    expressions: tuple[Expression, ...]
-
-    def probabilities(self, faces: Tensor) -> Tensor:
-        """Return (B, E) probabilities, in the order of `expressions`.
-
-        Args:
-            faces: (B, 3, S, S) float in [0, 1], aligned.
-        """
-        ...
 
 
 class ExpressionGate:
@@ -110,7 +109,7 @@ class ExpressionGate:
     """
 
     def __init__(
-        self, classifier: Classifier, threshold: float | Mapping[Expression, float] = 0.5
+        self, classifier: FERClassifier, threshold: float | Mapping[Expression, float] = 0.5
     ) -> None:
         self.classifier = classifier
         self.thresholds = (
@@ -125,14 +124,17 @@ class ExpressionGate:
             self.classifier.to(synthetic.device)
         found = self.classifier.probabilities(synthetic)
         known = self.classifier.expressions
-        column = places(known).to(target.device)[target].to(found.device)
+        column = class_index(known).to(target.device)[target].to(found.device)
         wanted = found.gather(1, column.clamp(min=0)[:, None])[:, 0]
         scores = {f"p_{e}": found[:, i] for i, e in enumerate(known)}
         scores["target"] = target.to(found)
-        scores["expression"] = torch.where(column >= 0, wanted, 1.0)
+        seen = torch.where(column >= 0, wanted, 1.0)
+        scores["expression"] = _where_finite(seen, synthetic)
         return scores
 
     def rejection(self, scores: Mapping[str, float]) -> str:
+        if not isfinite(scores["expression"]):
+            return NOT_FINITE
         least = self.thresholds.get(Expression(int(scores["target"])), 0.0)
         return "" if scores["expression"] >= least else "expression_not_seen"
 
@@ -176,3 +178,12 @@ class AllGates:
 
     def rejection(self, scores: Mapping[str, float]) -> str:
         return next((reason for gate in self.gates if (reason := gate.rejection(scores))), "")
+
+
+def _where_finite(scores: Tensor, *faces: Tensor) -> Tensor:
+    """Return (B,) scores, NaN where (B, …) faces hold a value that is not finite.
+
+    A network may well give such a face a score: a maximum or a comparison drops NaN.
+    """
+    finite = torch.stack([f.isfinite().flatten(1).all(1) for f in faces]).all(0)
+    return scores.masked_fill(~finite.to(scores.device), torch.nan)

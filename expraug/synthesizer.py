@@ -1,32 +1,42 @@
-"""The synthesizer: base class, registry, and loading and saving of weights."""
+"""The synthesizer: base class and registry."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import warnings
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from expraug.errors import MissingWeightsError, UnsupportedExpressionError
+from expraug.errors import (
+    InvalidWeightsError,
+    MissingWeightsError,
+    UnsupportedExpressionError,
+    warn,
+)
 from expraug.expressions import Expression
+from expraug.pretrained import (
+    CONFIG_FILE,
+    EMBEDDED,
+    Description,
+    find_weights,
+    load_weights,
+    save_weights,
+)
 
 AUTO = "auto"
 """Stands for the first of `_DEFAULTS` that can run here."""
 _DEFAULTS = ("transfer", "unet_cgan")
+_KIND = "synthesizer"
+_LARGEST_SIDE = 4096  # of `image_size`, which a folder from anywhere may ask for
 
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-_EMBEDDED = Path(__file__).parent / "weights"
 _REGISTRY: dict[str, type[Synthesizer]] = {}
+_BROKEN: dict[str, str] = {}  # plug-ins that could not be imported: name to why
 
 
 class Synthesizer(nn.Module):
@@ -44,23 +54,23 @@ class Synthesizer(nn.Module):
     float32: ClassVar[frozenset[str]] = frozenset()
     """Names in the state dict that `save_pretrained` keeps in full precision."""
     needs_landmarks: ClassVar[bool] = False
-    """Whether `forward` also takes landmarks, as keyword arguments that the road passes:
+    """Whether `forward` also takes landmarks, as keyword arguments that the pipeline passes:
     `landmarks` (B, 478, 2) float, (x, y) in the canonical frame as fractions of its side;
     `blendshapes` (B, 52) float in [0, 1]; `pose` (B, 3) float, yaw, pitch and roll in degrees.
     Called without them it finds them itself, and leaves faces without landmarks unchanged."""
 
     size_agnostic: ClassVar[bool] = False
-    """Whether `forward` takes faces of any side, S. The road then gives it larger ones than
-    `image_size`, twice or four times, up to 256 pixels, where the image has them: what moves at
-    its own size would leave finer lines behind, as ghosts of a brow or a mouth."""
+    """Whether `forward` takes faces of any side, S. The pipeline then gives it larger ones
+    than `image_size`, twice or four times, up to 256 pixels, where the image has them: what moves
+    at its own size would leave finer lines behind, as ghosts of a brow or a mouth."""
 
     expressions: tuple[Expression, ...]
     """What it can be asked for."""
     image_size: int
     """Side of the aligned faces it works on, in pixels."""
     variants: int = 1
-    """How many different faces it can make for one request. If more than one, the road passes
-    `forward` the keyword argument `variant`: (B,) long, counted from 0."""
+    """How many different faces it can make for one request. If more than one, the pipeline
+    passes `forward` the keyword argument `variant`: (B,) long, counted from 0."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
@@ -92,7 +102,7 @@ class Synthesizer(nn.Module):
             faces, target: as `forward` takes them.
             frames: number of frames T, at least 2.
             inputs: for a synthesizer that `needs_landmarks` or has `variants`, the keyword
-                arguments that the road passes its `forward`; others need not take any.
+                arguments that the pipeline passes its `forward`; others need not take any.
 
         Returns:
             (B, T, 3, S, S) float in [0, 1]; here, intensity rises evenly from 0 to 1.
@@ -130,24 +140,20 @@ class Synthesizer(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` (floats as fp16, but for those in `float32`) and
-        `config.json` into a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            key: (t.half() if t.is_floating_point() and key not in self.float32 else t)
-            .detach()
-            .cpu()
-            .contiguous()
-            for key, t in self.state_dict().items()
-        }
-        save_file(state, folder / WEIGHTS_FILE)
-        description = {
-            "synthesizer": self.name,
-            "version": self.version,
-            "weights_sha256": _sha256(folder / WEIGHTS_FILE),
-            "config": self.config,
-        }
-        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        `config.json` into a folder.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite, or too large for fp16.
+        """
+        save_weights(
+            self,
+            folder,
+            kind=_KIND,
+            name=self.name,
+            version=self.version,
+            config=self.config,
+            float32=self.float32,
+        )
 
     @classmethod
     def from_pretrained(
@@ -162,29 +168,26 @@ class Synthesizer(nn.Module):
                 they are refused.
 
         Raises:
-            MissingWeightsError: nothing there, or the file's sha256 is not the recorded one.
+            MissingWeightsError: nothing there, or the hub cannot be reached.
+            InvalidWeightsError: what is there is damaged, or no weights of this class.
         """
-        folder = _locate(str(name_or_path), revision)
-        description = json.loads((folder / CONFIG_FILE).read_text())
-        weights = folder / WEIGHTS_FILE
-        if _sha256(weights) != description["weights_sha256"]:
-            raise MissingWeightsError(
-                f"{weights} does not have the sha256 that {CONFIG_FILE} records: damaged or "
-                f"incomplete. Fetch it again"
+        folder = find_weights(name_or_path, revision)
+
+        def class_of(description: Description) -> type[Synthesizer]:
+            found = _registered(description.name, of=str(folder / CONFIG_FILE))
+            if not issubclass(found, cls):
+                raise InvalidWeightsError(
+                    f"{folder} holds a {description.name!r}, not a {cls.__name__}"
+                )
+            return found
+
+        model, _ = load_weights(folder, _KIND, class_of)
+        if not 0 < model.image_size <= _LARGEST_SIDE:
+            raise InvalidWeightsError(
+                f"{folder / CONFIG_FILE}: image_size must be 1 to {_LARGEST_SIDE}, not "
+                f"{model.image_size}"
             )
-        model_class = _registered(description["synthesizer"])
-        if not issubclass(model_class, cls):
-            raise MissingWeightsError(
-                f"{name_or_path} holds a {description['synthesizer']!r}, not a {cls.__name__}"
-            )
-        model = model_class(**description["config"])
-        model.load_state_dict(
-            {
-                key: t.float() if t.is_floating_point() else t
-                for key, t in load_file(weights).items()
-            }
-        )
-        return model.eval().requires_grad_(False)
+        return model
 
 
 def register_synthesizer(name: str) -> Callable[[type[Synthesizer]], type[Synthesizer]]:
@@ -199,8 +202,8 @@ def register_synthesizer(name: str) -> Callable[[type[Synthesizer]], type[Synthe
 
     def register(model_class: type[Synthesizer]) -> type[Synthesizer]:
         holder = _REGISTRY.get(name)
-        if holder is not None and holder.__qualname__ != model_class.__qualname__:
-            raise ValueError(f"synthesizer name {name!r} is taken by {holder.__qualname__}")
+        if holder is not None and _path(holder) != _path(model_class):
+            raise ValueError(f"synthesizer name {name!r} is taken by {_path(holder)}")
         model_class.name = name
         _REGISTRY[name] = model_class
         return model_class
@@ -219,14 +222,21 @@ def create_synthesizer(name: str = AUTO, *, pretrained: bool = True, **config: A
 
     Raises:
         MissingWeightsError: no such synthesizer, or no weights for it.
+        InvalidWeightsError: its weights are damaged, or are others.
+        TypeError: `config` for pretrained weights, which bring theirs.
     """
     name = resolve_name(name)
     if not pretrained:
         return _registered(name)(**config)
     if config:
         raise TypeError(f"pretrained weights fix the configuration; drop {sorted(config)}")
-    repository, _, revision = name.partition("@")
-    return Synthesizer.from_pretrained(repository, revision=revision or None)
+    _import_plugins()
+    if name in _BROKEN:
+        _registered(name)  # says what is wrong with it
+    repository, _, revision = name.rpartition("@")
+    if not repository or Path(name).exists():  # a folder's name may have an @, too
+        return Synthesizer.from_pretrained(name)
+    return Synthesizer.from_pretrained(repository, revision=revision)
 
 
 def resolve_name(name: str) -> str:
@@ -238,13 +248,12 @@ def resolve_name(name: str) -> str:
     if name != AUTO:
         return name
     best, fallback = _DEFAULTS
-    lacking = _registered(best).missing_requirements()
-    if not lacking:
+    missing = _registered(best).missing_requirements()
+    if not missing:
         return best
-    warnings.warn(
-        f"{best!r} cannot run here, so {fallback!r} takes its place: {lacking}. Name the "
-        "synthesizer that you want to be rid of this warning",
-        stacklevel=3,
+    warn(
+        f"{best!r} cannot run here, so {fallback!r} takes its place: {missing}. Name the "
+        "synthesizer that you want to be rid of this warning"
     )
     return fallback
 
@@ -253,64 +262,48 @@ def list_synthesizers(*, pretrained: bool = False) -> list[str]:
     """Return the names of all registered synthesizers, or of those with embedded weights."""
     _import_plugins()
     if pretrained:
-        return sorted(n for n in _REGISTRY if (_EMBEDDED / n / CONFIG_FILE).is_file())
+        return sorted(n for n in _REGISTRY if (EMBEDDED / n / CONFIG_FILE).is_file())
     return sorted(_REGISTRY)
+
+
+def _path(model_class: type[Synthesizer]) -> str:
+    return f"{model_class.__module__}.{model_class.__qualname__}"
 
 
 @cache
 def _import_plugins() -> None:
-    import expraug.synthesizers  # noqa: F401  (registers our own)
+    """Register our own synthesizers, and those of plug-ins that can be imported."""
+    import expraug.synthesizers  # noqa: F401
 
     for entry_point in entry_points(group="expraug.synthesizers"):
-        entry_point.load()
+        before = dict(_REGISTRY)
+        try:
+            entry_point.load()
+        except (Exception, SystemExit) as error:  # whatever somebody's module may do
+            _REGISTRY.clear()
+            _REGISTRY.update(before)  # a half imported module registers nothing
+            why = f"{_origin(entry_point)} cannot be imported ({type(error).__name__}: {error})"
+            _BROKEN[entry_point.name] = why
+            warn(f"{why}. It is left out: mend or uninstall the package")
 
 
-def _registered(name: str) -> type[Synthesizer]:
+def _origin(entry_point: EntryPoint) -> str:
+    package = f" of the package {entry_point.dist.name}" if entry_point.dist else ""
+    return f"the synthesizer plug-in {entry_point.name!r} ({entry_point.value}){package}"
+
+
+def _registered(name: str, of: str = "") -> type[Synthesizer]:
+    """Return a class by name.
+
+    Args:
+        of: the file that names it, if any.
+    """
     _import_plugins()
-    if name not in _REGISTRY:
-        raise MissingWeightsError(f"no synthesizer {name!r}; there are {list_synthesizers()}")
-    return _REGISTRY[name]
-
-
-def _locate(name: str, revision: str | None) -> Path:
-    if (Path(name) / CONFIG_FILE).is_file():
-        return Path(name)
-    if (_EMBEDDED / name / CONFIG_FILE).is_file():
-        return _EMBEDDED / name
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists():
-        return _download(name, revision)
-    raise MissingWeightsError(
-        f"no weights at {name!r}: not a folder with {CONFIG_FILE}, not embedded (embedded are "
-        f"{list_synthesizers(pretrained=True)}), and not a hub id like 'owner/name'"
-    )
-
-
-def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise MissingWeightsError(
-            f"hub weights need a pinned commit (40 hex digits), not {revision!r}: "
-            f"'{repository}@<commit>'"
-        )
-    try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise MissingWeightsError(
-            f"could not fetch {repository}@{revision} from the hub ({error}); download the folder "
-            f"elsewhere and give its path"
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    message = f"no synthesizer {name!r}; there are {', '.join(sorted(_REGISTRY))}"
+    if _BROKEN:
+        message += f"; {_BROKEN.get(name) or '; '.join(_BROKEN.values())}"
+    if of:
+        raise InvalidWeightsError(f"{of}: {message}. Install the package that registers it")
+    raise MissingWeightsError(message)

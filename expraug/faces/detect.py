@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,15 @@ class DetectedFace:
     mesh: np.ndarray | None = None
     blendshapes: np.ndarray | None = None
     pose: np.ndarray | None = None
+
+    def scaled(self, ratio: float) -> DetectedFace:
+        """Return the same face in the image at another size, `ratio` times as large."""
+
+        def scale(points: np.ndarray) -> np.ndarray:
+            return ((points + 0.5) * ratio - 0.5).astype(np.float32)
+
+        mesh = None if self.mesh is None else scale(self.mesh)
+        return replace(self, points=scale(self.points), mesh=mesh)
 
     def pack(self) -> np.ndarray:
         """Return all but `faces` as one (n, 2) float32 array, as the cache keeps points."""
@@ -193,5 +202,5 @@ def create_detector(
     if landmarks:
         from expraug.faces.landmarks import LandmarkDetector
 
-        return LandmarkDetector("crop" if mode == "crop" else "detect")
+        return LandmarkDetector("crop" if mode == "crop" else "detect", device)
     return CropDetector() if mode == "crop" else MTCNNDetector(device)

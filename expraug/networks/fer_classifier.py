@@ -1,38 +1,36 @@
-"""The classifier: a small FER network that says which expression an aligned face shows.
+"""The FER classifier: a small network that says which expression an aligned face shows.
 
-It is ours, trained by `recipes/fer_classifier/train.py` on real faces of other people than those that
-`evaluate` is run on, and stored as safetensors beside its model card. It sees faces at the
+It is ours, trained by `recipes/fer_classifier/train.py` on real faces of other people than those
+that `evaluate` is run on, and stored as safetensors beside its model card. It sees faces at the
 resolution of FER2013, so that a sharp photograph is not told from a blurred one by its sharpness.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from expraug.errors import MissingWeightsError
 from expraug.expressions import Expression
 from expraug.faces.composite import luminance
-from expraug.synthesizer import CONFIG_FILE, WEIGHTS_FILE
+from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
 
-EMBEDDED = Path(__file__).parents[1] / "weights" / "fer_classifier"
+_KIND = "fer_classifier"
+_VERSION = "1"
 SIDE = 48
 """Side of what the classifier sees, in pixels; that of FER2013."""
 _MARGIN = 1 / 8  # of the canonical frame: a FER2013 crop holds nothing outside it
 
 
 class FERClassifier(Protocol):
-    """Says which of its expressions aligned faces show."""
+    """Says which of its expressions aligned faces show, to the gate and to `evaluate`."""
 
     name: str
+    """Tells one set of weights from another: part of the gate's fingerprint."""
     expressions: tuple[Expression, ...]
 
     def probabilities(self, faces: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class FERNet(nn.Module):
         super().__init__()
         self.config = {"expressions": list(expressions), "width": width}
         self.expressions = tuple(map(Expression.parse, expressions))
-        self.name = "fer_classifier"
+        self.name = _KIND
         w = width
         self.body = nn.Sequential(
             _convolution(1, w, 5, 2),
@@ -96,17 +94,12 @@ class FERNet(nn.Module):
         return self.body(see(faces))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` (floats as fp16) and `config.json` into a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-            for key, t in self.state_dict().items()
-        }
-        save_file(state, folder / WEIGHTS_FILE)
-        digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-        description = {"classifier": self.name, "weights_sha256": digest, "config": self.config}
-        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite, or too large for fp16.
+        """
+        save_weights(self, folder, kind=_KIND, name=_KIND, version=_VERSION, config=self.config)
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Sequential:
@@ -118,7 +111,7 @@ def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Sequen
 
 
 def see(faces: Tensor) -> Tensor:
-    """Return what the classifier sees of aligned faces: grey, the middle of the frame, standardised.
+    """Return what `FERNet` sees of aligned faces: grey, the middle of the frame, standardised.
 
     Args:
         faces: (B, 1 or 3, S, S) float in [0, 1].
@@ -144,30 +137,16 @@ def standardise(windows: Tensor) -> Tensor:
 
 
 def load_fer_classifier(folder: str | Path | None = None) -> FERNet:
-    """Load a classifier, ready to classifier.
+    """Load a FER classifier, ready for inference.
 
     Args:
         folder: written by `FERNet.save_pretrained`; None takes the embedded one.
 
     Raises:
-        MissingWeightsError: nothing there, or the weights' sha256 is not the recorded one.
+        MissingWeightsError: nothing there.
+        InvalidWeightsError: what is there is damaged, or no FER classifier.
     """
-    folder = Path(folder or EMBEDDED)
-    if not (folder / CONFIG_FILE).is_file():
-        raise MissingWeightsError(
-            f"no classifier at {folder}: no {CONFIG_FILE} there. Give a folder that "
-            f"recipes/fer_classifier/train.py wrote, or leave the choice out for the embedded one"
-        )
-    description = json.loads((folder / CONFIG_FILE).read_text())
-    weights = folder / WEIGHTS_FILE
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != description["weights_sha256"]:
-        raise MissingWeightsError(
-            f"{weights} does not have the sha256 that {CONFIG_FILE} records: damaged or incomplete"
-        )
-    classifier = FERNet(**description["config"])
-    classifier.load_state_dict(
-        {key: t.float() if t.is_floating_point() else t for key, t in load_file(weights).items()}
-    )
-    classifier.name = f"{description['classifier']}-{digest[:12]}"
-    return classifier.eval().requires_grad_(False)
+    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
+    classifier, description = load_weights(found, _KIND, lambda _: FERNet)
+    classifier.name = f"{description.name}-{description.weights_sha256[:12]}"
+    return classifier

@@ -7,7 +7,8 @@ face, stands in `expraug/training/decoupled.py` with all that only training need
 leaves open, or we chose otherwise:
 
 * another expression is another expression code, learned for each category; intensity moves from the
-  code that the face has towards it, and at 1 as far beyond it as `recipes/latent/calibrate_edit_strength.py` chose;
+  code that the face has towards it, and at 1 as far beyond it as
+  `recipes/latent/calibrate_edit_strength.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own code and
   with the other: so colour and detail stay. Where the generator has pictures, what they move, moves
   in the source itself, the rest is added, and the first face is drawn from what the generator's
@@ -23,11 +24,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.generator import CodeEncoder, StyleGenerator, edit, encode
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
@@ -101,7 +103,7 @@ class DecoupledSynthesizer(Synthesizer):
             shape_channels,
         )
         self.register_buffer("lengths", torch.ones(len(self.expressions)))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized
 from expraug.latent.directions import log_odds
@@ -33,6 +33,7 @@ from expraug.latent.generator import CodeEncoder, edit, encode
 from expraug.latent.inversion import Refining, invert
 from expraug.latent.loading import Description, create_generator
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 Manipulation = Literal["by", "to"]
@@ -126,7 +127,7 @@ class EmotionGANSynthesizer(Synthesizer):
         for name in ("steps", "levels", "constants"):
             self.register_buffer(name, torch.zeros(count))
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)

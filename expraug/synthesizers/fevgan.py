@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
 from expraug.faces.warp import resized, warp
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.networks.embedder import LENGTH, FaceEmbedder
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
@@ -105,7 +106,7 @@ class FEVGANSynthesizer(Synthesizer):
             raise ValueError("a clip starts with the neutral face: leave neutral out")
         self.image_size, self.frames = image_size, frames
         self.net = FEVGANNet(len(self.expressions), image_size, frames, channels, noise, encoders)
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether `target` can be made; the source must be neutral, or unknown."""

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
@@ -52,7 +53,7 @@ class PixelSynthesizer(Synthesizer):
         shape = (len(self.expressions), 1, image_size, image_size)
         self.register_buffer("weight", torch.zeros(shape))
         self.register_buffer("bias", torch.zeros(shape))
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         return source in self.sources.get(target, ())

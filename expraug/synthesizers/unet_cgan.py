@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.faces.warp import enlarge
 from expraug.networks.batching import independently
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 
@@ -52,7 +53,7 @@ class UNetCGANSynthesizer(Synthesizer):
         self.expressions = tuple(map(Expression.parse, expressions))
         self.image_size = image_size
         self.generator = UNet(len(self.expressions), width)
-        self.register_buffer("row", places(self.expressions), persistent=False)
+        self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
         self.check_targets(target)

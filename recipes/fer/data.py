@@ -21,11 +21,12 @@ from expraug.cache import image_digest
 from expraug.datasets import open_source
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
 from expraug.expand.plan import class_expressions
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces import align, similarity
 from expraug.faces.align import invert
 from expraug.faces.composite import luminance
 from expraug.faces.detect import CropDetector, DetectedFace, Detector, create_detector
+from expraug.networks.class_index import class_index
 
 SIDE = 64
 """Side of the aligned faces, in pixels; FER2013 has not more detail."""
@@ -266,7 +267,7 @@ _NOTHING = DetectedFace(
 def with_labels(table: FaceTable, classes: Sequence[Expression]) -> FaceTable:
     """Return the faces of these classes, with labels counted in their order."""
     kept = table.of(classes)
-    return replace(kept, labels=places(classes)[kept.labels])
+    return replace(kept, labels=class_index(classes)[kept.labels])
 
 
 assert {f.name for f in fields(FaceTable)} == {*_SAVED, "people"}

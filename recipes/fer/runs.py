@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import xxhash
 
-from expraug.expressions import places
+from expraug.networks.class_index import class_index
 from expraug.synthesizer import create_synthesizer
 from recipes.fer.augment import extra_samples
 from recipes.fer.conditions import CONDITIONS, Condition, parse_arm
@@ -158,7 +158,7 @@ class Runner:
             len(self.real.pixels),
         )
         made = classified.made.take(keep)
-        target = places(self.fold.classes)[made.target]
+        target = class_index(self.fold.classes)[made.target]
         hard = F.one_hot(target, len(self.fold.classes)).float()
         if synthesizer:
             soft = self.setting.mixing.soft

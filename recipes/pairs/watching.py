@@ -11,8 +11,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import save_image
 
-from expraug.expressions import Expression, places
+from expraug.expressions import Expression
 from expraug.faces.composite import face_mask
+from expraug.networks.class_index import class_index
 from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizer import Synthesizer
 from recipes.fer_classifier.train import vary
@@ -23,7 +24,7 @@ def expression_net(
     classifier: FERNet, categories: tuple[Expression, ...]
 ) -> Callable[[Tensor], Tensor]:
     """Return the classifier's logits of altered faces, so that no single pixel can please it."""
-    columns = places(classifier.expressions)[[int(c) for c in categories]]
+    columns = class_index(classifier.expressions)[[int(c) for c in categories]]
     known = columns >= 0
 
     def logits(faces: Tensor) -> Tensor:
