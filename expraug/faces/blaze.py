@@ -12,7 +12,7 @@ from torch import Tensor
 
 SIDE = 128
 _LOGIT_LIMIT = 100.0
-_OVERLAP = 0.3
+_OVERLAP = 0.5
 _ENLARGEMENT = 1.5
 """A face's crop is so many times as large as the longer side of its box."""
 

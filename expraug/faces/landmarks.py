@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from expraug.faces.blaze import Crop, cut, faces_of, letterbox, place
 from expraug.faces.detect import DetectedFace
@@ -141,12 +142,11 @@ def _fit(image: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
     ratio = min(_LARGEST / longer, float(max(1, round(_SMALLEST / longer))))
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    picture = pixels.float()[None]
+    picture = pixels[None]
     if ratio != 1:
         size = [max(1, round(side * ratio)) for side in picture.shape[2:]]
-        picture = F.interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False)
-        picture = picture.round().clamp(0, 255)
-    return picture[0].expand(3, -1, -1), ratio
+        picture = resize(picture, size, InterpolationMode.BICUBIC, antialias=True)
+    return picture[0].float().expand(3, -1, -1), ratio
 
 
 def _padded(picture: Tensor, pad: int) -> Tensor:
