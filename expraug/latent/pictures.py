@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
 from expraug.faces.composite import face_mask
-from expraug.faces.landmarks import LANDMARKS
+from expraug.networks.face_mesh import LANDMARKS
 from expraug.faces.warp import enlarge, look, pixel_grid, resized, warp
 
 FLOW = 32

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expraug.errors import MissingWeightsError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.composite import luminance
 from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkDetector, find_model
+from expraug.faces.landmarks import LandmarkDetector
 from expraug.faces.mesh import Splat, SurfacePoints, splat
+from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
@@ -114,7 +113,7 @@ class TransferSynthesizer(Synthesizer):
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
-        self._locator = LandmarkDetector("crop")
+        self._detector = LandmarkDetector("crop")
         self._recent: dict[bytes, DetectedFace | None] = {}
         shows = [
             int(e) for e, n in zip(self.expressions, rows.values(), strict=True) for _ in range(n)
@@ -245,16 +244,6 @@ class TransferSynthesizer(Synthesizer):
         made = self._fill_mouth(made, faces, place, seen, row, landmarks, moved, amount)
         return torch.where((intensity > 0)[:, None, None, None], made.clamp(0, 1), faces)
 
-    @classmethod
-    def missing_requirements(cls) -> str:
-        if find_spec("mediapipe") is None:
-            return "MediaPipe is not installed (pip install 'expraug[landmarks]')"
-        try:
-            find_model()
-        except MissingWeightsError as error:
-            return str(error)
-        return ""
-
     def clip(
         self,
         faces: Tensor,
@@ -307,7 +296,7 @@ class TransferSynthesizer(Synthesizer):
         if digest not in self._recent:
             if len(self._recent) >= _REMEMBERED:
                 del self._recent[next(iter(self._recent))]
-            self._recent[digest] = self._locator([pixels])[0]
+            self._recent[digest] = self._detector([pixels])[0]
         return self._recent[digest]
 
     def fit_exemplars(
