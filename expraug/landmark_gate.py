@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import torch
 import xxhash
 from torch import Tensor
 
-from expraug.expressions import Expression
-from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import LandmarkDetector, missing_landmarks
+from expraug.faces.landmarks import SURE, read_aligned
 from expraug.gate import AllGates, Gate
+from expraug.networks.class_index import class_index
 from expraug.networks.landmark_classifier import LandmarkClassifier, load_landmark_classifier
 
 KEPT, LEAST_RISE = 0.5, 1.0
 """Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
 
-_REMEMBERED = 256
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
@@ -52,76 +47,53 @@ class LandmarkGate:
     ) -> None:
         self.classifier = classifier or load_landmark_classifier()
         self.kept, self.least_rise = kept, least_rise
-        self._detector = LandmarkDetector("crop")
-        self._recent: OrderedDict[bytes, DetectedFace | None] = OrderedDict()
         weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
-        self.fingerprint = (
-            f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}-{self._detector.fingerprint}"
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recent": OrderedDict()}
+        self.fingerprint = f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}"
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        triples = zip(_arrays(faces), _arrays(synthetic), target.tolist(), strict=True)
-        found = torch.tensor([self._score(*triple) for triple in triples]).view(-1, 2)
-        return {"landmarks_kept": found[:, 0], "landmarks_rise": found[:, 1]}
+        before, there = self._read(faces)
+        after, still_there = self._read(synthetic)
+        known = class_index(self.classifier.expressions).to(target.device)[target]
+        column = known.clamp(min=0)[:, None]
+        others = torch.ones_like(before, dtype=torch.bool).scatter(1, column, False)
+        shown = before.masked_fill(~others, -torch.inf).argmax(1, keepdim=True)
+        kept = torch.minimum(before.softmax(1).gather(1, shown), after.softmax(1).gather(1, shown))
+        rise = _log_odds(after, column, others) - _log_odds(before, column, others)
+        kept, rise = kept[:, 0], rise[:, 0]
+        gone = ~still_there
+        kept, rise = torch.where(gone, 1.0, kept), torch.where(gone, _GONE, rise)
+        nothing = ~there | (known < 0)  # to compare with, or to say about it
+        return {
+            "landmarks_kept": torch.where(nothing, 0.0, kept),
+            "landmarks_rise": torch.where(nothing, 0.0, rise),
+        }
 
-    def _score(self, source: np.ndarray, synthetic: np.ndarray, target: int) -> tuple[float, float]:
-        expressions = self.classifier.expressions
-        before = self._logits(self._find_source(source))
-        if before is None or Expression(target) not in expressions:
-            return 0.0, 0.0
-        after = self._logits(self._detector([synthetic])[0])
-        if after is None:
-            return 1.0, _GONE
-        column = expressions.index(Expression(target))
-        others = [k for k in range(len(expressions)) if k != column]
-        shown = others[int(before[others].argmax())]
-        kept = min(float(logits.softmax(0)[shown]) for logits in (before, after))
-        odds = [logits[column] - logits[others].logsumexp(0) for logits in (before, after)]
-        return kept, float(odds[1] - odds[0])
-
-    def _logits(self, face: DetectedFace | None) -> Tensor | None:
-        if face is None or face.blendshapes is None:
-            return None
-        return self.classifier.logits(torch.from_numpy(face.blendshapes)[None])[0]
-
-    def _find_source(self, image: np.ndarray) -> DetectedFace | None:
-        """Find the landmarks of a source, which is seen again with its other requests."""
-        digest = xxhash.xxh3_128_digest(image.tobytes())
-        if digest not in self._recent:
-            (self._recent[digest],) = self._detector([image])
-            while len(self._recent) > _REMEMBERED:
-                self._recent.popitem(last=False)
-        return self._recent[digest]
+    def _read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, E) logits of aligned faces, and (B,) whether there is a face at all."""
+        _, scores, sure = read_aligned(faces)
+        return self.classifier.to(faces.device).logits(scores), sure >= SURE
 
     def rejection(self, scores: Mapping[str, float]) -> str:
         stays = scores["landmarks_kept"] >= self.kept
         return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
 
 
-def with_landmark_check(gate: Gate | None, check: bool | None) -> Gate | None:
+def with_landmark_check(gate: Gate | None, check: bool) -> Gate | None:
     """Return a gate that also checks landmarks.
 
     Args:
         gate: the caller's own, if any.
-        check: None where landmarks can be had here; then the caller's own `LandmarkGate` counts.
-
-    Raises:
-        MissingDependencyError, MissingWeightsError: landmarks are asked for and cannot be had.
+        check: whether to; the caller's own `LandmarkGate` counts.
     """
     gates = gate.gates if isinstance(gate, AllGates) else (gate,) if gate is not None else ()
     if any(isinstance(g, LandmarkGate) for g in gates):
         return gate
-    if check is None:
-        check = not missing_landmarks()
     if not check:
         return gate
     return AllGates([*gates, LandmarkGate()]) if gates else LandmarkGate()
 
 
-def _arrays(faces: Tensor) -> list[np.ndarray]:
-    """Return aligned faces (B, 3, S, S) in [0, 1] as (S, S, 3) uint8 images."""
-    pixels = faces.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    return [np.ascontiguousarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+def _log_odds(logits: Tensor, column: Tensor, others: Tensor) -> Tensor:
+    """Return (B, 1) log odds of a column against the others."""
+    against = logits.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
+    return logits.gather(1, column) - against

@@ -30,8 +30,8 @@ from expraug.pretrained import (
 )
 
 AUTO = "auto"
-"""Stands for the first of `_DEFAULTS` that can run here."""
-_DEFAULTS = ("transfer", "unet_cgan")
+"""Stands for the default synthesizer."""
+_DEFAULT = "transfer"
 _KIND = "synthesizer"
 _LARGEST_SIDE = 4096  # of `image_size`, which a folder from anywhere may ask for
 
@@ -110,11 +110,6 @@ class Synthesizer(nn.Module):
         steps = torch.linspace(0, 1, frames, device=faces.device)
         made = [self(faces, target, s.expand(len(faces)), **inputs) for s in steps]
         return torch.stack(made, dim=1)
-
-    @classmethod
-    def missing_requirements(cls) -> str:
-        """Return what it needs besides its weights and cannot be had here; "" if nothing."""
-        return ""
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether a face that shows `source` (None: unknown) can be turned into `target`."""
@@ -240,22 +235,8 @@ def create_synthesizer(name: str = AUTO, *, pretrained: bool = True, **config: A
 
 
 def resolve_name(name: str) -> str:
-    """Return a synthesizer's name as it is, and for "auto" the best that can run here.
-
-    That is `transfer` where its landmarks can be had (the model file is downloaded once if need
-    be), else `unet_cgan`, with a warning that says what `transfer` needs.
-    """
-    if name != AUTO:
-        return name
-    best, fallback = _DEFAULTS
-    missing = _registered(best).missing_requirements()
-    if not missing:
-        return best
-    warn(
-        f"{best!r} cannot run here, so {fallback!r} takes its place: {missing}. Name the "
-        "synthesizer that you want to be rid of this warning"
-    )
-    return fallback
+    """Return a synthesizer's name as it is, and for "auto" the default: `transfer`."""
+    return _DEFAULT if name == AUTO else name
 
 
 def list_synthesizers(*, pretrained: bool = False) -> list[str]:

@@ -38,7 +38,7 @@ def mesh_of(grey: Tensor) -> Tensor:
     Raises:
         MissingDependencyError, MissingWeightsError: as `LandmarkDetector` does.
     """
-    from expraug.faces.landmarks import LANDMARKS
+    from expraug.networks.face_mesh import LANDMARKS
 
     points = torch.full((len(grey), LANDMARKS, 2), torch.nan)
     for i, face in _detected(grey):

@@ -14,11 +14,6 @@ from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-# the default synthesizer must not depend on what a machine has, nor fetch anything: `unet_cgan`,
-# unless a test asks for `landmarker`
-os.environ.setdefault("TEST_LANDMARKER", os.environ.get("EXPRAUG_LANDMARKER", ""))  # for workers
-LANDMARKER = os.environ["TEST_LANDMARKER"]
-os.environ["EXPRAUG_LANDMARKER"] = "no-landmarks.task"
 # tests run side by side in several processes; more threads would only get in each other's way
 torch.set_num_threads(1)
 
@@ -65,15 +60,3 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data and model files in {SHARED.name}/ beside the checkout")
     return SHARED
-
-
-@pytest.fixture
-def landmarker(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The Face Landmarker's model file, which `EXPRAUG_LANDMARKER` names during the test."""
-    pytest.importorskip("mediapipe")
-    default = SHARED / "models" / "face_landmarker.task"
-    path = Path(LANDMARKER or default)
-    if not path.is_file():
-        pytest.skip(f"needs {path.name}: set EXPRAUG_LANDMARKER")
-    monkeypatch.setenv("EXPRAUG_LANDMARKER", str(path))
-    return path

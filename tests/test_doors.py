@@ -28,8 +28,6 @@ CLASSES = ["happy", "neutral"]
 
 @pytest.fixture(params=list_synthesizers(pretrained=True))
 def synthesizer(request):
-    if request.param == "transfer":
-        request.getfixturevalue("landmarker")
     return request.param
 
 

@@ -37,7 +37,7 @@ def happiness(image):
     return float(classifier.probabilities(upright)[0, column])
 
 
-def test_tilted_smiles_under_sad_show_it_or_keep_their_label(tilted, landmarker):
+def test_tilted_smiles_under_sad_show_it_or_keep_their_label(tilted):
     augmenter = ExpressionAugmenter("unet_cgan")
     outcomes = augmenter(tilted, [SAD] * len(tilted))
     pairs = zip(outcomes, tilted, strict=True)
@@ -50,7 +50,7 @@ def test_tilted_smiles_under_sad_show_it_or_keep_their_label(tilted, landmarker)
     assert augmenter.stats["landmarks_disagree"] == len(left)
 
 
-def test_a_grin_kept_on_a_badly_aligned_face_is_refused(tilted, landmarker):
+def test_a_grin_kept_on_a_badly_aligned_face_is_refused(tilted):
     unchecked = ExpressionAugmenter("unet_cgan", alignment=CropDetector(), check_landmarks=False)
     checked = ExpressionAugmenter("unet_cgan", alignment=CropDetector())
     before = unchecked(tilted, [SAD] * len(tilted))
@@ -61,7 +61,7 @@ def test_a_grin_kept_on_a_badly_aligned_face_is_refused(tilted, landmarker):
     assert all(o.target is None for o in refused)
 
 
-def test_what_moves_as_asked_passes(happy_images, neutral_images, landmarker):
+def test_what_moves_as_asked_passes(happy_images, neutral_images):
     augmenter = ExpressionAugmenter("transfer")
     assert "landmarks" in augmenter.fingerprint.gate
     for images, targets in ((happy_images, ("sad", "angry", "neutral")),
@@ -72,7 +72,7 @@ def test_what_moves_as_asked_passes(happy_images, neutral_images, landmarker):
     assert augmenter.stats["made"] + augmenter.stats["landmarks_disagree"] == 30
 
 
-def test_a_face_that_is_gone_or_the_same_is_refused(happy_images, landmarker):
+def test_a_face_that_is_gone_or_the_same_is_refused(happy_images):
     gate = LandmarkGate()
     face = torch.from_numpy(happy_images[3]).permute(2, 0, 1)[None] / 255  # a broad smile
     sad = torch.tensor([int(Expression.SAD)])
@@ -85,7 +85,7 @@ def test_a_face_that_is_gone_or_the_same_is_refused(happy_images, landmarker):
     assert gate.rejection({k: float(v) for k, v in nothing.items()}) == ""
 
 
-def test_scores_do_not_depend_on_the_batch(happy_images, neutral_images, landmarker):
+def test_scores_do_not_depend_on_the_batch(happy_images, neutral_images):
     faces, made = (
         torch.from_numpy(np.stack(images[:3])).permute(0, 3, 1, 2) / 255
         for images in (neutral_images, happy_images)
@@ -101,14 +101,14 @@ def test_scores_do_not_depend_on_the_batch(happy_images, neutral_images, landmar
         assert all(torch.equal(alone[k][0], together[k][i]) for k in together)
 
 
-def test_the_check_is_on_where_landmarks_can_be_had(landmarker, monkeypatch):
-    assert isinstance(with_landmark_check(None, None), LandmarkGate)
+def test_the_check_is_on_unless_switched_off():
+    assert isinstance(with_landmark_check(None, True), LandmarkGate)
     assert with_landmark_check(None, False) is None
     own = ExpressionGate(load_fer_classifier())
-    both = with_landmark_check(own, None)
+    both = with_landmark_check(own, True)
     assert isinstance(both, AllGates)
     assert both.gates[0] is own
     assert with_landmark_check(both, True) is both
-    monkeypatch.setenv("EXPRAUG_LANDMARKER", "no-landmarks.task")
-    assert with_landmark_check(own, None) is own
-    assert ExpressionAugmenter("pixel").gate is None
+    assert with_landmark_check(own, False) is own
+    assert ExpressionAugmenter("pixel", check_landmarks=False).gate is None
+    assert isinstance(ExpressionAugmenter("pixel").gate, LandmarkGate)

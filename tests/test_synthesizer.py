@@ -18,10 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(params=list_synthesizers(pretrained=True))
 def synthesizer(request):
-    model = create_synthesizer(request.param)
-    if model.needs_landmarks:
-        request.getfixturevalue("landmarker")
-    return model
+    return create_synthesizer(request.param)
 
 
 def batch(synthesizer, n=3, times=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,15 @@ class DetectedFace:
     mesh: np.ndarray | None = None
     blendshapes: np.ndarray | None = None
     pose: np.ndarray | None = None
+
+    def scaled(self, ratio: float) -> DetectedFace:
+        """Return the same face in the image at another size, `ratio` times as large."""
+
+        def scale(points: np.ndarray) -> np.ndarray:
+            return ((points + 0.5) * ratio - 0.5).astype(np.float32)
+
+        mesh = None if self.mesh is None else scale(self.mesh)
+        return replace(self, points=scale(self.points), mesh=mesh)
 
     def pack(self) -> np.ndarray:
         """Return all but `faces` as one (n, 2) float32 array, as the cache keeps points."""
@@ -192,9 +201,8 @@ def create_detector(
 ) -> Detector:
     """Return the detector for "crop" (face crops) or "detect" (photographs).
 
-    Face crops are aligned by their landmarks wherever MediaPipe and its model can be had: on a
-    tilted face, or in a wider crop, `CROP_POINTS` are in the wrong places. `CropDetector()` itself
-    does without.
+    Face crops are aligned by their landmarks: on a tilted face, or in a wider crop, `CROP_POINTS`
+    are in the wrong places. `CropDetector()` itself does without.
 
     Args:
         mode: "crop" or "detect".
@@ -206,8 +214,8 @@ def create_detector(
     """
     if mode not in ("crop", "detect"):
         raise ValueError(f"alignment must be 'crop' or 'detect', not {mode!r}")
-    from expraug.faces.landmarks import LandmarkDetector, missing_landmarks
+    from expraug.faces.landmarks import LandmarkDetector
 
-    if landmarks or (mode == "crop" and not missing_landmarks()):
-        return LandmarkDetector("crop" if mode == "crop" else "detect")
-    return CropDetector() if mode == "crop" else MTCNNDetector(device)
+    if landmarks or mode == "crop":
+        return LandmarkDetector("crop" if mode == "crop" else "detect", device)
+    return MTCNNDetector(device)

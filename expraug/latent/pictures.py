@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
 from expraug.faces.composite import face_mask
-from expraug.faces.landmarks import LANDMARKS
 from expraug.faces.warp import enlarge, pixel_grid, resized, sample, warp
+from expraug.networks.face_mesh import LANDMARKS
 
 FLOW = 32
 """Side of the flows."""

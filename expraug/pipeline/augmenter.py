@@ -47,7 +47,7 @@ class ExpressionAugmenter:
             either case.
         gate: None, "identity" (an `IdentityGate` on the default encoder), or a `Gate`.
         check_landmarks: whether faces whose landmarks do not show what was asked are refused too,
-            by a `LandmarkGate`; None: wherever landmarks can be had.
+            by a `LandmarkGate`.
         cache: folder of a `SynthesisCache`, or one; None keeps nothing.
         on_miss: what a face that is not cached means: "synthesize" it now, "keep" the source, or
             raise an "error".
@@ -76,7 +76,7 @@ class ExpressionAugmenter:
         intensity_levels: int = 3,
         alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
-        check_landmarks: bool | None = None,
+        check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
         per_image: int = 4,

@@ -253,8 +253,8 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
         """Give each DataLoader worker, in each epoch, a random stream of its own.
 
         Workers start with copies of one and the same generator, and 2.0.8 leaves it at that:
-        all workers, and all epochs, would sample the same. As in AlbumentationsX, the stream follows
-        from the pipeline's seed and the worker's.
+        all workers, and all epochs, would sample the same. As in AlbumentationsX, the stream
+        follows from the pipeline's seed and the worker's.
         """
         if get_worker_info() is None or self._worker_seed == torch.initial_seed():
             return

@@ -374,7 +374,7 @@ def test_a_plan_never_contradicts_itself(labels, copies, p, seed):
 _AUGMENTER = ExpressionAugmenter("unet_cgan")
 
 
-def test_with_transfer(folder, landmarker, tmp_path):
+def test_with_transfer(folder, tmp_path):
     augmenter = ExpressionAugmenter("transfer", cache=tmp_path)
     base = [folder[0], folder[10]]
     scheme = ["happy", "neutral", "sad", "surprise", "fear", "disgust", "angry", "contempt"]

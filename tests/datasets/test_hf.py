@@ -334,7 +334,7 @@ def test_a_data_set_of_rows_is_a_base_too(rows, smile):
     assert (sample["label"], sample["identity"]) == (NEUTRAL, rows[1]["identity"])
 
 
-def test_with_transfer(rows, landmarker, tmp_path):
+def test_with_transfer(rows, tmp_path):
     augmenter = ExpressionAugmenter("transfer", cache=tmp_path)
     scheme = [*NAMES, "sad", "surprise", "fear", "disgust", "angry", "contempt"]
     function = ExpressionMap(augmenter, scheme, copies=2)

@@ -1,17 +1,14 @@
-import hashlib
-import io
 import pickle
-import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from expraug.errors import MissingDependencyError, MissingWeightsError
 from expraug.faces import LandmarkDetector, MTCNNDetector, create_detector
-from expraug.faces import landmarks as module
+from expraug.faces.align import align_image, invert, similarity
 from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import find_model, five_points, pose_angles
+from expraug.faces.landmarks import five_points, read_aligned
 
 
 def crop(image, size=48):
@@ -20,7 +17,7 @@ def crop(image, size=48):
     return np.array(picture.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def test_landmarks_of_every_sample_face(neutral_images, landmarker):
+def test_landmarks_of_every_sample_face(neutral_images):
     pytest.importorskip("facenet_pytorch")
     for found, other in zip(
         LandmarkDetector()(neutral_images), MTCNNDetector()(neutral_images), strict=True
@@ -40,17 +37,17 @@ def test_landmarks_of_every_sample_face(neutral_images, landmarker):
         assert np.abs(found.pose).max() < 12  # people who look into the camera
 
 
-def test_smiles_score_as_smiles(neutral_images, happy_images, landmarker):
+def test_smiles_score_as_smiles(neutral_images, happy_images):
     smile = slice(44, 46)  # mouthSmileLeft, mouthSmileRight
-    locate = LandmarkDetector()
+    detect = LandmarkDetector()
     neutral, happy = (
-        [f.blendshapes[smile].mean() for f in locate(images[:4])]
+        [f.blendshapes[smile].mean() for f in detect(images[:4])]
         for images in (neutral_images, happy_images)
     )
     assert max(neutral) < min(happy)
 
 
-def test_small_grey_crops(neutral_images, landmarker):
+def test_small_grey_crops(neutral_images):
     crops = [crop(image) for image in neutral_images]
     full = LandmarkDetector()(neutral_images)
     for mode in ("crop", "detect"):
@@ -59,7 +56,7 @@ def test_small_grey_crops(neutral_images, landmarker):
             assert np.abs(small.mesh - expected).mean() < 0.6
 
 
-def test_large_photographs_and_the_largest_of_several_faces(neutral_images, landmarker):
+def test_large_photographs_and_the_largest_of_several_faces(neutral_images):
     both = np.full((256, 420, 3), 200, np.uint8)
     both[64:192, :128] = neutral_images[1][::2, ::2]
     both[:, 164:] = neutral_images[0]
@@ -73,7 +70,7 @@ def test_large_photographs_and_the_largest_of_several_faces(neutral_images, land
     assert none is None
 
 
-def test_same_image_same_landmarks_also_after_pickling(neutral_images, landmarker):
+def test_same_image_same_landmarks_also_after_pickling(neutral_images):
     detector = LandmarkDetector("crop")
     first = detector(neutral_images[:2])
     again = pickle.loads(pickle.dumps(detector))(neutral_images[1::-1])
@@ -94,67 +91,35 @@ def test_pack_and_unpack():
     assert DetectedFace.unpack(five.pack(), 2).mesh is None
 
 
-def test_pose_angles():
-    yaw = np.radians(30)
-    turned = np.eye(4)
-    turned[:3, :3] = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
-    assert pose_angles(2 * turned) == pytest.approx([30, 0, 0], abs=1e-4)
-
-
-def test_create_locator():
+def test_create_detector():
     assert create_detector("crop", landmarks=True).mode == "crop"
     assert create_detector("detect", landmarks=True).fingerprint.endswith("detect")
-    assert not create_detector("crop").landmarks
+    assert create_detector("crop").landmarks, "a tilted crop is aligned by what is seen in it"
     with pytest.raises(ValueError, match="mode"):
         LandmarkDetector("photo")
 
 
-def test_wrong_and_missing_model_files(tmp_path, monkeypatch):
-    file = tmp_path / "face_landmarker.task"
-    with pytest.raises(MissingWeightsError, match="EXPRAUG_LANDMARKER"):
-        find_model(file)
-    file.write_bytes(b"damaged")
-    with pytest.raises(MissingWeightsError, match="sha256"):
-        find_model(file)
-    monkeypatch.setenv("EXPRAUG_LANDMARKER", str(file))
-    with pytest.raises(MissingWeightsError, match="sha256"):
-        find_model()
+def test_batches_and_other_images_change_nothing(neutral_images):
+    detector = LandmarkDetector()
+    alone = [detector([image])[0] for image in neutral_images[:3]]
+    nothing = np.full((200, 300), 128, np.uint8)
+    together = detector([neutral_images[0], nothing, *neutral_images[1:3]])
+    assert together.pop(1) is None
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one.pack(), other.pack())
 
 
-@pytest.fixture
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("EXPRAUG_LANDMARKER", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "expraug"
-
-
-def test_downloads_once_and_checks(cache_folder, monkeypatch):
-    asked = []
-
-    def urlopen(url, timeout):
-        asked.append(url)
-        return io.BytesIO(b"model")
-
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
-    with pytest.raises(MissingWeightsError, match="another sha256"):
-        find_model()
-    assert not cache_folder.exists()
-    monkeypatch.setattr(module, "MODEL_SHA256", hashlib.sha256(b"model").hexdigest())
-    assert find_model() == find_model() == cache_folder / "face_landmarker.task"
-    assert [p.name for p in cache_folder.iterdir()] == ["face_landmarker.task"]
-    assert asked == [module.MODEL_URL] * 2
-
-
-def test_no_network_says_what_to_do(cache_folder, monkeypatch):
-    def urlopen(url, timeout):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
-    with pytest.raises(MissingWeightsError, match=r"no route.*EXPRAUG_LANDMARKER"):
-        find_model()
-
-
-def test_without_mediapipe(neutral_images, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(MissingDependencyError, match=r"expraug\[landmarks\]"):
-        LandmarkDetector()(neutral_images[:1])
+def test_reading_aligned_faces_agrees_with_looking_for_them(neutral_images, happy_images):
+    images = [*neutral_images[:3], *happy_images[:3]]
+    found = LandmarkDetector()(images)
+    aligned = torch.stack(
+        [align_image(i, f.points, 256) / 255 for i, f in zip(images, found, strict=True)]
+    )
+    points, scores, sure = read_aligned(aligned)
+    assert (sure > 0.9).all()
+    for k, face in enumerate(found):
+        inverse = invert(similarity(face.points[None].astype(float)))[0]
+        expected = (face.mesh + 0.5) @ inverse[:, :2].T + inverse[:, 2]
+        assert np.abs(points[k].numpy() - expected).mean() < 0.01
+        assert np.abs(scores[k].numpy() - face.blendshapes).mean() < 0.03
+    assert (read_aligned(torch.full((1, 3, 256, 256), 0.5))[2] < 0.3).all()

@@ -51,7 +51,7 @@ def test_grey(neutral_images):
     assert np.array_equal(clip[2, 0], augmenter([image], [SynthesisRequest(HAPPY)])[0].image)
 
 
-def test_landmarks_and_variants_reach_the_synthesizer(neutral_images, landmarker):
+def test_landmarks_and_variants_reach_the_synthesizer(neutral_images):
     augmenter = ExpressionAugmenter("transfer")
     for variant, source in enumerate(("neutral", None)):
         clip = augmenter.clip(neutral_images[0], source, "happy", 2, variant=variant)
@@ -61,7 +61,7 @@ def test_landmarks_and_variants_reach_the_synthesizer(neutral_images, landmarker
         augmenter.clip(neutral_images[0], "neutral", "happy", variant=99)
 
 
-def test_transfer_finds_its_own_landmarks(neutral_images, landmarker):
+def test_transfer_finds_its_own_landmarks(neutral_images):
     import torch
 
     model = create_synthesizer("transfer")

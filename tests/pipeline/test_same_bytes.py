@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from expraug import list_synthesizers
 
 WORKER = Path(__file__).with_name("bytes_worker.py")
@@ -27,13 +25,8 @@ def run(faces, threads, how, names):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("landmarks", [False, True])
-def test_threads_batches_workers_and_python_threads(faces, landmarks, request):
-    """Without landmarks all but `transfer` are tried; with them, it and one of the others."""
-    names = [n for n in list_synthesizers(pretrained=True) if n != "transfer"]
-    if landmarks:
-        request.getfixturevalue("landmarker")
-        names = ["transfer", "pixel"]
+def test_threads_batches_workers_and_python_threads(faces):
+    names = list_synthesizers(pretrained=True)
     told = {
         1: run(faces, 1, "one", names),
         2: run(faces, 2, "all", names),

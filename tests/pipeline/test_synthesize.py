@@ -13,7 +13,7 @@ def enlarged(image, side):
     return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def test_a_detailed_face_is_made_at_twice_the_size(neutral_images, landmarker, monkeypatch):
+def test_a_detailed_face_is_made_at_twice_the_size(neutral_images, monkeypatch):
     image = enlarged(neutral_images[0], 512)
     sizes = []
     forward = TransferSynthesizer.forward

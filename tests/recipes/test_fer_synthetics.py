@@ -83,9 +83,7 @@ def test_a_synthetic_face_has_the_bytes_that_users_get(table, faces, tmp_path, n
     assert (made.source.tolist(), made.target.tolist()) == ([12], [Expression.HAPPY])
 
 
-def test_by_landmarks_too_and_each_image_is_looked_at_once(
-    small_faces, tmp_path, landmarker, monkeypatch
-):
+def test_by_landmarks_too_and_each_image_is_looked_at_once(small_faces, tmp_path, monkeypatch):
     table = read_faces(str(small_faces), tmp_path / "work")
     assert table.found.tolist() == [True] * 8 + [False]
     request = SynthesisRequest(Expression.SURPRISE, 1.0, 1)
@@ -101,9 +99,7 @@ def test_by_landmarks_too_and_each_image_is_looked_at_once(
     assert np.array_equal(found.image, expected.image)
 
 
-def test_what_cannot_be_used_is_told_and_not_trained_on(
-    small_faces, tmp_path, landmarker, smile, capsys
-):
+def test_what_cannot_be_used_is_told_and_not_trained_on(small_faces, tmp_path, smile, capsys):
     table = read_faces(str(small_faces), tmp_path / "work")
     request = SynthesisRequest(Expression.HAPPY)
     augmenter = augmenter_of("transfer", table, None, tmp_path / "work", CPU)
@@ -191,7 +187,7 @@ def test_synthetics_of_a_fold_pass_gates_that_did_not_see_their_source(table, tm
         )
 
 
-def test_own_exemplars_are_those_of_the_training_faces(faces, tmp_path, landmarker):
+def test_own_exemplars_are_those_of_the_training_faces(faces, tmp_path):
     table = read_faces(str(faces), tmp_path / "work")
     lent = table.take(torch.arange(6, 14))  # four smile
     model = synthesizer_for("transfer:own", lent, tmp_path / "work")

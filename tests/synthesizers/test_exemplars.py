@@ -22,7 +22,7 @@ def labelled(neutral_images, happy_images):
     return [(i, "neutral") for i in neutral_images[:5]] + [(i, "happy") for i in happy_images[:5]]
 
 
-def test_the_sets_own_smiles_become_the_happy_rows(embedded, labelled, landmarker):
+def test_the_sets_own_smiles_become_the_happy_rows(embedded, labelled):
     fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], rows=3, alignment="detect")
     counts = fitted.config["rows"]
     assert counts["happy"] == 3
@@ -38,7 +38,7 @@ def test_the_sets_own_smiles_become_the_happy_rows(embedded, labelled, landmarke
 
 
 def test_it_makes_others_smile_and_leaves_the_embedded_one_alone(
-    embedded, labelled, neutral_images, landmarker
+    embedded, labelled, neutral_images
 ):
     before = embedded.fingerprint
     fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
@@ -53,7 +53,7 @@ def test_it_makes_others_smile_and_leaves_the_embedded_one_alone(
     assert (smiles[1][SMILE] > smiles[0][SMILE] + 0.2).all()
 
 
-def test_it_saves_and_loads(embedded, labelled, landmarker, tmp_path):
+def test_it_saves_and_loads(embedded, labelled, tmp_path):
     fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
     fitted.save_pretrained(tmp_path)
     loaded = create_synthesizer(str(tmp_path))
@@ -61,7 +61,7 @@ def test_it_saves_and_loads(embedded, labelled, landmarker, tmp_path):
     assert torch.allclose(loaded.scores, fitted.scores, atol=1e-3)
 
 
-def test_a_damaged_sample_lends_nothing(embedded, labelled, landmarker):
+def test_a_damaged_sample_lends_nothing(embedded, labelled):
     class Damaged:
         def __len__(self):
             return len(labelled) + 1
@@ -76,7 +76,7 @@ def test_a_damaged_sample_lends_nothing(embedded, labelled, landmarker):
     assert whole.fingerprint == damaged.fingerprint
 
 
-def test_no_face_is_an_error_that_says_what_to_do(embedded, landmarker):
+def test_no_face_is_an_error_that_says_what_to_do(embedded):
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     with pytest.raises(NoFaceError, match="alignment='detect'"):
         embedded.fit_exemplars([(grey, "happy")], ["neutral", "happy"])

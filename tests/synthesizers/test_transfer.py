@@ -22,7 +22,7 @@ def transfer():
 
 
 @pytest.fixture
-def aligned(neutral_images, landmarker):
+def aligned(neutral_images):
     """Four aligned faces, (4, 3, 128, 128) float in [0, 1]."""
     faces = []
     for image, location in zip(
@@ -151,7 +151,7 @@ def test_grey_stays_grey(transfer, aligned, neutral_images):
         assert outcome.image.ndim == 2
 
 
-def test_the_background_stays(neutral_images, landmarker):
+def test_the_background_stays(neutral_images):
     augmenter = ExpressionAugmenter("transfer", alignment="detect")
     image = neutral_images[0]
     for outcome in augmenter([image] * 8, [SynthesisRequest(e) for e in Expression]):
@@ -162,7 +162,7 @@ def test_the_background_stays(neutral_images, landmarker):
         assert not changed[:, -20:].any()
 
 
-def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_path, counted):
+def test_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path, counted):
     crop = np.array(
         Image.fromarray(neutral_images[4][30:226, 30:226]).convert("L").resize((48, 48))
     )
@@ -190,7 +190,7 @@ def test_alone_in_a_batch_and_from_the_cache(neutral_images, landmarker, tmp_pat
         assert np.array_equal(fresh([image], other[:1])[0].image, outcome.image)
 
 
-def test_detectors_without_landmarks_are_refused(transfer, landmarker, neutral_images):
+def test_detectors_without_landmarks_are_refused(transfer, neutral_images):
     with pytest.raises(ValueError, match="needs landmarks, which CropDetector"):
         ExpressionAugmenter(transfer, alignment=CropDetector())
     with pytest.raises(ValueError, match="needs landmarks, which MemoizedDetector"):
@@ -199,7 +199,7 @@ def test_detectors_without_landmarks_are_refused(transfer, landmarker, neutral_i
     assert augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])[0].target is HAPPY
 
 
-def test_no_face_is_remembered(transfer, landmarker, tmp_path, counted):
+def test_no_face_is_remembered(transfer, tmp_path, counted):
     nothing = np.full((90, 90, 3), 128, np.uint8)
     augmenter = ExpressionAugmenter(transfer, cache=SynthesisCache(tmp_path))
     for target in (HAPPY, SURPRISE):

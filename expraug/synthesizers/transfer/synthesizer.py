@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from expraug.errors import MissingWeightsError
 from expraug.expressions import Expression
 from expraug.faces.composite import luminance
 from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import BLENDSHAPES, LANDMARKS, LandmarkDetector, find_model
+from expraug.faces.landmarks import LandmarkDetector
 from expraug.faces.mesh import Splat, SurfacePoints, splat
 from expraug.labels import SchemeLike
+from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 
@@ -251,16 +250,6 @@ class TransferSynthesizer(Synthesizer):
         made = made * torch.exp(_sample(lighter, place) * seen.cover)
         made = self._fill_mouth(made, faces, place, seen, row, landmarks, moved, amount)
         return torch.where((intensity > 0)[:, None, None, None], made.clamp(0, 1), faces)
-
-    @classmethod
-    def missing_requirements(cls) -> str:
-        if find_spec("mediapipe") is None:
-            return "MediaPipe is not installed (pip install 'expraug[landmarks]')"
-        try:
-            find_model()
-        except MissingWeightsError as error:
-            return str(error)
-        return ""
 
     def clip(
         self,

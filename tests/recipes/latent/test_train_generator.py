@@ -108,9 +108,7 @@ def test_too_few_faces_are_told(faces: Path, tmp_path: Path) -> None:
         main([str(faces)], config, tmp_path / "weights", work=tmp_path / "work", device="cpu")
 
 
-def test_a_painted_generator_begins_with_what_landmarks_say(
-    faces: Path, tmp_path: Path, landmarker: Path
-) -> None:
+def test_a_painted_generator_begins_with_what_landmarks_say(faces: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY.replace("painted: false", "painted: true, shape_steps: 3"))
     work = tmp_path / "work"

@@ -11,7 +11,7 @@ from PIL import Image
 from expraug.datasets import person_split
 
 
-def test_clips_of_neutral_faces(run_recipe, faces, shared, landmarker, tmp_path) -> None:
+def test_clips_of_neutral_faces(run_recipe, faces, shared, tmp_path) -> None:
     people = tmp_path / "people.parquet"
     rows = sorted((faces / "neutral").iterdir())[:2]
     table = {
@@ -58,9 +58,7 @@ def ckplus(faces: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_real_sequences_become_rows_of_the_same_table(
-    run_recipe, ckplus, landmarker, tmp_path
-) -> None:
+def test_real_sequences_become_rows_of_the_same_table(run_recipe, ckplus, tmp_path) -> None:
     damaged = ckplus / "cohn-kanade-images" / "S010" / "001" / "S010_001_00000003.png"
     damaged.write_bytes(b"no image")
     made = tmp_path / "made.parquet"

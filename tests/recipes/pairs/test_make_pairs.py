@@ -21,9 +21,7 @@ def people(faces, tmp_path):
     return file
 
 
-def test_pairs_are_gated_and_pixel_learns_from_them(
-    run_recipe, people, shared, landmarker, tmp_path
-):
+def test_pairs_are_gated_and_pixel_learns_from_them(run_recipe, people, shared, tmp_path):
     made = tmp_path / "made.parquet"
     out = run_recipe(
         "pairs.make_pairs", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
