@@ -125,11 +125,13 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
     `ExpressionAugmenter` does.
 
     Example:
-        >>> import albumentations as A, numpy as np
+        >>> import albumentations as A
+        >>> import numpy as np
+        >>> from PIL import Image
         >>> from expraug.transforms.albumentations import RandomExpression
         >>> smile = RandomExpression("fer2013", targets=["happy"], p=1.0)
         >>> pipeline = A.Compose([smile, A.HorizontalFlip()])
-        >>> neutral = np.full((48, 48, 3), 128, np.uint8)
+        >>> neutral = np.asarray(Image.open("examples/faces/neutral/london_008.jpg"))
         >>> pipeline(image=neutral, label=6)["label"]  # fer2013: 6 is neutral, 3 is happy
         3
     """
@@ -253,8 +255,8 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
         """Give each DataLoader worker, in each epoch, a random stream of its own.
 
         Workers start with copies of one and the same generator, and 2.0.8 leaves it at that:
-        all workers, and all epochs, would sample the same. As in AlbumentationsX, the stream follows
-        from the pipeline's seed and the worker's.
+        all workers, and all epochs, would sample the same. As in AlbumentationsX, the stream
+        follows from the pipeline's seed and the worker's.
         """
         if get_worker_info() is None or self._worker_seed == torch.initial_seed():
             return
