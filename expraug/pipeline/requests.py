@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,8 +107,13 @@ def sample_menu(
             count = len(percents) * variants
             remaining[target] = rng.sample(range(count), min(per_image, count))
         choice, variant = divmod(remaining[target].pop(), variants)
-        menu.append(SynthesisRequest(target, percents[choice] / 100, variant))
+        menu.append(_request(target, percents[choice], variant))
     return tuple(menu)
+
+
+@lru_cache(maxsize=4096)  # few differ, and making one costs more than all else here
+def _request(target: Expression, percent: int, variant: int) -> SynthesisRequest:
+    return SynthesisRequest(target, percent / 100, variant)
 
 
 def _at(point: float, probabilities: Sequence[tuple[Expression, float]]) -> Expression | None:

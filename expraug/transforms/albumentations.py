@@ -125,11 +125,13 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
     `ExpressionAugmenter` does.
 
     Example:
-        >>> import albumentations as A, numpy as np
+        >>> import albumentations as A
+        >>> import numpy as np
+        >>> from PIL import Image
         >>> from expraug.transforms.albumentations import RandomExpression
         >>> smile = RandomExpression("fer2013", targets=["happy"], p=1.0)
         >>> pipeline = A.Compose([smile, A.HorizontalFlip()])
-        >>> neutral = np.full((48, 48, 3), 128, np.uint8)
+        >>> neutral = np.asarray(Image.open("examples/faces/neutral/london_008.jpg"))
         >>> pipeline(image=neutral, label=6)["label"]  # fer2013: 6 is neutral, 3 is happy
         3
     """

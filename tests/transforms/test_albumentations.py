@@ -394,4 +394,4 @@ def test_missing_albumentations_names_the_extra(monkeypatch):
 
 
 def test_the_example_in_the_docstring():
-    assert doctest.testmod(door) == (0, 6)
+    assert doctest.testmod(door) == (0, 8)
