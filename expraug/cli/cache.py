@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expraug.cli.console import parse_bytes, print_table, reported, size_of
+from expraug.cli.console import print_table, reported, size_of
+from expraug.expand.options import parse_bytes
 
 if TYPE_CHECKING:
     from expraug.cache import SynthesisCache

@@ -62,10 +62,17 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in _words(text)]
 
 
-def _bytes(text: str) -> int:
-    from expraug.cli.console import parse_bytes
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
-    return parse_bytes(text)
+
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes that "500M" or "2G" means; ValueError for no size."""
+    number = text.upper().removesuffix("B").strip()
+    unit = number[-1:] if number[-1:] in UNITS else ""
+    try:
+        return int(float(number.removesuffix(unit)) * UNITS[unit])
+    except ValueError:
+        raise ValueError(f"{text!r} is no size; use a number of bytes, or 500M, 2G") from None
 
 
 def _gate(wanted: bool | None) -> str | None:
@@ -188,7 +195,7 @@ class ExpandOptions:
         "Larger image files are skipped, as 500M or 2G.",
         decides=True,
         flag="--max-file-size",
-        parse=_bytes,
+        parse=parse_bytes,
         shown="268435456",
         metavar="SIZE",
     )

@@ -130,9 +130,7 @@ def choose(
 def _mixed(hashes: np.ndarray, salt: np.ndarray) -> np.ndarray:
     """Return other hashes for each salt, by the finaliser of SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
-        z = hashes + (salt.astype(np.uint64) + np.uint64(1)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        z = hashes + (salt.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return np.asarray(z ^ (z >> np.uint64(31)))
