@@ -357,6 +357,17 @@ def test_dry_run(faces: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_targets_outside_the_source_set_are_told(faces: Path, tmp_path: Path) -> None:
+    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--synthesizer")
+    quiet = run(*arguments, "pixel")
+    assert (quiet.stderr, "note:" in quiet.stdout) == ("", False)
+    told = run(*arguments, "pixel", "--targets", "happy,fear")
+    words = "the source set has no class for fear: the expanded set has 3 classes instead of 2"
+    assert f"warning: {words}" in told.stderr
+    assert f"note: {words}" in told.stdout
+    assert "index 0 is 'fear' here, and the source set has 'happy' there" in told.stdout
+
+
 def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     arguments = [
         "expand",

@@ -94,6 +94,18 @@ def test_class_names_that_cannot_be_mapped() -> None:
         class_expressions(["joy", "smile"])
     with pytest.raises(LabelError, match="fer2013"):
         class_expressions(["0", "1"], "nonsense")
+    with pytest.raises(LabelError, match=r"the scheme names 'hapy', and .* are 'happy', 'sad'"):
+        class_expressions(["happy", "sad"], "hapy=happy,sad=sad")
+
+
+def test_without_targets_only_classes_of_the_source_set() -> None:
+    augmenter = ExpressionAugmenter("pixel")
+    classes = ["sad", "bored", "neutral"]
+    plan = Plan.create(augmenter, classes)
+    assert list(plan.folders.values()) == ["neutral", "sad"]
+    assert (plan.classes, plan.source_classes) == (classes, 3)
+    plan = Plan.create(augmenter, classes, targets=["contempt", "sad"])
+    assert plan.classes == [*classes, "contempt"]
 
 
 def test_clashing_stems_are_told_apart(augmenter: ExpressionAugmenter) -> None:
