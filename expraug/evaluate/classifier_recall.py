@@ -208,7 +208,7 @@ def _probabilities(context: Context, target: Expression, intensity: float) -> Te
 
 
 def _seen(classifier: FERClassifier, made: Synthetics, target: Expression) -> np.ndarray:
-    return recognised_in(classifier, made.faces, target) & made.made.numpy()
+    return np.asarray(recognised_in(classifier, made.faces, target) & made.made.numpy())
 
 
 def recognised_in(classifier: FERClassifier, faces: Tensor, expression: Expression) -> np.ndarray:

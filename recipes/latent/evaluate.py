@@ -67,7 +67,7 @@ Figures = dict[str, dict[str, Estimate]]
 
 def never_falls(curves: np.ndarray, tolerance: float) -> np.ndarray:
     """Say of (T, N) curves which of them fall at no step by more than the tolerance: (N,) bool."""
-    return (np.diff(curves, axis=0) >= -tolerance).all(0)
+    return np.asarray((np.diff(curves, axis=0) >= -tolerance).all(0))
 
 
 def grey_of(faces: Tensor) -> Tensor:
@@ -167,9 +167,11 @@ def measure_reconstruction(
     # what two sets of real faces are apart: every second person against the others
     order = {p: i for i, p in enumerate(sorted(set(data.people)))}
     side = np.array([order[p] % 2 == 0 for p in data.people])
-    splits = [[p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)]
+    one, other = (
+        [p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)
+    )
     found["Fréchet distance"]["real, other people"] = frechet_estimate(
-        features[side], features[~side], *splits
+        features[side], features[~side], one, other
     )
     for count in steps:
         drawn = reconstruct(model, faces, count).clamp(0, 1)
