@@ -208,8 +208,7 @@ def _probabilities(context: Context, target: Expression, intensity: float) -> Te
 
 
 def _seen(classifier: FERClassifier, made: Synthetics, target: Expression) -> np.ndarray:
-    seen: np.ndarray = recognised_in(classifier, made.faces, target) & made.made.numpy()
-    return seen
+    return np.asarray(recognised_in(classifier, made.faces, target) & made.made.numpy())
 
 
 def recognised_in(classifier: FERClassifier, faces: Tensor, expression: Expression) -> np.ndarray:

@@ -167,9 +167,11 @@ def measure_reconstruction(
     # what two sets of real faces are apart: every second person against the others
     order = {p: i for i, p in enumerate(sorted(set(data.people)))}
     side = np.array([order[p] % 2 == 0 for p in data.people])
-    splits = [[p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)]
+    one, other = (
+        [p for p, s in zip(data.people, side, strict=True) if s == k] for k in (True, False)
+    )
     found["Fréchet distance"]["real, other people"] = frechet_estimate(
-        features[side], features[~side], splits[0], splits[1]
+        features[side], features[~side], one, other
     )
     for count in steps:
         drawn = reconstruct(model, faces, count).clamp(0, 1)

@@ -43,7 +43,9 @@ def test_a_face_that_is_seen_by_itself_counts_only_if_it_was_made(
 def test_recall_of_other_sources_and_of_the_reference(
     plain: Callable, in_context: Callable, brighten: type
 ) -> None:
-    data = plain([0.1, 0.1, 0.4] + [0.9] * 10, [NEUTRAL] + [Expression.SAD] * 2 + [HAPPY] * 10)
+    data = plain(
+        [0.1, 0.1, 0.1, 0.4] + [0.9] * 10, [NEUTRAL] * 2 + [Expression.SAD] * 2 + [HAPPY] * 10
+    )
     reference = plain([0.9, 0.1], [HAPPY] * 2, "reference")
     context = in_context(data, brighten(), reference=reference)
     happy = classifier_recall.measure(context).targets["happy"]

@@ -68,6 +68,8 @@ def test_sources_are_neutral_where_they_can_be(
     sources, others = context.sources(HAPPY), context.other_sources(HAPPY)
     assert (sources.indices.tolist(), sources.shown) == ([0], "neutral")
     assert (others.indices.tolist(), others.shown) == ([1], "sad")
+    many = in_context(plain([0.1] * 8, [NEUTRAL] * 3 + [SAD] * 5), brighten())
+    assert many.other_sources(HAPPY).indices.tolist() == [3, 5, 7], "no more than the sources"
     no_neutral = in_context(plain([0.1, 0.2], [SAD, HAPPY]), brighten())
     assert no_neutral.sources(HAPPY).shown == "sad"
     assert not len(no_neutral.other_sources(HAPPY))
