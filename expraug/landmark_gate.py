@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class LandmarkGate:
         kept: float = KEPT,
         least_rise: float = LEAST_RISE,
     ) -> None:
-        self.classifier = classifier or load_landmark_classifier()
+        self._given = classifier
         self.kept, self.least_rise = kept, least_rise
         self._detector = LandmarkDetector("crop")
         self._recent: OrderedDict[bytes, DetectedFace | None] = OrderedDict()
@@ -58,6 +59,11 @@ class LandmarkGate:
         self.fingerprint = (
             f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}-{self._detector.fingerprint}"
         )
+
+    @property
+    def classifier(self) -> LandmarkClassifier:
+        """The classifier; the embedded one is loaded where it is needed."""
+        return self._given or _embedded()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recent": OrderedDict()}
@@ -99,6 +105,11 @@ class LandmarkGate:
     def rejection(self, scores: Mapping[str, float]) -> str:
         stays = scores["landmarks_kept"] >= self.kept
         return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
+
+
+@cache
+def _embedded() -> LandmarkClassifier:
+    return load_landmark_classifier()
 
 
 def with_landmark_check(gate: Gate | None, check: bool | None) -> Gate | None:

@@ -112,3 +112,12 @@ def test_the_check_is_on_where_landmarks_can_be_had(landmarker, monkeypatch):
     monkeypatch.setenv("EXPRAUG_LANDMARKER", "no-landmarks.task")
     assert with_landmark_check(own, None) is own
     assert ExpressionAugmenter("pixel").gate is None
+
+
+def test_pickles_small_and_the_same_before_and_after_use(happy_images, landmarker):
+    gate = LandmarkGate()
+    before = pickle.dumps(gate)
+    face = torch.from_numpy(happy_images[0]).permute(2, 0, 1)[None] / 255
+    gate.score(face, face, torch.tensor([int(Expression.SAD)]))
+    assert pickle.dumps(gate) == before
+    assert len(before) < 1000
