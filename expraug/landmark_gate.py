@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 import xxhash
@@ -45,10 +46,15 @@ class LandmarkGate:
         kept: float = KEPT,
         least_rise: float = LEAST_RISE,
     ) -> None:
-        self.classifier = classifier or load_landmark_classifier()
+        self._given = classifier
         self.kept, self.least_rise = kept, least_rise
         weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
         self.fingerprint = f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}"
+
+    @property
+    def classifier(self) -> LandmarkClassifier:
+        """The classifier; the embedded one is loaded where it is needed."""
+        return self._given or _embedded()
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
         before, there = self._read(faces)
@@ -76,6 +82,11 @@ class LandmarkGate:
     def rejection(self, scores: Mapping[str, float]) -> str:
         stays = scores["landmarks_kept"] >= self.kept
         return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
+
+
+@cache
+def _embedded() -> LandmarkClassifier:
+    return load_landmark_classifier()
 
 
 def with_landmark_check(gate: Gate | None, check: bool) -> Gate | None:

@@ -112,3 +112,12 @@ def test_the_check_is_on_unless_switched_off():
     assert with_landmark_check(own, False) is own
     assert ExpressionAugmenter("pixel", check_landmarks=False).gate is None
     assert isinstance(ExpressionAugmenter("pixel").gate, LandmarkGate)
+
+
+def test_pickles_small_and_the_same_before_and_after_use(happy_images):
+    gate = LandmarkGate()
+    before = pickle.dumps(gate)
+    face = torch.from_numpy(happy_images[0]).permute(2, 0, 1)[None] / 255
+    gate.score(face, face, torch.tensor([int(Expression.SAD)]))
+    assert pickle.dumps(gate) == before
+    assert len(before) < 1000
