@@ -211,7 +211,7 @@ def _construct(network_class: type[Network], config: dict[str, Any], file: Path)
         return network_class(**config)
     except (MissingDependencyError, MissingWeightsError):
         raise
-    except Exception as error:  # a file's values can make a constructor fail in any way
+    except (Exception, SystemExit) as error:  # what a file says can make it fail in any way
         if isinstance(error, (NotImplementedError, RuntimeError)) and "meta" in str(error):
             return None
         raise InvalidWeightsError(

@@ -135,6 +135,8 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     "flag a text": ("emotiongan", configured(plain="no"), "plain = 'no'"),
     "option unknown": ("emotiongan", configured(manipulation="at"), "manipulation = 'at'"),
     "endless": ("emotiongan", configured(refining={"steps": 10**12}), "steps"),
+    "a function that exits": ("emotiongan", configured(generator="sys:exit"), "SystemExit"),
+    "no generator": ("emotiongan", configured(generator="os:getcwd"), "no FaceGenerator"),
     "nested argument": ("emotiongan", configured(generator={"side": 64}), "'side'"),
     "nested type": ("emotiongan", configured(encoder={"channels": "abcd"}), "does not fit"),
     "rows without end": ("transfer", configured(rows={"happy": 10**11}), "rows"),

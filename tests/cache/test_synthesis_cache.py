@@ -134,7 +134,7 @@ def test_expand_keeps_faces_in_either(cache, faces, tmp_path):
     from expraug.expand import expand
 
     cache.info()  # makes it
-    options = {"targets": ["happy"], "faces": "crop", "gate": None, "num_workers": 1}
+    options = {"targets": ["happy"], "alignment": "crop", "gate": None, "num_workers": 1}
     first = expand(faces, tmp_path / "first", cache=cache.path, **options)
     again = expand(faces, tmp_path / "again", cache=cache.path, **options)
     assert first.made == again.cached > 0

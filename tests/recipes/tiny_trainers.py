@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.synthesizers.decoupled import DecoupledNet
 from expraug.synthesizers.fevgan import FEVGANNet, onset
 from expraug.synthesizers.unet_cgan import UNet
@@ -64,7 +64,7 @@ def generator(steps: int = 20, **options: Any) -> of_generator.Trainer:
     setting = of_generator.Options(**{"amp": False, "lr": 3e-3, **options})
     channels = (16, 16, 16, 8)
     made = StyleGenerator(SIZE, channels, width=12)
-    encoder = CodeEncoder(SIZE, made.layers, 12, channels=(8, 16, 16))
+    encoder = LatentEncoder(SIZE, made.layers, 12, channels=(8, 16, 16))
     return of_generator.Trainer(made, encoder, channels, setting, steps, None, CPU)
 
 
