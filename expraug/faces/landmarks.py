@@ -121,17 +121,17 @@ def _find(
         for meshes in found
     ]
     faces: list[DetectedFace | None] = []
-    for mesh, meshes, (picture, pad) in zip(largest, found, framed, strict=True):
-        if mesh is None:
+    for best, seen, (picture, pad) in zip(largest, found, framed, strict=True):
+        if best is None:
             faces.append(None)
             continue
-        points = torch.from_numpy(mesh[None, :, :2]).float().to(picture.device)
+        points = torch.from_numpy(best[None, :, :2]).float().to(picture.device)
         scores = nets.blendshapes(points)[0].cpu().numpy()
         size = (picture.shape[1], picture.shape[2])
         canonical, weights = nets.canonical.cpu().numpy(), nets.weights.cpu().numpy()
-        pose = head_pose(mesh, size, canonical, weights)
-        inside = (mesh[:, :2] - pad - 0.5).astype(np.float32)
-        faces.append(DetectedFace(five_points(inside), len(meshes), inside, scores, pose))
+        pose = head_pose(best, size, canonical, weights)
+        inside = (best[:, :2] - pad - 0.5).astype(np.float32)
+        faces.append(DetectedFace(five_points(inside), len(seen), inside, scores, pose))
     return faces
 
 

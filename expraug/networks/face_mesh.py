@@ -25,7 +25,7 @@ def _pad_channels(x: Tensor, channels: int) -> Tensor:
     return x if x.shape[1] == channels else F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
-class _BlazeBlock(nn.Module):
+class BlazeBlock(nn.Module):
     """A depthwise-separable convolution beside a skip, which a stride pools."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -54,7 +54,7 @@ class FaceDetectorNet(nn.Module):
         blocks = []
         for number, (inputs, outputs) in enumerate(pairwise(widths)):
             stride = 2 if (outputs in halving or number == 11) else 1
-            blocks.append(_BlazeBlock(inputs, outputs, stride))
+            blocks.append(BlazeBlock(inputs, outputs, stride))
         self.fine, self.coarse = nn.Sequential(*blocks[:11]), nn.Sequential(*blocks[11:])
         self.score_fine, self.score_coarse = nn.Conv2d(88, 2, 1), nn.Conv2d(96, 6, 1)
         self.box_fine, self.box_coarse = nn.Conv2d(88, 32, 1), nn.Conv2d(96, 96, 1)
@@ -82,7 +82,7 @@ class FaceDetectorNet(nn.Module):
         return torch.cat(boxes, 1), torch.cat(scores, 1)
 
 
-class _MeshBlock(nn.Module):
+class MeshBlock(nn.Module):
     """A bottleneck with a depthwise convolution beside a skip; `down` halves the side."""
 
     def __init__(self, inputs: int, middle: int, outputs: int, down: bool) -> None:
@@ -97,7 +97,8 @@ class _MeshBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.widen(self.depthwise(self.slope(self.narrow(x))))
         skip = F.max_pool2d(x, 2) if self.down else x
-        return self.slope_out(_pad_channels(skip, self.outputs) + y)
+        out: Tensor = self.slope_out(_pad_channels(skip, self.outputs) + y)
+        return out
 
 
 class FaceMeshNet(nn.Module):
@@ -108,11 +109,11 @@ class FaceMeshNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.slope = nn.Conv2d(3, 16, 3, 2), nn.PReLU(16)
-        blocks = [_MeshBlock(16, 8, 16, False) for _ in range(4)]
+        blocks = [MeshBlock(16, 8, 16, False) for _ in range(4)]
         width = 16
         for middle, outputs in ((16, 32), (32, 64), (64, 128), (64, 128), (64, 128), (64, 128)):
-            blocks.append(_MeshBlock(width, middle, outputs, True))
-            blocks += [_MeshBlock(outputs, middle, outputs, False) for _ in range(4)]
+            blocks.append(MeshBlock(width, middle, outputs, True))
+            blocks += [MeshBlock(outputs, middle, outputs, False) for _ in range(4)]
             width = outputs
         self.blocks = nn.Sequential(*blocks)
         self.presence = nn.Conv2d(128, 1, 2)
@@ -132,7 +133,7 @@ class FaceMeshNet(nn.Module):
         return self.points(x).flatten(1).unflatten(1, (-1, 3)), self.presence(x).flatten()
 
 
-class _MixerBlock(nn.Module):
+class MixerBlock(nn.Module):
     """MLP-mixer (Tolstikhin et al. 2021): across the 97 tokens, then across the 64 channels."""
 
     def __init__(self) -> None:
@@ -145,7 +146,8 @@ class _MixerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.tokens(self.norm_tokens(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.channels(self.norm_channels(x))
+        out: Tensor = x + self.channels(self.norm_channels(x))
+        return out
 
 
 class BlendshapeNet(nn.Module):
@@ -155,7 +157,7 @@ class BlendshapeNet(nn.Module):
         super().__init__()
         self.to_tokens, self.to_channels = nn.Linear(146, 96), nn.Linear(2, 64)
         self.token = nn.Parameter(torch.zeros(1, 1, 64))
-        self.blocks = nn.Sequential(*(_MixerBlock() for _ in range(4)))
+        self.blocks = nn.Sequential(*(MixerBlock() for _ in range(4)))
         self.head = nn.Linear(64, BLENDSHAPES)
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(1.0))
@@ -174,7 +176,8 @@ class BlendshapeNet(nn.Module):
         x = centred / centred.norm(dim=2, keepdim=True).mean(1, keepdim=True) * self.scale
         x = self.to_channels(self.to_tokens(x.transpose(1, 2)).transpose(1, 2))
         x = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
-        return self.head(x[:, 0]).sigmoid()
+        scores: Tensor = self.head(x[:, 0]).sigmoid()
+        return scores
 
 
 class FaceLandmarkNets(nn.Module):

@@ -18,7 +18,15 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from expraug.networks.face_mesh import BlendshapeNet, FaceDetectorNet, FaceLandmarkNets, FaceMeshNet
+from expraug.networks.face_mesh import (
+    BlazeBlock,
+    BlendshapeNet,
+    FaceDetectorNet,
+    FaceLandmarkNets,
+    FaceMeshNet,
+    MeshBlock,
+    MixerBlock,
+)
 
 _TYPES = {0: np.float32, 1: np.float16, 2: np.int32}
 _NAMES = {v: k for k, v in vars(tflite.BuiltinOperator).items() if isinstance(v, int)}
@@ -75,6 +83,7 @@ def detector(graph: bytes) -> FaceDetectorNet:
     net = FaceDetectorNet()
     layers: list[nn.Module] = [net.stem]
     for block in [*net.fine, *net.coarse]:
+        assert isinstance(block, BlazeBlock)
         layers += [block.depthwise, block.pointwise]
     _fill([*layers, net.score_fine, net.score_coarse, net.box_fine, net.box_coarse], graph)
     return net
@@ -85,6 +94,7 @@ def mesh(graph: bytes) -> FaceMeshNet:
     net, tongue = FaceMeshNet(), nn.Conv2d(128, 1, 2)
     layers: list[nn.Module] = [net.stem, net.slope]
     for block in net.blocks:
+        assert isinstance(block, MeshBlock)
         layers += [block.narrow, block.slope, block.depthwise, block.widen, block.slope_out]
     _fill([*layers, tongue, net.presence, net.points], graph)
     return net
@@ -96,7 +106,8 @@ def blendshapes(graph: bytes) -> BlendshapeNet:
     linears: list[nn.Linear] = [net.to_tokens, net.to_channels]
     norms: list[nn.LayerNorm] = []
     for block in net.blocks:
-        linears += [*block.tokens[::2], *block.channels[::2]]
+        assert isinstance(block, MixerBlock)
+        linears += [block.tokens[0], block.tokens[2], block.channels[0], block.channels[2]]  # type: ignore[list-item]
         norms += [block.norm_tokens, block.norm_channels]
     wanted, gains = iter([*linears, net.head]), iter(norms)
     for name, values in constants(graph):

@@ -71,13 +71,12 @@ class Fit:
     def __init__(
         self,
         paths: dict[int, Path],
-        landmarker: Path | None,
         identity: str,
         work: Path,
         tiny: bool,
         apart: bool,
     ) -> None:
-        self.paths, self.landmarker, self.work, self.tiny = paths, landmarker, work, tiny
+        self.paths, self.work, self.tiny = paths, work, tiny
         self.encoder = create_identity_encoder(identity)
         self.apart = apart
         self._sets: list[Faces] = []
@@ -86,7 +85,7 @@ class Fit:
     def sets(self) -> list[Faces]:
         """The faces of London, LFW and FER2013, in this order."""
         if not self._sets:
-            detector = LandmarkDetector("detect", self.landmarker)  # small images are seen as crops
+            detector = LandmarkDetector("detect")  # small images are seen as crops
             for origin, path in self.paths.items():
                 limit = TINY[origin] if self.tiny else None
                 self._sets.append(extract(origin, path, detector, self.work, limit))
@@ -224,7 +223,6 @@ def main(
     identity: Annotated[str, typer.Option(help="Identity encoder, as expraug names them.")],
     work: Annotated[Path, typer.Option(help="Folder for what stages leave to each other.")],
     out: Annotated[Path, typer.Option(help="Folder for weights and config.")],
-    landmarker: Annotated[Path | None, typer.Option(help="Face Landmarker's model file.")] = None,
     stages: Annotated[str, typer.Option(help="Some of them, with commas; default all.")] = "",
     redo: Annotated[bool, typer.Option(help="Do again what comes after the classifiers.")] = False,
     apart: Annotated[
@@ -242,7 +240,7 @@ def main(
         raise typer.BadParameter(f"{work} was filled with {record.read_text()}: use another --work")
     record.write_text(settings)
     paths = {LONDON: london, LFW: lfw, FER2013: fer2013}
-    fit = Fit(paths, landmarker, identity, work, tiny, apart)
+    fit = Fit(paths, identity, work, tiny, apart)
     for stage in (s for s in STAGES if s in chosen):
         if (work / f"bank-{stage}.pt").is_file() and not redo:
             continue

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from expraug import list_synthesizers
 
 WORKER = Path(__file__).with_name("bytes_worker.py")
