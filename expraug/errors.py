@@ -59,6 +59,12 @@ class RejectedError(ExpraugError, ValueError):
     reason = "rejected"
 
 
+class DeviceError(ExpraugError, ValueError):
+    """There is no such device here."""
+
+    reason = "device"
+
+
 class MissingWeightsError(ExpraugError, FileNotFoundError):
     """Model weights that are neither embedded nor at the given place, or cannot be fetched."""
 

@@ -17,13 +17,13 @@ from expraug.evaluate.measures import MEASURES, Measure
 from expraug.evaluate.report import Evaluation
 from expraug.evaluate.result import Result
 from expraug.evaluate.subgroups import read_subgroups
-from expraug.expand.checks import check_device
 from expraug.expand.options import SchemeLike
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector, create_detector
 from expraug.networks.fer_classifier import FERClassifier, load_fer_classifier
 from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer, create_synthesizer
 
@@ -166,7 +166,7 @@ def build_context(
     """Load and find what all measures share; arguments and errors as those of `evaluate`."""
     if limit < 1 or batch_size < 1:
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
-    check_device(device)
+    existing_device(device)
     model = create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
     detector = _detector(alignment, device, model.needs_landmarks)
     if not isinstance(detector, MemoizedDetector):  # a comparison of synthesizers shares one

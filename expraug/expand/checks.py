@@ -7,8 +7,6 @@ import re
 import warnings
 from pathlib import Path
 
-import torch
-
 from expraug.datasets.source import FaceSource, open_source
 from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
 from expraug.expand.parts import DestinationError
@@ -19,12 +17,6 @@ class SourceError(ExpraugError, OSError):
     """The source is no ImageFolder and no parquet file of labelled images."""
 
     reason = "source"
-
-
-class DeviceError(ExpraugError, RuntimeError):
-    """There is no such device here."""
-
-    reason = "device"
 
 
 def open_face_set(source: str | os.PathLike[str]) -> FaceSource:
@@ -45,14 +37,6 @@ def check_destination(source: Path, dest: Path) -> None:
             f"{dest} lies in the source set {source}, where synthetic faces would pass for real "
             f"ones; give a folder outside it"
         )
-
-
-def check_device(device: str | torch.device) -> None:
-    """Raise DeviceError if torch cannot use the device."""
-    try:
-        torch.zeros(1, device=device)
-    except Exception as error:  # torch raises RuntimeError, AssertionError and NotImplementedError
-        raise DeviceError(f"device {str(device)!r} cannot be used: {error}") from error
 
 
 def choose_gate(gate: str | Gate | None) -> tuple[Gate | None, str]:

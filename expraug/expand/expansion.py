@@ -19,7 +19,6 @@ from expraug.datasets.source import FaceSource, Listed, source_path
 from expraug.expand.card import write_card
 from expraug.expand.checks import (
     check_destination,
-    check_device,
     choose_gate,
     open_face_set,
     parse_shard,
@@ -35,6 +34,7 @@ from expraug.expand.report import Report
 from expraug.expand.work import Work
 from expraug.expand.writers.folder import make_class_folders
 from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
 
 
@@ -105,7 +105,7 @@ def expand(
     check_destination(source_path(os.fspath(source)), folder)
     on_ray_gpu = options.engine == "ray" and str(options.device).startswith("cuda")
     if not on_ray_gpu:  # there, the actors have GPUs and this process may have none
-        check_device(options.device)
+        existing_device(options.device)
     gate, gate_note = choose_gate(options.gate)
     create = partial(
         ExpressionAugmenter,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from expraug.errors import NoFaceError
-from expraug.expand.checks import check_device, open_face_set
+from expraug.expand.checks import open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
 from expraug.expand.options import SchemeLike
 from expraug.expand.plan import Job, Plan
@@ -22,6 +22,7 @@ from expraug.faces.detect import DetectedFace, Detector
 from expraug.faces.image import MAX_PIXELS, read_image
 from expraug.faces.image_file import write_file
 from expraug.pipeline import ExpressionAugmenter
+from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer
 
@@ -64,7 +65,7 @@ def preview(
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{path}: no picture format is called {path.suffix!r}; use .png")
     face_set = open_face_set(source)
-    check_device(device)
+    existing_device(device)
     augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
     everything = augmenter.synthesizer.expressions
     plan = Plan.create(
@@ -125,7 +126,7 @@ def preview_clip(
         raise ValueError(f"a clip has at least 2 frames, not {frames}")
     path = Path(out)
     check_suffix(path)
-    check_device(device)
+    existing_device(device)
     image = _image_at(Path(source), max_pixels)
     if image is not None and (targets is None or len(targets) != 1):
         raise ValueError(f"{source}: the clip of one image has one target; name it, as happy")

@@ -17,6 +17,7 @@ from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, create_detector
 from expraug.gate import Gate, IdentityGate
 from expraug.landmark_gate import with_landmark_check
+from expraug.pipeline.device import existing_device
 from expraug.pipeline.key import Fingerprint, synthetic_key
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.pipeline.requests import Outcome, SynthesisRequest, sample_menu
@@ -106,7 +107,7 @@ class ExpressionAugmenter:
             source: [t for t in synthesizer.expressions if synthesizer.supports(source, t)]
             for source in (None, *Expression)
         }
-        self.device = _existing_device(device)
+        self.device = existing_device(device)
         self.policy: Policy = policy or Uniform()
         percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)
         self.percents = [max(1, int(level)) for level in np.unique(percents)]
@@ -403,24 +404,6 @@ class ExpressionAugmenter:
                 f"{name!r} cannot make {target} of a face that shows {source}; "
                 f"it can make {', '.join(map(str, there)) or 'nothing'} of it"
             )
-
-
-def _existing_device(device: str | torch.device) -> torch.device:
-    """Return a device that this machine has.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'cpu', 'cuda' or the like, not {device!r}") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={str(device)!r}, but torch {torch.__version__} finds no CUDA device (no GPU, "
-            f"no driver, or a torch built for CPUs): use device='cpu'"
-        )
-    return found
 
 
 def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:

@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from expraug.errors import MissingWeightsError
+from expraug.errors import DeviceError, MissingWeightsError
 from expraug.expand import SCHEMA, DestinationError, Report, SourceError, expand
-from expraug.expand.checks import DeviceError
 from expraug.faces.align import similarity
 from expraug.faces.composite import mask_box
 from expraug.faces.detect import create_detector
