@@ -21,7 +21,7 @@ from expraug.pipeline.device import existing_device
 from expraug.pipeline.key import Fingerprint, synthetic_key
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.pipeline.requests import Outcome, SynthesisRequest, sample_menu
-from expraug.pipeline.synthesize import synthesize
+from expraug.pipeline.synthesize import synthesize, with_patch
 from expraug.policy import Policy, Uniform
 from expraug.synthesizer import AUTO, Synthesizer, create_synthesizer, resolve_name
 
@@ -147,16 +147,11 @@ class ExpressionAugmenter:
         return state | ({"_synthesizer": None} if self._name is not None else {})
 
     def __repr__(self) -> str:
-        settings = {
-            "policy": self.policy,
-            "percents": self.percents,
+        names = ("policy", "percents", "on_miss", "per_image", "seed", "device")
+        settings = {name: getattr(self, name) for name in names} | {
             "alignment": self.detector.fingerprint,
             "gate": self.fingerprint.gate,
             "cache": None if self.cache is None else str(self.cache.path),
-            "on_miss": self.on_miss,
-            "per_image": self.per_image,
-            "seed": self.seed,
-            "device": str(self.device),
         }
         shown = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"ExpressionAugmenter({self._name or self.fingerprint.synthesizer!r}, {shown})"
@@ -404,14 +399,3 @@ class ExpressionAugmenter:
                 f"{name!r} cannot make {target} of a face that shows {source}; "
                 f"it can make {', '.join(map(str, there)) or 'nothing'} of it"
             )
-
-
-def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
-    """Return the image with an entry's patch in its place."""
-    assert entry.patch is not None
-    (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
-    if (height, width) == image.shape[:2]:
-        return entry.patch
-    changed = image.copy()
-    changed[top : top + height, left : left + width] = entry.patch
-    return changed

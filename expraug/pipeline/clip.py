@@ -7,8 +7,9 @@ from torch.utils.data import get_worker_info
 
 from expraug.errors import CacheMissError, failure
 from expraug.expressions import Expression
-from expraug.pipeline.augmenter import ExpressionAugmenter, with_patch
+from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
+from expraug.pipeline.synthesize import with_patch
 
 
 def clip(

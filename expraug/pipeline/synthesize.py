@@ -187,3 +187,14 @@ def _extra_inputs(
         for name, arrays in stack_landmarks(framed).items():
             extra[name] = torch.from_numpy(arrays)
     return extra
+
+
+def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
+    """Return the image with an entry's patch in its place."""
+    assert entry.patch is not None
+    (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
+    if (height, width) == image.shape[:2]:
+        return entry.patch
+    changed = image.copy()
+    changed[top : top + height, left : left + width] = entry.patch
+    return changed
