@@ -31,7 +31,7 @@ REQUEST = SynthesisRequest(HAPPY)
 CLASSES = ["happy", "neutral"]
 
 
-@pytest.fixture(scope="module", params=["pixel", "unet_cgan"])
+@pytest.fixture(scope="module", params=["pixel", "unet_cgan", "transfer"])
 def synthesizer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
