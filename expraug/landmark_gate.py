@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import cache
 
 import torch
-import xxhash
 from torch import Tensor
 
 from expraug.faces.landmarks import SURE, read_aligned
@@ -49,7 +49,7 @@ class LandmarkGate:
         self._given = classifier
         self.kept, self.least_rise = kept, least_rise
         weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
-        self.fingerprint = f"landmarks-{xxhash.xxh3_64_hexdigest(weights)[:8]}"
+        self.fingerprint = f"landmarks-{hashlib.sha256(weights).hexdigest()[:8]}"
 
     @property
     def classifier(self) -> LandmarkClassifier:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -115,10 +116,12 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
     output = run(*arguments).stdout
     assert "skipped: already_target │      2" in output
     assert "identity gate: off" in output
-    names = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
+    files = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")]
+    names = {re.sub(r"_\d\.webp", "_variant.webp", name) for name in files}
+    assert len(names) == len(files)
     assert names == {
         *(
-            f"happy/neutral{i}__unet_cgan_{level}_0.webp"
+            f"happy/neutral{i}__transfer_{level}_variant.webp"
             for i in (0, 1)
             for level in ("0.80", "1.00")
         ),
@@ -181,7 +184,7 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
 
 
 def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
-    common = ["--synthesizer", "pixel", "--no-gate", "--targets", "happy"]
+    common = ["--synthesizer", "pixel", "--no-gate", "--no-check-landmarks", "--targets", "happy"]
     run("expand", faces, tmp_path / "frames", *common, "--frames", "3")
     run("expand", faces, tmp_path / "levels", *common, "--intensity", "0.33,0.67,1")
     frames, levels = (
@@ -220,6 +223,26 @@ def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
     before = sheet.read_bytes()
     run(*arguments)
     assert sheet.read_bytes() == before
+
+
+def test_refused_faces_leave_their_cells_empty(faces: Path, tmp_path: Path, smile: str) -> None:
+    step = CELL + GAP
+
+    def empty(*more: str) -> int:
+        run("preview", faces, tmp_path / "sheet.png", "--synthesizer", smile, *more)
+        with Image.open(tmp_path / "sheet.png") as picture:
+            image = np.asarray(picture.convert("L"))
+        corners = [
+            (CAPTION + (CELL + CAPTION) * row + 2, GAP + step * column + 2)
+            for row in range(4)
+            for column in (1, 2)
+        ]
+        inner = CELL - 4
+        return sum((image[y : y + inner, x : x + inner] == 255).all() for y, x in corners)
+
+    moving = ("--clip", "all", "--frames", "2")
+    assert empty("--no-check-landmarks") == empty("--no-check-landmarks", *moving) == 4
+    assert empty() == empty(*moving) > 4
 
 
 def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:

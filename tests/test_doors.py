@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -121,7 +122,15 @@ def test_expand(synthesizer, photographs, tmp_path):
     arguments = ["expand", str(photographs), str(out), "--synthesizer", synthesizer, "--no-gate"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert len(list(out.rglob("*.png"))) > 4
+    rows = pq.read_table(out / "manifest.pq").to_pylist()
+    asked = [row for row in rows if row["target"]]
+    model = create_synthesizer(synthesizer)
+    pairs = [(Expression.HAPPY, Expression.NEUTRAL), (Expression.NEUTRAL, Expression.HAPPY)]
+    assert len(asked) == 2 * sum(model.supports(*pair) for pair in pairs)
+    files = {row["file"] for row in asked} - {None}
+    assert files == {path.relative_to(out).as_posix() for path in out.rglob("*.png")}
+    assert files
+    assert {row["reason"] for row in asked if not row["file"]} <= {"landmarks_disagree"}
 
 
 def test_evaluate(synthesizer, photographs, tmp_path):

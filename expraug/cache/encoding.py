@@ -46,7 +46,7 @@ def split_encoding(encoding: str) -> tuple[str, int]:
 def encode(key: bytes, entry: CacheEntry, encoding: str = "raw") -> bytes:
     """Return the value of an entry; raise ValueError if its arrays are not as stated there."""
     patch, points = entry.patch, entry.points
-    pixels = places = b""
+    pixels = coordinates = b""
     if patch is not None:
         if patch.dtype != np.uint8 or patch.ndim not in (2, 3):
             raise ValueError(
@@ -61,7 +61,7 @@ def encode(key: bytes, entry: CacheEntry, encoding: str = "raw") -> bytes:
     if points is not None:
         if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(f"points are float32 (n, 2), not {points.dtype} {points.shape}")
-        places = points.astype("<f4").tobytes()
+        coordinates = points.astype("<f4").tobytes()
     header = json.dumps(
         (
             encoding,
@@ -72,7 +72,7 @@ def encode(key: bytes, entry: CacheEntry, encoding: str = "raw") -> bytes:
             entry.reason,
         )
     ).encode()
-    body = b"".join((_LENGTH.pack(len(header)), header, places, pixels))
+    body = b"".join((_LENGTH.pack(len(header)), header, coordinates, pixels))
     return _CHECKSUM.pack(_checksum(key, body)) + body
 
 

@@ -77,7 +77,10 @@ def expand_command(
 
 
 @app.command("preview")
-@with_options(ExpandOptions, ("synthesizer", "alignment", "scheme", "device", "max_pixels"))
+@with_options(
+    ExpandOptions,
+    ("synthesizer", "alignment", "scheme", "check_landmarks", "device", "max_pixels"),
+)
 def preview_command(
     source: Annotated[Path, typer.Argument(help=f"{SOURCE} With --clip, an image too.")],
     out: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ def reported() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
+            if not sys.warnoptions:  # libraries that are imported on the way leave filters behind
+                warnings.simplefilter("default", UserWarning)
             yield
     except KeyboardInterrupt:
         say("interrupted;", "what was made until now is kept", "red")

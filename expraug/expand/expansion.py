@@ -6,7 +6,7 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from expraug.expand.quota import Quota
 from expraug.expand.report import Report
 from expraug.expand.work import Work
 from expraug.expand.writers.folder import make_class_folders
+from expraug.gate import AllGates, Gate
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
@@ -112,6 +113,7 @@ def expand(
         options.synthesizer,
         alignment=options.alignment,
         gate=gate,
+        check_landmarks=options.check_landmarks,
         cache=options.cache,  # type: ignore[arg-type]
         batch_size=options.batch_size or 1,
     )
@@ -181,13 +183,27 @@ def _settings(
     return options.settings(
         synthesizer=fingerprint.synthesizer,
         alignment=fingerprint.detector,
-        gate=[fingerprint.gate, getattr(augmenter.gate, "threshold", None)],
+        gate=[fingerprint.gate, *_limits(augmenter.gate)],
         compositing=fingerprint.compositing,
         targets=[str(target) for target in plan.folders],
         intensity=list(plan.percents),
         scheme={name: e if e is None else str(e) for name, e in plan.expression_of.items()},
         source=_digest(listing),
     )
+
+
+def _limits(gate: Gate | None) -> list[Any]:
+    """Return the limits by which a gate, or several, reject: fingerprints do not hold them."""
+    if isinstance(gate, AllGates):
+        return [limit for each in gate.gates for limit in _limits(each)]
+    names = ("threshold", "thresholds", "kept", "least_rise")
+    found = [getattr(gate, name) for name in names if hasattr(gate, name)]
+    return [
+        {str(e): limit for e, limit in sorted(value.items())}
+        if isinstance(value, Mapping)
+        else value
+        for value in found
+    ]
 
 
 def _read(report: Report, work: Work) -> None:

@@ -32,7 +32,13 @@ BATCH_BYTES = 128 << 20
 """Pixels, sources and synthetics, that a batch holds at most, unless one source alone has more."""
 
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "MPO": ".jpg"}
-_MESSAGES = {"identity_lost": "the gate found that it no longer shows the same person"}
+_MESSAGES = {
+    "identity_lost": "the gate found that it no longer shows the same person",
+    "landmarks_disagree": "its landmarks still show what those of the source did",
+    "not_finite": "the synthesizer made numbers that are not finite",
+    "out_of_range": "the synthesizer made values far outside the range of pixels",
+    "unchanged": "the synthesizer left the image as it was",
+}
 
 
 @dataclass(frozen=True)

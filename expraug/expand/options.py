@@ -77,8 +77,7 @@ class ExpandOptions:
 
     synthesizer: str | Synthesizer = option(
         "auto",
-        "Name (see `expraug list`), folder, or owner/name@commit on the hub; auto: transfer where "
-        "its landmarks can be had, else unet_cgan.",
+        "Name (see `expraug list`), folder, or owner/name@commit on the hub; auto: transfer.",
         python="Or a `Synthesizer`.",
         decides=True,
     )
@@ -145,6 +144,13 @@ class ExpandOptions:
         decides=True,
         flag="--gate/--no-gate",
         parse=_gate,
+    )
+    check_landmarks: bool = option(
+        True,
+        "Refuse faces whose landmarks did not move from the source's expression towards the "
+        "target.",
+        decides=True,
+        flag="--check-landmarks/--no-check-landmarks",
     )
     cache: SynthesisCache | str | os.PathLike[str] | None = option(
         None,

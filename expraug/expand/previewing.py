@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from expraug.errors import NoFaceError
+from expraug.errors import NoFaceError, RejectedError
 from expraug.expand.checks import open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
 from expraug.expand.options import SchemeLike
@@ -36,16 +36,19 @@ def preview(
     intensity: float = 1.0,
     scheme: SchemeLike | None = None,
     alignment: str | Detector = "crop",
+    check_landmarks: bool = True,
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Write a contact sheet: a row for each face, its source first, then a column for each target.
 
     The faces are spread evenly over the set and shown as aligned crops of 160 pixels. A target that
-    cannot be made of a source leaves its cell empty. No gate scores the faces.
+    cannot be made of a source leaves its cell empty, and so does a face that is refused. No
+    identity gate scores the faces.
 
     Args:
-        source, synthesizer, scheme, alignment, device, max_pixels: as `expand` takes them.
+        source, synthesizer, scheme, alignment, check_landmarks, device, max_pixels: as `expand`
+            takes them.
         out: the picture; its suffix says the format.
         faces_shown: rows at most, from 1.
         intensity: in [0.01, 1].
@@ -66,7 +69,9 @@ def preview(
         raise ValueError(f"{path}: no picture format is called {path.suffix!r}; use .png")
     face_set = open_face_set(source)
     existing_device(device)
-    augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
+    augmenter = ExpressionAugmenter(
+        synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
+    )
     everything = augmenter.synthesizer.expressions
     plan = Plan.create(
         augmenter, face_set.classes, scheme=scheme, targets=everything, intensity=intensity
@@ -92,6 +97,7 @@ def preview_clip(
     faces_shown: int = 8,
     scheme: SchemeLike | None = None,
     alignment: str | Detector = "crop",
+    check_landmarks: bool = True,
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> int:
@@ -106,7 +112,8 @@ def preview_clip(
         frames: of the clip, at least 2.
         fps: frames per second.
         shows: what the face of an image shows, which some synthesizers must know.
-        synthesizer, faces_shown, scheme, alignment, device, max_pixels: as `preview` takes them.
+        synthesizer, faces_shown, scheme, alignment, check_landmarks, device, max_pixels: as
+            `preview` takes them.
 
     Returns:
         The number of faces shown.
@@ -115,6 +122,7 @@ def preview_clip(
         NoFaceError: no face of which anything can be made.
         UnsupportedExpressionError: a target that the synthesizer does not have, or cannot make of
             what the image shows.
+        RejectedError: the clip of an image may not be used; in a sheet its cell stays empty.
         UnreadableImageError, SourceError, LabelError, MissingWeightsError, MissingDependencyError,
         DeviceError, OSError: as `preview` does; MissingDependencyError also for .mp4 without PyAV.
         ValueError: an argument out of range, more than one target for an image, or `shows` for a
@@ -133,7 +141,9 @@ def preview_clip(
     if image is None and shows is not None:
         raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
     face_set = None if image is not None else open_face_set(source)
-    augmenter = ExpressionAugmenter(synthesizer, alignment=alignment, device=device)
+    augmenter = ExpressionAugmenter(
+        synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
+    )
     if targets is not None:
         augmenter.require([Expression.parse(target) for target in targets])
     if image is not None and targets is not None:
@@ -190,7 +200,10 @@ def _crops_in_time(
     still = crop(image, face.points)
     crops: list[Crops] = [{None: still} for _ in range(frames)]
     for target in {request.target: None for request in job.requests}:
-        made = augmenter.clip(image, source, target, frames).transpose(0, 2, 3, 1)
+        try:
+            made = augmenter.clip(image, source, target, frames).transpose(0, 2, 3, 1)
+        except RejectedError:  # its cell stays empty
+            continue
         for shown, picture in zip(crops, made, strict=True):
             shown[target] = crop(picture.reshape(image.shape), face.points)
     return crops

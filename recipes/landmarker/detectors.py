@@ -4,8 +4,8 @@
         --data FER2013.parquet:300
 
 For each set: the share of images in which a face is found; the distance between the eye centres
-that the two find, as a share of the distance between the eyes (no one knows the truth, but where they
-agree both are likely right); and images per second of CPU time, in one thread.
+that the two find, as a share of the distance between the eyes (no one knows the truth, but where
+they agree both are likely right); and images per second of CPU time, in one thread.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ import typer
 
 from expraug.datasets import open_source
 from expraug.expand import MANIFEST, expand
+from expraug.faces.detect import CropDetector
 from recipes.stress.damage import damaged_files
 from recipes.stress.ray_worker import kill_workers
 
@@ -132,7 +133,8 @@ def main(
 ) -> None:
     torch.set_num_threads(1)  # processes are forked here, which other threads would not survive
     options: dict[str, Any] = {"synthesizer": synthesizer, "write": write, "gate": None}
-    options |= {"chunk_size": chunk_size, "alignment": "crop", "num_workers": 2}
+    options |= {"chunk_size": chunk_size, "num_workers": 2}
+    options |= {"alignment": CropDetector(), "check_landmarks": False}  # every face counts
     result: dict[str, Any] = {"faces": faces, "synthesizer": synthesizer, "write": write}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -6,6 +6,7 @@ import pytest
 
 from expraug import ExpressionAugmenter
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, hit_rate, image_digest
+from expraug.faces.detect import CropDetector
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,13 @@ def test_does_not_warn_in_warm(tmp_path, store, monkeypatch):
     cache = SynthesisCache(tmp_path, store, warn_after=20)
     rng = np.random.default_rng(0)
     faces = [(rng.integers(0, 256, (16, 16), np.uint8), "neutral") for _ in range(60)]
-    augmenter = ExpressionAugmenter("pixel", cache=cache, intensity_levels=1, batch_size=20)
+    augmenter = ExpressionAugmenter(
+        "pixel",
+        alignment=CropDetector(),
+        check_landmarks=False,
+        cache=cache,
+        intensity_levels=1,
+        batch_size=20,
+    )
     report = augmenter.warm(faces, ["neutral", "happy"], progress=False)
     assert report.made == cache.stats.misses == 60

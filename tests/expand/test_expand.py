@@ -61,7 +61,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_images_and_manifest(small_set: Path, tmp_path: Path, smile: str) -> None:
-    report = expand(small_set, tmp_path / "out", synthesizer=smile, gate=None, seed=5)
+    report = expand(
+        small_set, tmp_path / "out", synthesizer=smile, check_landmarks=False, gate=None, seed=5
+    )
     assert pq.read_schema(report.manifest).names == SCHEMA.names
     assert pq.read_schema(report.manifest).types == SCHEMA.types
     rows = rows_of(report)
@@ -118,7 +120,12 @@ def test_same_command_same_bytes(small_set: Path, tmp_path: Path) -> None:
 
 
 def test_cache(small_set: Path, tmp_path: Path, smile: str) -> None:
-    options: dict[str, Any] = {"synthesizer": smile, "gate": None, "cache": tmp_path / "cache"}
+    options: dict[str, Any] = {
+        "synthesizer": smile,
+        "check_landmarks": False,
+        "gate": None,
+        "cache": tmp_path / "cache",
+    }
     first = expand(small_set, tmp_path / "a", **options)
     second = expand(small_set, tmp_path / "b", **options)
     assert (first.made, first.cached) == (3, 0)
@@ -131,7 +138,12 @@ def test_cache(small_set: Path, tmp_path: Path, smile: str) -> None:
 
 def test_parquet(parquet_set: Path, small_set: Path, tmp_path: Path, smile: str) -> None:
     report = expand(
-        parquet_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True
+        parquet_set,
+        tmp_path / "out",
+        synthesizer=smile,
+        check_landmarks=False,
+        gate=None,
+        with_originals=True,
     )
     rows = rows_of(report)
     assert [(r["source"], r["reason"]) for r in rows] == [
@@ -180,6 +192,7 @@ def test_says_that_it_is_synthetic(
         small_set,
         tmp_path / "out",
         synthesizer=smile,
+        check_landmarks=False,
         gate=None,
         image_format=image_format,
         intensity=0.8,
@@ -198,15 +211,34 @@ def test_says_that_it_is_synthetic(
 
 def test_gate(small_set: Path, tmp_path: Path, smile: str) -> None:
     gate = IdentityGate(FakeEncoder(knows=True))
-    kept = expand(small_set, tmp_path / "kept", synthesizer=smile, gate=gate)
+    kept = expand(small_set, tmp_path / "kept", synthesizer=smile, check_landmarks=False, gate=gate)
     assert kept.made == 3
     assert {r["score_identity"] for r in rows_of(kept) if r["file"]} == {1.0}
     gate = IdentityGate(FakeEncoder(knows=False))
-    lost = expand(small_set, tmp_path / "lost", synthesizer=smile, gate=gate)
+    lost = expand(small_set, tmp_path / "lost", synthesizer=smile, check_landmarks=False, gate=gate)
     assert dict(lost.skipped) == {"identity_lost": 3, "no_expression": 1}
     row = rows_of(lost)[0]
     assert (row["target"], row["score_identity"], row["file"]) == ("neutral", 0.0, None)
     assert row["message"]
+
+
+def test_landmarks_are_checked(small_set: Path, tmp_path: Path, smile: str) -> None:
+    options: dict[str, Any] = {"synthesizer": smile, "gate": None}
+    report = expand(small_set, tmp_path / "checked", **options)
+    unchecked = expand(small_set, tmp_path / "unchecked", check_landmarks=False, **options)
+    refused = [row for row in rows_of(report) if row["reason"] == "landmarks_disagree"]
+    assert refused
+    assert all(row["message"] and row["file"] is None for row in refused)
+    assert report.made + len(refused) == unchecked.made == 3
+    assert "- Landmarks checked: yes." in (report.folder / "README.md").read_text()
+    assert "- Landmarks checked: no." in (unchecked.folder / "README.md").read_text()
+
+
+def test_gates_thresholds_decide(small_set: Path, tmp_path: Path, smile: str) -> None:
+    encoder = FakeEncoder(knows=True)
+    expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.5))
+    with pytest.raises(DestinationError, match="another gate"):
+        expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.6))
 
 
 def test_gate_without_weights(
@@ -216,7 +248,9 @@ def test_gate_without_weights(
     with pytest.raises(MissingWeightsError):
         expand(small_set, tmp_path / "out", gate="identity")
     with pytest.warns(UserWarning, match="identity gate off"):
-        report = expand(small_set, tmp_path / "out", synthesizer=smile, gate="auto")
+        report = expand(
+            small_set, tmp_path / "out", synthesizer=smile, check_landmarks=False, gate="auto"
+        )
     assert report.made == 3
     assert report.gate.startswith("off")
 
@@ -247,15 +281,28 @@ class Fragile(Synthesizer):
 
 def test_one_face_that_fails(small_set: Path, tmp_path: Path, smile: str) -> None:
     spy = Fragile(smile, None)
-    expand(small_set, tmp_path / "a", synthesizer=spy, gate=None, targets=["neutral"])
+    expand(
+        small_set,
+        tmp_path / "a",
+        synthesizer=spy,
+        check_landmarks=False,
+        gate=None,
+        targets=["neutral"],
+    )
     (brittle,) = spy.seen
-    report = expand(small_set, tmp_path / "b", synthesizer=Fragile(smile, brittle), gate=None)
+    report = expand(
+        small_set,
+        tmp_path / "b",
+        synthesizer=Fragile(smile, brittle),
+        check_landmarks=False,
+        gate=None,
+    )
     assert report.made == 2
     assert rows_of(report)[0]["reason"] == "failed"
     assert "out of memory" in rows_of(report)[0]["message"]
     broken = Fragile(smile, None, always=True)
     with pytest.raises(RuntimeError, match="out of memory"):
-        expand(small_set, tmp_path / "c", synthesizer=broken, gate=None)
+        expand(small_set, tmp_path / "c", synthesizer=broken, check_landmarks=False, gate=None)
 
 
 def test_names_never_leave_the_folder(tmp_path: Path, neutral: list[Path]) -> None:
@@ -293,7 +340,14 @@ def test_undecodable_file_name(small_set: Path, tmp_path: Path, smile: str) -> N
         (small_set / "neutral" / "bob.jpg").rename(small_set / "neutral" / name)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    report = expand(small_set, tmp_path / "out", synthesizer=smile, gate=None, with_originals=True)
+    report = expand(
+        small_set,
+        tmp_path / "out",
+        synthesizer=smile,
+        check_landmarks=False,
+        gate=None,
+        with_originals=True,
+    )
     assert report.made == 3
 
 
@@ -337,15 +391,15 @@ def test_image_that_a_format_cannot_hold_is_counted(
         encode(wide, "webp", "")
     # a face that wide takes long to synthesize
     monkeypatch.setattr("expraug.expand.local.encode", lambda *_: encode(wide, "webp", ""))
-    options: dict[str, Any] = {"gate": None, "alignment": "crop", "image_format": "webp"}
+    options: dict[str, Any] = {"gate": None, "check_landmarks": False, "image_format": "webp"}
     report = expand(small_set, tmp_path / "out", synthesizer=smile, **options)
     assert dict(report.skipped) == {"no_expression": 1, "not_encodable": 3}
     assert rows_of(report)[0]["file"] is None
     assert "16383" in rows_of(report)[0]["message"]
 
 
-def test_bundled_faces_all_expand(tmp_path: Path, smile: str) -> None:
+def test_bundled_faces_all_expand(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = expand(FACES, tmp_path / "out", synthesizer=smile, gate=None)
+        report = expand(FACES, tmp_path / "out", gate=None)
     assert report.made == sum(report.sources.values()) > 0

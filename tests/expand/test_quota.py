@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from expraug.expand import Quota, expand
 from expraug.expand.quota import choose
 from expraug.expressions import Expression
+from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
@@ -20,7 +21,12 @@ from expanded_sets import contents, write_faces
 HAPPY, NEUTRAL, SAD = Expression.HAPPY, Expression.NEUTRAL, Expression.SAD
 ALL = (NEUTRAL, HAPPY, SAD)
 MAKES = {e: tuple(t for t in ALL if t != e) for e in ALL}
-OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "alignment": "crop"}
+OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
+    "gate": None,
+    "check_landmarks": False,
+    "alignment": CropDetector(),
+}
 
 sources = st.lists(st.sampled_from([*ALL, None]), max_size=30)
 limit = st.one_of(st.none(), st.integers(1, 12))
@@ -28,7 +34,7 @@ limit = st.one_of(st.none(), st.integers(1, 12))
 
 def made(chosen: np.ndarray, expressions: list[Any], repeats: int) -> Counter[Expression]:
     pairs = zip(*chosen.nonzero(), strict=True)
-    return Counter(MAKES[expressions[row]][draw // repeats] for row, draw in pairs)
+    return Counter(MAKES[expressions[row]][request // repeats] for row, request in pairs)
 
 
 @given(sources, st.booleans(), limit, limit, st.integers(1, 3), st.integers(0, 3))

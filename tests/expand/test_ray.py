@@ -15,6 +15,7 @@ pytest.importorskip("ray.data")
 from expraug.expand import expand  # noqa: E402
 from expraug.expand.parts import Parts  # noqa: E402
 from expraug.expand.processes import WorkerDiedError  # noqa: E402
+from expraug.faces.detect import CropDetector  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
@@ -25,6 +26,8 @@ from recipes.stress.ray_worker import actors, kill_workers  # noqa: E402
 OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
+    "check_landmarks": False,
+    "alignment": CropDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
 }

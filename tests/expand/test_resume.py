@@ -12,6 +12,7 @@ import pytest
 
 from expraug.expand import DestinationError, expand
 from expraug.expand.layout import WORK
+from expraug.faces.detect import CropDetector
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -19,8 +20,10 @@ from expanded_sets import contents, write_faces
 
 REPOSITORY = Path(__file__).parents[2]
 OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
     "gate": None,
-    "alignment": "crop",
+    "check_landmarks": False,
+    "alignment": CropDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 5,
 }

@@ -12,13 +12,16 @@ from expraug.expand import expand
 from expraug.expand.checks import parse_shard
 from expraug.expand.layout import WORK
 from expraug.expand.parts import Parts
+from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
 
 OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
     "gate": None,
-    "alignment": "crop",
+    "check_landmarks": False,
+    "alignment": CropDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
     "with_originals": True,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from expraug.datasets import open_source
 from expraug.expand import DestinationError, Report, expand
+from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
@@ -23,7 +24,8 @@ from expanded_sets import contents, write_faces
 OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
-    "alignment": "crop",
+    "check_landmarks": False,
+    "alignment": CropDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 8,
     "with_originals": True,

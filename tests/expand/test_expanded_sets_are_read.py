@@ -16,11 +16,18 @@ from torchvision.datasets import ImageFolder
 
 from expraug.expand import Report, expand
 from expraug.expand.layout import WORK
+from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import FACES, contents, write_faces
 
-OPTIONS: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "chunk_size": 8}
+OPTIONS: dict[str, Any] = {
+    "synthesizer": "pixel",
+    "gate": None,
+    "check_landmarks": False,
+    "alignment": CropDetector(),
+    "chunk_size": 8,
+}
 CLASSES = ["angry", "happy", "neutral"]
 CASES = [(write, copy) for write in ("folder", "webdataset", "parquet") for copy in (False, True)]
 

@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "scheme": "happy=happy,neutral=none",
     "alignment": "detect",
     "gate": IdentityGate(FakeEncoder(knows=True)),
+    "check_landmarks": False,
     "write": "parquet",
     "image_format": "webp",
     "with_originals": True,
