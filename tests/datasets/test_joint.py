@@ -249,7 +249,8 @@ class TestAlbumentations:
         inner = door(synthesizer=smile, intensity=(1, 1), p=1, **unchecked())
         joint = JointTransform(folder, A.Compose([A.OneOf([inner], p=1)], seed=0))
         assert inner.scheme.classes == {0: "happy", 1: "neutral"}
-        expected = ExpressionAugmentedDataset(folder, crop_augmenter(smile, intensity=(1, 1)))
+        augmenter = crop_augmenter(smile, intensity=(1, 1))
+        expected = ExpressionAugmentedDataset(folder, augmenter)
         for i in (0, 12):
             image, label = joint[i]
             assert isinstance(image, np.ndarray)
@@ -271,9 +272,10 @@ class TestAlbumentations:
             (grey, 1),
         ]
         joint = JointTransform(
-            samples, A.Compose([door(synthesizer=smile, p=1, **unchecked()), A.HorizontalFlip(p=1)], seed=0),
+            samples,
+            A.Compose([door(synthesizer=smile, p=1, **unchecked()), A.HorizontalFlip(p=1)], seed=0),
             ["happy", "neutral"],
-        )  # fmt: skip
+        )
         assert joint[0][1:] == (0, "name")
         assert joint[1].keys() == {"img", "emotion", "id"}
         assert (joint[1]["emotion"], joint[1]["id"]) == (0, 7)
@@ -285,6 +287,8 @@ class TestAlbumentations:
     def test_in_workers(self, folder, door, smile):
         import albumentations as A
 
-        joint = JointTransform(folder, A.Compose([door(synthesizer=smile, p=1, **unchecked())], seed=0))
+        joint = JointTransform(
+            folder, A.Compose([door(synthesizer=smile, p=1, **unchecked())], seed=0)
+        )
         labels = [label for _, part in DataLoader(joint, 5, num_workers=2) for label in part]
         assert [int(label) for label in labels] == [1 - label for label in folder.targets]

@@ -20,9 +20,7 @@ def images(faces):
 @pytest.fixture
 def mixed(faces, smile):
     """Return a function that mixes the sample faces with options."""
-    return lambda **options: ExpressionMixDataset(
-        images(faces), crop_augmenter(smile), **options
-    )
+    return lambda **options: ExpressionMixDataset(images(faces), crop_augmenter(smile), **options)
 
 
 def loader(dataset, **options):

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from crop_augmenter import crop_augmenter, unchecked
+from crop_augmenter import unchecked
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
