@@ -164,13 +164,12 @@ def _majority(label: Any, scheme: LabelScheme) -> int:
             f"a vector as label must hold a share for each of the {len(scheme)} classes, each at "
             f"least 0 and summing to 1, not {label!r:.100}"
         )
-    best = int(shares.argmax())
-    if shares[best] <= _MAJORITY:
+    if shares.max() <= _MAJORITY:
         raise AmbiguousLabelError(
             f"no class has more than half in {label!r:.100}: what the face shows is not clear. Put "
             f"transforms that mix labels, as MixUp, after this one"
         )
-    return list(scheme.classes)[best]
+    return list(scheme.classes)[int(shares.argmax())]
 
 
 # -- a data set
@@ -194,8 +193,7 @@ def labels_of(dataset: Any) -> list[Any]:
         return [labels[i] for i in dataset.indices]
     if isinstance(dataset, ConcatDataset):
         return [label for part in dataset.datasets for label in labels_of(part)]
-    key = _label_column(dataset)
-    if key is not None:
+    if (key := _label_column(dataset)) is not None:
         found = dataset.with_format(None)[key]
     else:
         known = (getattr(dataset, name, None) for name in ("targets", "labels"))
@@ -230,15 +228,13 @@ def class_names(dataset: Any) -> list[str] | None:
     Raises:
         LabelError: the parts of a `ConcatDataset` disagree.
     """
-    if isinstance(dataset, Subset):
-        return class_names(dataset.dataset)
+    dataset = _unwrapped(dataset)
     if isinstance(dataset, ConcatDataset):
         names = [class_names(part) for part in dataset.datasets]
         if any(other != names[0] for other in names):
             raise LabelError("the parts of a ConcatDataset have different classes; give a scheme")
         return names[0]
-    key = _label_column(dataset)
-    if key is not None:
+    if (key := _label_column(dataset)) is not None:
         names_there = getattr(dataset.features[key], "names", None)
         return None if names_there is None else list(names_there)
     declared = _declared_names(dataset)
@@ -261,20 +257,28 @@ def _declared_names(dataset: Any) -> list[str] | None:
 
 
 def _converted(names: list[str], convert: Callable[[int], Any]) -> list[str] | None:
-    """Return class names in the order of the indices that a target transform gives them.
+    """Return class names in the order of the indices that a target transform gives them."""
+    moved = _moved_classes(LabelScheme(dict(enumerate(names)), {}), convert)
+    order = {} if moved is None else {index: names[old] for old, index in moved.items()}
+    return [order[i] for i in range(len(names))] if set(order) == set(range(len(names))) else None
 
-    Also of one-hot vectors; None where it gives anything else, or merges classes.
+
+def _moved_classes(scheme: LabelScheme, convert: Callable[[int], Any]) -> dict[int, int] | None:
+    """Return the index that a target transform gives each class, also as a one-hot vector.
+
+    None where it gives anything else but the class's own name, or merges classes.
     """
-    order: dict[int, str] = {}
-    for index, name in enumerate(names):
+    moved: dict[int, int] = {}
+    for index in scheme.classes:
         try:
             label = convert(index)
-            vector = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
-            scheme = LabelScheme(dict(enumerate(names)), {})
-            order[_majority(label, scheme) if vector else _index(label)] = name
+            if isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1:
+                label = _majority(label, scheme)
+            named = isinstance(label, str) and label == scheme.classes[index]
+            moved[index] = index if named else _index(label)
         except Exception:  # a user's function, made for other labels
             return None
-    return [order[i] for i in range(len(names))] if set(order) == set(range(len(names))) else None
+    return moved if len(set(moved.values())) == len(moved) else None
 
 
 def dataset_scheme(dataset: Any, given: SchemeLike | None = None) -> LabelScheme:
@@ -283,22 +287,37 @@ def dataset_scheme(dataset: Any, given: SchemeLike | None = None) -> LabelScheme
     Args:
         dataset: map-style. Its attribute `scheme` (`FaceDataset`) or its class names tell what its
             labels mean.
-        given: what the user says that they mean. A mapping is read by the set's class names where
-            it tells them.
+        given: what the user says; a mapping goes by the set's class names where it tells them.
 
     Raises:
         LabelError: the set does not tell and nothing is given; a class name means no expression;
             or what is given contradicts the class names: the message names the first index.
     """
-    own = dataset
-    while isinstance(own, Subset):
-        own = own.dataset
-    known = getattr(own, "scheme", None)
-    if isinstance(known, LabelScheme):
-        if given is not None:
-            agreed_scheme(known, LabelScheme.resolve(given))
-        return known
-    return scheme_for_classes(class_names(dataset), given, type(own).__name__)
+    if (known := own_scheme(dataset)) is None:
+        return scheme_for_classes(class_names(dataset), given, type(_unwrapped(dataset)).__name__)
+    if given is not None:
+        agreed_scheme(known, LabelScheme.resolve(given))
+    return known
+
+
+def own_scheme(dataset: Any) -> LabelScheme | None:
+    """Return a data set's attribute `scheme`, numbered as its `target_transform` numbers classes.
+
+    Also through `Subset`. None if it has none, or the target transform is no renumbering.
+    """
+    dataset = _unwrapped(dataset)
+    known, convert = (getattr(dataset, name, None) for name in ("scheme", "target_transform"))
+    if not isinstance(known, LabelScheme) or convert is None:
+        return known if isinstance(known, LabelScheme) else None
+    if (moved := _moved_classes(known, convert)) is None:
+        return None
+    order = sorted(moved, key=moved.__getitem__)
+    classes = {moved[i]: known.classes[i] for i in order}
+    return LabelScheme(classes, {moved[i]: known.expressions[i] for i in order}, known.name)
+
+
+def _unwrapped(dataset: Any) -> Any:
+    return _unwrapped(dataset.dataset) if isinstance(dataset, Subset) else dataset
 
 
 def agreed_scheme(own: LabelScheme, given: LabelScheme | None = None) -> LabelScheme:
@@ -373,7 +392,7 @@ def _check_same(
 def _label_column(dataset: Any) -> str | None:
     """Return the label column of a `datasets.Dataset`; None if it is no such set."""
     columns, features = (getattr(dataset, name, None) for name in ("column_names", "features"))
-    if not isinstance(columns, list) or not isinstance(features, Mapping):
+    if not (isinstance(columns, list) and isinstance(features, Mapping)):
         return None
     key = find_key(features, LABEL_KEYS)
     if key is None:

@@ -34,10 +34,10 @@ NAMES = [
 
 ARGUMENTS = {
     "augment": "image source target intensity variant synthesizer alignment device",
-    "ExpressionAugmenter": "synthesizer policy intensity intensity_levels alignment gate cache "
-    "on_miss per_image seed device batch_size",
+    "ExpressionAugmenter": "synthesizer policy intensity intensity_levels alignment gate "
+    "check_landmarks cache on_miss per_image seed device batch_size",
     "SynthesisRequest": "target intensity variant",
-    "JointTransform": "dataset transform",
+    "JointTransform": "dataset transform scheme",
     "create_synthesizer": "name pretrained config",
 }
 

@@ -229,3 +229,25 @@ def test_a_target_transform_moves_the_classes(faces):
 def test_classes_that_do_not_count_from_0_tell_nothing():
     counted_from_1 = SimpleNamespace(class_to_idx={"happy": 1, "neutral": 2})
     assert class_names(counted_from_1) is None
+
+
+def test_a_target_transform_moves_the_classes_of_a_scheme():
+    """The scheme that a published set brings counts as the set itself does, not as its samples."""
+    fer = LabelScheme.named("fer2013")
+
+    def numbered(convert):
+        return SimpleNamespace(scheme=fer, classes=list(fer.classes.values()),
+                               target_transform=convert)  # fmt: skip
+
+    assert dataset_scheme(numbered(None)) is fer
+    assert dataset_scheme(numbered(lambda index: fer.classes[index])) == fer
+    reversed_ = dataset_scheme(numbered(lambda index: 6 - index), [*fer.classes.values()][::-1])
+    assert reversed_.expressions == {6 - i: shown for i, shown in fer.expressions.items()}
+    assert list(reversed_.classes) == list(range(7))
+    assert dataset_scheme(Subset(numbered(lambda index: index + 1), [0])).classes[7] == "neutral"
+    hot = dataset_scheme(numbered(lambda index: torch.eye(7)[6 - index]))
+    assert hot == reversed_
+    with pytest.raises(LabelError, match="at index 0"):
+        dataset_scheme(numbered(lambda index: 6 - index), "fer2013")
+    with pytest.raises(LabelError, match="does not tell what its labels mean"):
+        dataset_scheme(numbered(lambda index: min(index, 1)))  # merged classes

@@ -15,9 +15,10 @@ from PIL import Image
 
 from expraug.cache import image_digest
 from expraug.datasets.modes import Mode, check_mode, sample_copies
-from expraug.errors import ExpraugError, LabelError, UnreadableImageError
+from expraug.errors import ExpraugError, LabelError, RejectedError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.image import as_array, as_given, read_image
+from expraug.faces.image import as_array, read_image
+from expraug.faces.image import check_mode as check_image_mode
 from expraug.faces.image_file import ImageFormat, encode, provenance
 from expraug.labels import (
     IMAGE_KEYS,
@@ -80,7 +81,8 @@ class ExpressionMap:
     pixels, so that no split parts them; `source_label`; `synthesizer`, `fingerprint`, `intensity`,
     `variant` and `score_identity` (NaN without gate), empty or 0 on real rows; and `reason`, why a
     face was not changed although that was asked for ("no_face", "identity_lost",
-    "unreadable_image", "label_outside_scheme", "ambiguous_label"), else "". All other columns are
+    "landmarks_disagree", "unreadable_image", "image_mode", "label_outside_scheme",
+    "ambiguous_label"), else "". All other columns are
     copied from the source; leave out those that tell of its expression, such as annotators' votes.
 
     Args:
@@ -213,11 +215,15 @@ class ExpressionMap:
             uniforms = [uniforms_from_digest(row.digest, self.seed, number) for number in numbers]
         menu = augmenter.menu(row.digest, source, scheme)
         row.requests = sample_copies(menu, uniforms, self.p)
+        try:
+            check_image_mode(image if row.requests else None)
+        except RejectedError as error:
+            augmenter.stats[error.reason] += 1
+            row.requests, row.reason = [], error.reason
         return row
 
     def _synthetic(self, row: _Row, made: AugmentedSample, image_column: str) -> dict[str, Any]:
         """Return the image and the provenance of a synthetic row, as far as they differ."""
-        assert row.pixels is not None
         assert made.outcome is not None
         assert made.request is not None
         request, fingerprint = made.request, self.augmenter.fingerprint
@@ -227,7 +233,7 @@ class ExpressionMap:
             )
             image = {"bytes": encode(made.image, self.image_format, mark), "path": None}
         else:
-            image = as_given(made.image, row.pixels, row.image)
+            image = made.image
         return {
             image_column: image,
             "synthetic": True,
@@ -268,7 +274,7 @@ def _make(rows: Sequence[_Row], scheme: LabelScheme, augmenter: ExpressionAugmen
     samples = augment_samples(
         augmenter,
         scheme,
-        [pixels for _, pixels, _ in asked],
+        [pixels if isinstance(row.image, Mapping) else row.image for row, pixels, _ in asked],
         [row.label for row, _, _ in asked],
         lambda i, digest, source: asked[i][2],
     )

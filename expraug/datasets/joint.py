@@ -22,6 +22,7 @@ from expraug.labels import (
     dataset_scheme,
     join_sample,
     labels_of,
+    own_scheme,
     split_sample,
 )
 
@@ -77,8 +78,8 @@ class JointTransform(Dataset[Any]):
             self.scheme = self.scheme or dataset_scheme(dataset, own)
             expression.bind(self.scheme)
             self._label_key = getattr(expression, "label_key", None) or self._label_key
-        if self.scheme is None and isinstance(getattr(dataset, "scheme", None), LabelScheme):
-            self.scheme = dataset.scheme
+        if self.scheme is None:
+            self.scheme = own_scheme(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)

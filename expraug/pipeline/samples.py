@@ -133,8 +133,12 @@ def clips_of_samples(
         except (NoFaceError, RejectedError):  # counted by the augmenter
             continue
         made = clip.transpose(0, 2, 3, 1).reshape(frames, *pixels.shape)
-        label = write_label(labels[i], scheme, request.target)
-        results[i] = SampleClip([as_given(frame, pixels, images[i]) for frame in made], label)
+        try:
+            given = [as_given(frame, pixels, images[i]) for frame in made]
+        except RejectedError as error:  # a palette without the colours
+            augmenter.stats[error.reason] += 1
+            continue
+        results[i] = SampleClip(given, write_label(labels[i], scheme, request.target))
     return results
 
 

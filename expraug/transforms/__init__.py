@@ -16,6 +16,7 @@ AUGMENTER_DEFAULTS: dict[str, Any] = {
     "intensity": (0.6, 1.0),
     "alignment": "crop",
     "gate": None,
+    "check_landmarks": True,
     "cache": None,
     "on_miss": "synthesize",
     "per_image": 4,

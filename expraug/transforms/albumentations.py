@@ -96,6 +96,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
         intensity: (low, high) in (0, 1].
         alignment: "crop" (images are face crops), "detect" (photographs), or a `Detector`.
         gate: None, "identity", or a `Gate`.
+        check_landmarks: refuse faces whose landmarks do not show what was asked, too.
         cache: folder of synthetic faces made before, or a `SynthesisCache`; None keeps nothing.
             Fill it with `transform.augmenter.warm(dataset, scheme)`.
         on_miss: what a face that is not cached means: "synthesize", "keep" or "error".
@@ -148,6 +149,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
         intensity: tuple[float, float] = (0.6, 1.0),
         alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
+        check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
         per_image: int = 4,
@@ -166,6 +168,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
             "intensity": intensity,
             "alignment": alignment,
             "gate": gate,
+            "check_landmarks": check_landmarks,
             "cache": cache,
             "on_miss": on_miss,
             "per_image": per_image,

@@ -55,6 +55,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         intensity: (low, high) in (0, 1].
         alignment: "crop" for face crops, "detect" for photographs, or a `Detector`.
         gate: None, "identity", or a `Gate`.
+        check_landmarks: refuse faces whose landmarks do not show what was asked, too.
         cache: folder or `SynthesisCache`.
         on_miss: "synthesize", "keep" or "error".
         per_image: number of requests that each image offers, at most.
@@ -98,6 +99,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         intensity: tuple[float, float] = (0.6, 1.0),
         alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
+        check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
         per_image: int = 4,
@@ -123,6 +125,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
             "intensity": intensity,
             "alignment": alignment,
             "gate": gate,
+            "check_landmarks": check_landmarks,
             "cache": cache,
             "on_miss": on_miss,
             "per_image": per_image,

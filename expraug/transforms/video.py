@@ -37,8 +37,8 @@ class RandomExpressionClip(RandomExpression):
     Clips are not cached: each is made when it is asked for.
 
     Args:
-        scheme, synthesizer, targets, policy, alignment, gate, per_image, device, p, seed,
-        labels_getter: as `RandomExpression` takes them. The gate scores the last frame.
+        scheme, synthesizer, targets, policy, alignment, gate, check_landmarks, per_image, device,
+        p, seed, labels_getter: as `RandomExpression` takes them. The last frame is what is scored.
         frames: of each video, T, at least 2.
         cache: folder or `SynthesisCache` that keeps where the faces are.
         augmenter: a ready `ExpressionAugmenter`, instead of all from `synthesizer` to `device`
@@ -72,6 +72,7 @@ class RandomExpressionClip(RandomExpression):
         policy: Policy | Mapping[str, Any] | None = None,
         alignment: str | Detector = "crop",
         gate: Gate | Literal["identity"] | None = None,
+        check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         per_image: int = 4,
         device: str | torch.device = "cpu",
@@ -90,6 +91,7 @@ class RandomExpressionClip(RandomExpression):
             intensity=(1.0, 1.0) if augmenter is None else AUGMENTER_DEFAULTS["intensity"],
             alignment=alignment,
             gate=gate,
+            check_landmarks=check_landmarks,
             cache=cache,
             per_image=per_image,
             device=device,

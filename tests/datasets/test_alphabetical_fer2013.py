@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from crop_augmenter import crop_augmenter
 from fer_folder import FIRST_THAT_DIFFERS, NAMES, fer_folder
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import Expression, ExpressionAugmenter, SynthesisRequest
+from expraug import Expression, SynthesisRequest
 from expraug.datasets import (
     ExpressionAugmentedDataset,
     ExpressionMap,
@@ -31,7 +32,7 @@ def folder(root):
 
 @pytest.fixture
 def augmenter(tmp_path):
-    return ExpressionAugmenter("unet_cgan", cache=tmp_path / "cache")
+    return crop_augmenter("unet_cgan", cache=tmp_path / "cache")
 
 
 def check(augmenter, source, own, image, label):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import crop_augmenter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -61,7 +62,7 @@ class NeverHappy:
 
 
 def test_adding_keeps_the_real_samples_and_knows_every_label(folder, smile):
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), copies=2)
+    dataset = ExpressionAugmentedDataset(folder, crop_augmenter(smile), copies=2)
     assert 20 < len(dataset) <= 60
     assert dataset.targets[:20] == folder.targets
     assert dataset.sources[:20] == list(range(20))
@@ -81,7 +82,7 @@ def test_adding_keeps_the_real_samples_and_knows_every_label(folder, smile):
 
 
 def test_an_added_sample_is_what_the_augmenter_makes(folder, smile):
-    augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
+    augmenter = crop_augmenter(smile, intensity=(1, 1))
     image, label = ExpressionAugmentedDataset(folder, augmenter)[20]
     (outcome,) = augmenter([np.array(folder[0][0])], [SynthesisRequest(Expression.NEUTRAL)])
     assert label == NEUTRAL
@@ -93,7 +94,7 @@ def test_same_seed_same_samples(folder, tmp_path, mode, smile):
     """Whatever the workers and however they start, with and without what the cache holds."""
 
     def dataset(cache, seed=3):
-        augmenter = ExpressionAugmenter(smile, cache=cache)
+        augmenter = crop_augmenter(smile, cache=cache)
         return ExpressionAugmentedDataset(folder, augmenter, mode=mode, seed=seed, p=0.7)
 
     first = dataset(tmp_path)
@@ -110,7 +111,7 @@ def test_same_seed_same_samples(folder, tmp_path, mode, smile):
 
 
 def test_replacing_without_a_seed_follows_torch(folder, tmp_path, smile):
-    augmenter = ExpressionAugmenter(smile, cache=tmp_path)
+    augmenter = crop_augmenter(smile, cache=tmp_path)
     dataset = ExpressionAugmentedDataset(folder, augmenter, mode="replace")
     assert len(dataset) == len(folder)
     runs = []
@@ -123,7 +124,7 @@ def test_replacing_without_a_seed_follows_torch(folder, tmp_path, smile):
 
 
 def test_samplers_and_splits(folder, smile):
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), copies=2, seed=1)
+    dataset = ExpressionAugmentedDataset(folder, crop_augmenter(smile), copies=2, seed=1)
     expected = read(dataset)
     train, test = split_at_random(dataset, [0.8, 0.2], torch.Generator().manual_seed(0))
     assert len(train) + len(test) == len(dataset)
@@ -142,7 +143,7 @@ def test_samplers_and_splits(folder, smile):
 
 
 def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path, smile):
-    augmenter = ExpressionAugmenter(smile, gate=NeverHappy(), cache=tmp_path)
+    augmenter = crop_augmenter(smile, gate=NeverHappy(), cache=tmp_path)
     dataset = ExpressionAugmentedDataset(folder, augmenter)
     before = [dataset[i] for i in range(len(dataset))]
     lost = [i for i in range(20, 40) if before[i][1] != dataset.targets[i]]
@@ -164,7 +165,7 @@ def test_what_cannot_be_made_comes_out_real_and_warm_drops_it(folder, tmp_path, 
 def test_no_face_no_change(folder, tmp_path, smile):
     blank = Image.new("RGB", (80, 80), "grey")
     pairs = [(blank, NEUTRAL), folder[10], (Image.new("L", (8, 8)), NEUTRAL)]
-    augmenter = ExpressionAugmenter(smile, alignment="detect", cache=tmp_path)
+    augmenter = crop_augmenter(smile, alignment="detect", cache=tmp_path)
     dataset = ExpressionAugmentedDataset(pairs, augmenter, ["happy", "neutral"])
     assert len(dataset) == 6
     assert dataset[3] == (blank, NEUTRAL)
@@ -185,12 +186,12 @@ def test_nothing_is_read_to_plan(folder, smile):
         def __getitem__(self, index):
             raise OSError("read")
 
-    dataset = ExpressionAugmentedDataset(Unreadable(), ExpressionAugmenter(smile))
+    dataset = ExpressionAugmentedDataset(Unreadable(), crop_augmenter(smile))
     assert len(dataset) == len(dataset.targets) == 40
 
 
 def test_samples_of_every_kind(neutral_images, smile):
-    augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
+    augmenter = crop_augmenter(smile, intensity=(1, 1))
     face = neutral_images[0]
     tensor = torch.from_numpy(face).permute(2, 0, 1)
     expected = augmenter([face], [SynthesisRequest(Expression.HAPPY)])[0].image
@@ -218,7 +219,7 @@ def test_samples_of_every_kind(neutral_images, smile):
 
 def test_a_base_that_gives_another_sample_keeps_image_and_label_in_step(neutral_images, smile):
     """As timm's ImageDataset does with a damaged file."""
-    augmenter = ExpressionAugmenter(smile)
+    augmenter = crop_augmenter(smile)
     pairs = [(neutral_images[0], HAPPY)]
     dataset = ExpressionAugmentedDataset(pairs, augmenter, ["happy", "neutral"], labels=[NEUTRAL])
     image, label = dataset[1]
@@ -231,22 +232,22 @@ def test_policies_and_schemes(folder, smile):
     neutral_only = Subset(folder, range(8, 20))
     balanced = ExpressionAugmentedDataset(
         neutral_only,
-        ExpressionAugmenter(smile, policy=Balance({"happy": 2, "neutral": 10})),
+        crop_augmenter(smile, policy=Balance({"happy": 2, "neutral": 10})),
         copies=3,
     )
     assert set(balanced.sources[12:]) <= set(range(2, 12)), "only of the frequent class"
-    none = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile, policy=Matrix({})))
+    none = ExpressionAugmentedDataset(folder, crop_augmenter(smile, policy=Matrix({})))
     assert len(none) == 20
     no_smile = {"happy": None, "neutral": "neutral"}
-    assert len(ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), no_smile)) == 20
+    assert len(ExpressionAugmentedDataset(folder, crop_augmenter(smile), no_smile)) == 20
     with pytest.raises(LabelError, match="lacks 'happy'; there is no class 'bored'"):
         ExpressionAugmentedDataset(
-            folder, ExpressionAugmenter(smile), {"bored": None, "neutral": "neutral"}
+            folder, crop_augmenter(smile), {"bored": None, "neutral": "neutral"}
         )
     with pytest.raises(LabelError, match="label 1 is outside"):
-        ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter(smile), ["happy"])
+        ExpressionAugmentedDataset([(None, 1)], crop_augmenter(smile), ["happy"])
     with pytest.raises(LabelError, match="does not tell"):
-        ExpressionAugmentedDataset([(None, 1)], ExpressionAugmenter(smile))
+        ExpressionAugmentedDataset([(None, 1)], crop_augmenter(smile))
 
 
 def test_soft_and_one_hot_labels(neutral_images, smile):
@@ -260,7 +261,7 @@ def test_soft_and_one_hot_labels(neutral_images, smile):
         torch.tensor([0.5, 0.5]),  # says nothing: left alone
     ]
     dataset = ExpressionAugmentedDataset(
-        [(face, label) for label in labels], ExpressionAugmenter(smile), scheme
+        [(face, label) for label in labels], crop_augmenter(smile), scheme
     )
     assert len(dataset) == 9
     for i, label in enumerate(labels[:4], start=5):
@@ -270,14 +271,14 @@ def test_soft_and_one_hot_labels(neutral_images, smile):
         assert np.asarray(made).dtype == np.asarray(label).dtype or isinstance(label, tuple)
         assert list(made) == list(dataset.targets[i]) == [1, 0]
     replaced = ExpressionAugmentedDataset(
-        [(face, labels[4])], ExpressionAugmenter(smile), scheme, mode="replace", p=1
+        [(face, labels[4])], crop_augmenter(smile), scheme, mode="replace", p=1
     )
     image, label = replaced[0]
     assert image is face
     assert label is labels[4]
     for wrong in ([0.5, 0.6], [1, 0, 0], np.array([1, 1]), [[1, 0]], 0.7, True, None):
         with pytest.raises(LabelError):
-            ExpressionAugmentedDataset([(face, wrong)], ExpressionAugmenter(smile), scheme)
+            ExpressionAugmentedDataset([(face, wrong)], crop_augmenter(smile), scheme)
 
 
 @pytest.mark.parametrize("mode", ["add", "replace"])
@@ -286,13 +287,13 @@ def test_a_normalised_base_is_refused(faces, smile, mode):
         [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.2] * 3)]
     )
     base = ImageFolder(str(faces), transform=normalise)
-    dataset = ExpressionAugmentedDataset(base, ExpressionAugmenter(smile), mode=mode, p=1)
+    dataset = ExpressionAugmentedDataset(base, crop_augmenter(smile), mode=mode, p=1)
     with pytest.raises(ValueError, match="before Normalize"):
         dataset[len(dataset) - 1]
 
 
 def test_replacing_samples_the_menu_of_the_image(folder, smile):
-    augmenter = ExpressionAugmenter(smile, per_image=2, seed=9)
+    augmenter = crop_augmenter(smile, per_image=2, seed=9)
     dataset = ExpressionAugmentedDataset(folder, augmenter, mode="replace", p=1, seed=0)
     for index in (0, 15):
         pixels = np.array(folder[index][0])
@@ -316,14 +317,14 @@ def test_a_data_set_may_bring_its_scheme(smile):
         def __len__(self):
             return 2
 
-    dataset = ExpressionAugmentedDataset(Described(), ExpressionAugmenter(smile))
+    dataset = ExpressionAugmentedDataset(Described(), crop_augmenter(smile))
     assert dataset.scheme is Described.scheme
     assert len(dataset) == 2, "there is no class for neutral faces"
 
 
 def test_target_transforms_are_seen(faces, smile):
     folder = ImageFolder(str(faces), target_transform=lambda label: 1 - label)
-    dataset = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), ["neutral", "happy"])
+    dataset = ExpressionAugmentedDataset(folder, crop_augmenter(smile), ["neutral", "happy"])
     assert dataset[20][1] == dataset.targets[20] == 0
     assert dataset[0][1] == dataset.targets[0] == 1
 
@@ -337,11 +338,11 @@ def test_wrong_arguments(folder, smile):
         {"p": 2},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), **wrong)
+            ExpressionAugmentedDataset(folder, crop_augmenter(smile), **wrong)
     with pytest.raises(ValueError, match="3 labels for 20"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile), labels=[0, 1, 0])
+        ExpressionAugmentedDataset(folder, crop_augmenter(smile), labels=[0, 1, 0])
     with pytest.raises(ValueError, match="needs a cache"):
-        ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile)).warm()
+        ExpressionAugmentedDataset(folder, crop_augmenter(smile)).warm()
 
 
 class _Labels(list):
@@ -371,7 +372,7 @@ def test_a_plan_never_contradicts_itself(labels, copies, p, seed):
     assert (again.targets, again.sources) == (dataset.targets, dataset.sources)
 
 
-_AUGMENTER = ExpressionAugmenter("unet_cgan")
+_AUGMENTER = crop_augmenter("unet_cgan")
 
 
 def test_with_transfer(folder, tmp_path):

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 datasets = pytest.importorskip("datasets")
 
+from crop_augmenter import crop_augmenter  # noqa: E402
 from datasets.fingerprint import Hasher  # noqa: E402
 from labelled_rows import NAMES, NotTheFirst, described  # noqa: E402
 
@@ -32,7 +33,7 @@ def stored(dataset):
 
 
 def test_adding_rows(rows, smile):
-    augmenter = ExpressionAugmenter(smile, intensity=(0.8, 0.8))
+    augmenter = crop_augmenter(smile, intensity=(0.8, 0.8))
     made = rows.map(ExpressionMap(augmenter), batched=True, batch_size=4)
     assert made.num_rows == 12
     assert made.features["image"] == rows.features["image"]
@@ -62,17 +63,17 @@ def test_adding_rows(rows, smile):
 
 
 def test_replacing_rows(rows, smile):
-    made = rows.map(ExpressionMap(ExpressionAugmenter(smile), mode="replace", seed=1), batched=True)
+    made = rows.map(ExpressionMap(crop_augmenter(smile), mode="replace", seed=1), batched=True)
     assert made.num_rows == 6
     assert 0 < sum(made["synthetic"]) < 6
     for row, before, after in zip(made, stored(rows)["image"], stored(made)["image"], strict=True):
         assert row["synthetic"] == (row["label"] != row["source_label"]) == (before != after)
-    every = rows.map(ExpressionMap(ExpressionAugmenter(smile), mode="replace", p=1), batched=True)
+    every = rows.map(ExpressionMap(crop_augmenter(smile), mode="replace", p=1), batched=True)
     assert all(every["synthetic"])
 
 
 def test_several_copies_are_the_menu_of_the_row(rows, smile):
-    augmenter = ExpressionAugmenter(smile, intensity_levels=9, per_image=5)
+    augmenter = crop_augmenter(smile, intensity_levels=9, per_image=5)
     made = rows.map(ExpressionMap(augmenter, copies=5), batched=True)
     for row in rows:
         of_it = [
@@ -90,7 +91,7 @@ def test_several_copies_are_the_menu_of_the_row(rows, smile):
 
 def test_one_copy_is_what_a_seeded_transform_makes(rows, smile):
     """The same request of the same menu, whichever door."""
-    augmenter = ExpressionAugmenter(smile)
+    augmenter = crop_augmenter(smile)
     function = ExpressionMap(augmenter, mode="replace", p=0.5, seed=3)
     same = ExpressionAugmentedDataset(rows, augmenter, mode="replace", p=0.5, seed=3)
     for i, row in enumerate(rows.map(function, batched=True)):
@@ -102,7 +103,7 @@ def test_soft_labels(rows, smile):
     soft = [[0.9, 0.1], [0.5, 0.5], [1.0, 0.0], [0.2, 0.8], [0.0, 1.0], [0.5, 0.6]]
     columns = rows.remove_columns("label").add_column("label", soft)
     with pytest.warns(UserWarning, match="rows are left alone"):
-        made = columns.map(ExpressionMap(ExpressionAugmenter(smile), NAMES), batched=True)
+        made = columns.map(ExpressionMap(crop_augmenter(smile), NAMES), batched=True)
     real = made.filter(lambda synthetic: not synthetic, input_columns="synthetic")
     assert real["reason"][:] == ["", "ambiguous_label", "", "", "", "label_outside_scheme"]
     synthetic = made.filter(lambda synthetic: synthetic, input_columns="synthetic")
@@ -112,13 +113,13 @@ def test_soft_labels(rows, smile):
 
 def test_columns_of_usual_names(rows, smile):
     renamed = rows.rename_columns({"image": "img", "label": "emotion"})
-    made = renamed.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    made = renamed.map(ExpressionMap(crop_augmenter(smile)), batched=True)
     assert made["emotion"][1::2] == [1 - label for label in made["source_label"][::2]]
     assert made.features["img"] == rows.features["image"]
 
 
 def test_batches_and_processes_change_nothing(rows, tmp_path, smile):
-    function = ExpressionMap(ExpressionAugmenter(smile, cache=tmp_path), copies=2)
+    function = ExpressionMap(crop_augmenter(smile, cache=tmp_path), copies=2)
     options = {"batched": True, "load_from_cache_file": False}
     reference = described(rows.map(function, batch_size=6, **options))
     assert described(rows.map(function, batch_size=1, **options)) == reference
@@ -130,7 +131,7 @@ def test_batches_and_processes_change_nothing(rows, tmp_path, smile):
 
 
 def test_set_transform(rows, smile):
-    transform = ExpressionMap(ExpressionAugmenter(smile), NAMES, mode="replace", p=0.5, seed=None)
+    transform = ExpressionMap(crop_augmenter(smile), NAMES, mode="replace", p=0.5, seed=None)
     online = rows.with_transform(transform)
     torch.manual_seed(0)
     changed = []
@@ -155,7 +156,7 @@ def test_set_transform(rows, smile):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streaming_gives_the_rows_of_map(rows, workers, smile):
-    function = ExpressionMap(ExpressionAugmenter(smile), rows.features["label"], copies=2)
+    function = ExpressionMap(crop_augmenter(smile), rows.features["label"], copies=2)
     expected = described(rows.map(function, batched=True))
     stream = rows.to_iterable_dataset(num_shards=2)
     made = stream.map(
@@ -191,7 +192,7 @@ def test_what_cannot_be_made_stays_with_its_reason(rows, smile):
         },
         features=datasets.Features(image=datasets.Image(), label=rows.features["label"]),
     )
-    function = ExpressionMap(ExpressionAugmenter(smile, alignment="detect"))
+    function = ExpressionMap(crop_augmenter(smile, alignment="detect"))
     with pytest.warns(UserWarning, match="label -1 is outside"):
         made = damaged.map(function, batched=True, batch_size=3)
     real = made.filter(lambda synthetic: not synthetic, input_columns="synthetic")
@@ -202,7 +203,7 @@ def test_what_cannot_be_made_stays_with_its_reason(rows, smile):
 
 
 def test_gate_scores(rows, smile):
-    function = ExpressionMap(ExpressionAugmenter(smile, gate=NotTheFirst()), mode="replace", p=1)
+    function = ExpressionMap(crop_augmenter(smile, gate=NotTheFirst()), mode="replace", p=1)
     made = rows.map(function, batched=True)
     scored = [row for row in made if row["synthetic"]]
     lost = [row for row in made if not row["synthetic"]]
@@ -214,7 +215,7 @@ def test_gate_scores(rows, smile):
 
 
 def test_saved_and_loaded_again(rows, tmp_path, smile):
-    made = rows.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    made = rows.map(ExpressionMap(crop_augmenter(smile)), batched=True)
     made.save_to_disk(tmp_path / "saved")
     made.to_parquet(tmp_path / "made.parquet")
     parquet = datasets.load_dataset(
@@ -263,7 +264,7 @@ def test_pushed(rows, tmp_path, monkeypatch, smile):
         "datasets.arrow_dataset.DirFileSystem",
         lambda fs, path: DirFileSystem(path=str(hub), fs=LocalFileSystem()),
     )
-    made = rows.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    made = rows.map(ExpressionMap(crop_augmenter(smile)), batched=True)
     assert made.push_to_hub("someone/faces", split="train") == "committed"
     pulled = datasets.load_dataset(str(hub), split="train", cache_dir=str(tmp_path / "cache"))
     assert pulled.features == made.features
@@ -272,7 +273,7 @@ def test_pushed(rows, tmp_path, monkeypatch, smile):
 
 def test_ranks_go_to_their_gpus(monkeypatch, smile):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    augmenter = ExpressionAugmenter(smile, alignment="detect")
+    augmenter = crop_augmenter(smile, alignment="detect")
     augmenter.device = augmenter.detector.device = torch.device("cuda")
     function = ExpressionMap(augmenter)
     before = Hasher.hash(function)
@@ -283,7 +284,7 @@ def test_ranks_go_to_their_gpus(monkeypatch, smile):
     assert function._augmenter_for(None) is augmenter
     assert augmenter.device == augmenter.detector.device == torch.device("cuda")
     assert Hasher.hash(function) == before
-    on_cpu = ExpressionMap(ExpressionAugmenter(smile))
+    on_cpu = ExpressionMap(crop_augmenter(smile))
     assert on_cpu._augmenter_for(1) is on_cpu.augmenter
 
 
@@ -291,18 +292,18 @@ def test_labels_as_names(rows, smile):
     names = rows.cast_column("label", datasets.Value("string"))
     texts = [{0: "happy", 1: "neutral"}[int(label)] for label in names["label"]]
     named = names.remove_columns("label").add_column("expression", texts)
-    made = named.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    made = named.map(ExpressionMap(crop_augmenter(smile)), batched=True)
     assert made["expression"][:2] == ["happy", "neutral"]
     other_words = ["joy" if text == "happy" else "calm" for text in texts]
     synonyms = named.remove_columns("expression").add_column("expression", other_words)
     with pytest.raises(LabelError, match="how the set spells"):
-        synonyms.map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
-    function = ExpressionMap(ExpressionAugmenter(smile), ["joy", "calm"], label_column="expression")
+        synonyms.map(ExpressionMap(crop_augmenter(smile)), batched=True)
+    function = ExpressionMap(crop_augmenter(smile), ["joy", "calm"], label_column="expression")
     assert synonyms.map(function, batched=True)["expression"][:2] == ["joy", "calm"]
 
 
 def test_wrong_use(rows, smile):
-    function = ExpressionMap(ExpressionAugmenter(smile), NAMES)
+    function = ExpressionMap(crop_augmenter(smile), NAMES)
     with pytest.raises(ValueError, match="batched=True"):
         rows.map(function)
     with pytest.raises(ValueError, match="expanded before"):
@@ -313,7 +314,7 @@ def test_wrong_use(rows, smile):
         rows.remove_columns("label").map(function, batched=True)
     with pytest.raises(ValueError, match="with_format"):
         rows.with_format("torch").map(function, batched=True)
-    stream = rows.to_iterable_dataset().map(ExpressionMap(ExpressionAugmenter(smile)), batched=True)
+    stream = rows.to_iterable_dataset().map(ExpressionMap(crop_augmenter(smile)), batched=True)
     with pytest.raises(LabelError, match="nothing tells what the numbers"):
         next(iter(stream))
     for wrong in (
@@ -324,11 +325,11 @@ def test_wrong_use(rows, smile):
         {"p": 2},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            ExpressionMap(ExpressionAugmenter(smile), **wrong)
+            ExpressionMap(crop_augmenter(smile), **wrong)
 
 
 def test_a_data_set_of_rows_is_a_base_too(rows, smile):
-    dataset = ExpressionAugmentedDataset(rows, ExpressionAugmenter(smile))
+    dataset = ExpressionAugmentedDataset(rows, crop_augmenter(smile))
     assert dataset.targets == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0]
     sample = dataset[7]
     assert (sample["label"], sample["identity"]) == (NEUTRAL, rows[1]["identity"])

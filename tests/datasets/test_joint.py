@@ -3,12 +3,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import crop_augmenter, unchecked
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import ExpressionAugmenter, LabelScheme
+from expraug import LabelScheme
 from expraug.datasets import (
     BalancedExpressionSampler,
     ExpressionAugmentedDataset,
@@ -32,13 +33,15 @@ def folder(faces):
 @pytest.fixture
 def change(smile):
     """Return a function that makes a transform, told no scheme, which changes each face."""
-    return lambda **options: RandomExpression(synthesizer=smile, **{"p": 1.0} | options)
+    return lambda **options: RandomExpression(
+        synthesizer=smile, **unchecked() | {"p": 1.0} | options
+    )
 
 
 def test_image_and_label_change_together(folder, change, smile):
     joint = JointTransform(folder, change(intensity=(1, 1)))
     assert len(joint) == 20
-    augmenter = ExpressionAugmenter(smile, intensity=(1, 1))
+    augmenter = crop_augmenter(smile, intensity=(1, 1))
     expected = ExpressionAugmentedDataset(folder, augmenter)
     for i in (0, 12):
         image, label = joint[i]
@@ -164,7 +167,7 @@ def test_a_scheme_with_classes_that_show_nothing(folder, change):
 
 def test_around_added_faces(folder, smile):
     """Random transforms belong behind the wrapper that adds faces, which must see stable pixels."""
-    added = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile))
+    added = ExpressionAugmentedDataset(folder, crop_augmenter(smile))
     joint = JointTransform(added, v2.Compose([v2.RandomHorizontalFlip(p=1), v2.ToImage()]))
     assert is_synthetic(joint) == [i >= 20 for i in range(40)]
     assert joint.targets == added.targets
@@ -243,10 +246,11 @@ class TestAlbumentations:
     def test_image_and_label_change_together(self, folder, door, smile):
         import albumentations as A
 
-        inner = door(synthesizer=smile, intensity=(1, 1), p=1)
+        inner = door(synthesizer=smile, intensity=(1, 1), p=1, **unchecked())
         joint = JointTransform(folder, A.Compose([A.OneOf([inner], p=1)], seed=0))
         assert inner.scheme.classes == {0: "happy", 1: "neutral"}
-        expected = ExpressionAugmentedDataset(folder, ExpressionAugmenter(smile, intensity=(1, 1)))
+        augmenter = crop_augmenter(smile, intensity=(1, 1))
+        expected = ExpressionAugmentedDataset(folder, augmenter)
         for i in (0, 12):
             image, label = joint[i]
             assert isinstance(image, np.ndarray)
@@ -268,9 +272,10 @@ class TestAlbumentations:
             (grey, 1),
         ]
         joint = JointTransform(
-            samples, A.Compose([door(synthesizer=smile, p=1), A.HorizontalFlip(p=1)], seed=0),
+            samples,
+            A.Compose([door(synthesizer=smile, p=1, **unchecked()), A.HorizontalFlip(p=1)], seed=0),
             ["happy", "neutral"],
-        )  # fmt: skip
+        )
         assert joint[0][1:] == (0, "name")
         assert joint[1].keys() == {"img", "emotion", "id"}
         assert (joint[1]["emotion"], joint[1]["id"]) == (0, 7)
@@ -282,6 +287,8 @@ class TestAlbumentations:
     def test_in_workers(self, folder, door, smile):
         import albumentations as A
 
-        joint = JointTransform(folder, A.Compose([door(synthesizer=smile, p=1)], seed=0))
+        joint = JointTransform(
+            folder, A.Compose([door(synthesizer=smile, p=1, **unchecked())], seed=0)
+        )
         labels = [label for _, part in DataLoader(joint, 5, num_workers=2) for label in part]
         assert [int(label) for label in labels] == [1 - label for label in folder.targets]

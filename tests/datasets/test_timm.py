@@ -4,9 +4,9 @@ import torch
 
 timm_data = pytest.importorskip("timm.data")
 
+from crop_augmenter import crop_augmenter  # noqa: E402
 from timm.loss import SoftTargetCrossEntropy  # noqa: E402
 
-from expraug import ExpressionAugmenter  # noqa: E402
 from expraug.datasets import ExpressionAugmentedDataset  # noqa: E402
 from expraug.datasets.timm import ExpressionMixDataset  # noqa: E402
 
@@ -20,9 +20,7 @@ def images(faces):
 @pytest.fixture
 def mixed(faces, smile):
     """Return a function that mixes the sample faces with options."""
-    return lambda **options: ExpressionMixDataset(
-        images(faces), ExpressionAugmenter(smile), **options
-    )
+    return lambda **options: ExpressionMixDataset(images(faces), crop_augmenter(smile), **options)
 
 
 def loader(dataset, **options):
@@ -33,7 +31,7 @@ def loader(dataset, **options):
 def test_classes_and_labels_come_from_the_reader(faces, monkeypatch, smile):
     base = images(faces)
     monkeypatch.setattr(type(base), "__getitem__", lambda self, i: pytest.fail("was read"))
-    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile))
+    dataset = ExpressionMixDataset(base, crop_augmenter(smile))
     assert dataset.scheme.classes == {0: "happy", 1: "neutral"}
     assert dataset.targets == [0] * 10 + [1] * 20 + [0] * 10
 
@@ -41,11 +39,11 @@ def test_classes_and_labels_come_from_the_reader(faces, monkeypatch, smile):
 def test_the_transform_comes_after_synthesis(faces, smile):
     base = images(faces)
     base.transform = lambda image: image.resize((32, 32))
-    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile), seed=2)
+    dataset = ExpressionMixDataset(base, crop_augmenter(smile), seed=2)
     assert base.transform is None
     plain = ExpressionAugmentedDataset(
         images(faces),
-        ExpressionAugmenter(smile),
+        crop_augmenter(smile),
         dataset.scheme,
         seed=2,
         labels=dataset.targets[:20],
@@ -104,7 +102,7 @@ def test_soft_labels_of_one_hot_targets(faces, smile):
     base = timm_data.ImageDataset(
         str(faces), target_transform=lambda t: np.eye(2, dtype=np.float32)[t]
     )
-    dataset = ExpressionMixDataset(base, ExpressionAugmenter(smile), soft_labels=True)
+    dataset = ExpressionMixDataset(base, crop_augmenter(smile), soft_labels=True)
     level = dataset._added[0][1].intensity
     assert dataset[0][1].tolist() == [1, 0]
     assert dataset[20][1] == pytest.approx(np.array([1 - level, level]))
@@ -130,7 +128,7 @@ def test_what_cannot_be_made_keeps_its_own_target(faces, smile):
 
     for soft in (False, True):
         dataset = ExpressionMixDataset(
-            images(faces), ExpressionAugmenter(smile, gate=Never()), soft_labels=soft
+            images(faces), crop_augmenter(smile, gate=Never()), soft_labels=soft
         )
         image, target = dataset[20]
         assert np.array_equal(image, dataset[0][0])
@@ -154,7 +152,7 @@ def test_tar_files_tell_their_labels(faces, tmp_path, smile):
         tar.add(faces / "happy", "happy")
         tar.add(faces / "neutral", "neutral")
     dataset = ExpressionMixDataset(
-        timm_data.ImageDataset(str(tmp_path / "faces.tar")), ExpressionAugmenter(smile)
+        timm_data.ImageDataset(str(tmp_path / "faces.tar")), crop_augmenter(smile)
     )
     assert dataset.targets[:20] == [0] * 10 + [1] * 10
     assert [dataset[i][1] for i in (0, 20)] == [0, 1]

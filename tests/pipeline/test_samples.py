@@ -7,11 +7,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import crop_augmenter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from expraug import Expression, ExpressionAugmenter, LabelScheme, SynthesisRequest
+from expraug import Expression, LabelScheme, SynthesisRequest
 from expraug.errors import LabelError
 from expraug.pipeline.samples import augment_samples, clips_of_samples, request_of_sample
 
@@ -21,7 +22,7 @@ HAPPY, BORED, NEUTRAL = 0, 1, 2
 
 @pytest.fixture(scope="module")
 def augmenter(tmp_path_factory):
-    return ExpressionAugmenter("pixel", cache=tmp_path_factory.mktemp("cache"))
+    return crop_augmenter("pixel", cache=tmp_path_factory.mktemp("cache"))
 
 
 def forms(pixels):
@@ -104,7 +105,7 @@ def test_both_or_neither(augmenter, neutral_images, asked):
 
 
 def test_reasons_are_counted(neutral_images):
-    augmenter = ExpressionAugmenter("pixel")
+    augmenter = crop_augmenter("pixel")
     pictures = forms(neutral_images[0])
     images = [pictures["1-bit"], pictures["small"], pictures["pil"], pictures["pil"]]
     labels = [NEUTRAL, NEUTRAL, [0.5, 0.0, 0.5], NEUTRAL]
@@ -116,7 +117,7 @@ def test_reasons_are_counted(neutral_images):
 
 
 def test_a_palette_without_the_colours_leaves_the_sample_as_it_was(neutral_images):
-    augmenter = ExpressionAugmenter("pixel")
+    augmenter = crop_augmenter("pixel")
     image = Image.fromarray(neutral_images[0]).quantize(2)
     (made,) = augment_samples(
         augmenter, SCHEME, [image], [NEUTRAL], lambda *_: SynthesisRequest(Expression.HAPPY)
@@ -150,7 +151,7 @@ def test_the_request_is_what_augment_samples_asks_for(augmenter, neutral_images)
 
 
 def test_clips_take_the_same_samples(neutral_images):
-    augmenter = ExpressionAugmenter("pixel")
+    augmenter = crop_augmenter("pixel")
     image = neutral_images[0]
     expected = augmenter.clip(image, "neutral", "happy", 3).transpose(0, 2, 3, 1)
     first, small, kept = clips_of_samples(
@@ -169,7 +170,7 @@ def test_clips_take_the_same_samples(neutral_images):
 
 def test_a_reader_does_not_load_the_synthesizer(neutral_images, tmp_path):
     """A worker that finds every face in the cache needs no weights."""
-    augmenter = ExpressionAugmenter("pixel", cache=tmp_path)
+    augmenter = crop_augmenter("pixel", cache=tmp_path)
 
     def request(i, digest, source):
         return reader.sample_request(digest, source, 0.5, SCHEME)

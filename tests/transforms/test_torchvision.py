@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import unchecked
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
@@ -18,7 +19,7 @@ HAPPY, NEUTRAL = 0, 1
 
 
 def always(**options):
-    return RandomExpression(SCHEME, "pixel", p=1.0, **options)
+    return RandomExpression(SCHEME, "pixel", p=1.0, **unchecked() | options)
 
 
 def tensor(image):

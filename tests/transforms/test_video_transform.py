@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import crop_augmenter, unchecked
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from expraug import ExpressionAugmenter, LabelScheme
+from expraug import LabelScheme
 from expraug.errors import LabelError
 from expraug.transforms.video import RandomExpressionClip
 
@@ -19,7 +20,7 @@ HAPPY, NEUTRAL = 0, 1
 
 
 def always(**options):
-    return RandomExpressionClip(SCHEME, "pixel", frames=3, p=1.0, **options)
+    return RandomExpressionClip(SCHEME, "pixel", frames=3, p=1.0, **unchecked() | options)
 
 
 def tensor(image):
@@ -28,7 +29,7 @@ def tensor(image):
 
 def test_one_sample_in_every_form(neutral_images):
     image = neutral_images[0]
-    expected = torch.from_numpy(ExpressionAugmenter("pixel").clip(image, "neutral", "happy", 3))
+    expected = torch.from_numpy(crop_augmenter("pixel").clip(image, "neutral", "happy", 3))
     transform = always()
     for given in (Image.fromarray(image), tensor(image), tv_tensors.Image(tensor(image))):
         video, label = transform(given, NEUTRAL)
@@ -88,8 +89,8 @@ def test_refuses_what_random_expression_refuses(neutral_images):
     with pytest.raises(ValueError, match="before Normalize"):
         always()(image / 255 * 2 - 1, NEUTRAL)
     with pytest.raises(ValueError, match="its own cache"):
-        RandomExpressionClip(SCHEME, augmenter=ExpressionAugmenter("pixel"), cache="x")
-    ready = RandomExpressionClip(SCHEME, frames=2, augmenter=ExpressionAugmenter("pixel"), p=1.0)
+        RandomExpressionClip(SCHEME, augmenter=crop_augmenter("pixel"), cache="x")
+    ready = RandomExpressionClip(SCHEME, frames=2, augmenter=crop_augmenter("pixel"), p=1.0)
     assert ready(image, NEUTRAL)[1] == HAPPY
 
 
