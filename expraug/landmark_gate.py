@@ -96,7 +96,8 @@ def read_blendshapes(faces: Tensor) -> tuple[Tensor, Tensor]:
         nothing.
     """
     _, scores, sure = read_aligned(faces)
-    there = sure >= SURE
+    # cloned, as what inference mode returns cannot be written to outside it
+    scores, there = scores.clone(), sure.clone() >= SURE
     lost = (~there).nonzero()[:, 0].tolist()
     if lost:
         found = _detector(str(faces.device))(_pixels(faces[lost]))
