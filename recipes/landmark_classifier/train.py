@@ -4,7 +4,8 @@
 
 FER2013 gives its training images, labelled by the majority of the FER+ votes, and LFW its training
 people. The scores are read as the landmark gate reads them, off aligned faces. Recall is printed
-on FER2013's validation images and on LFW's validation people. The scores are kept in `--work`, so that a second run takes seconds.
+on FER2013's validation images and on LFW's validation people. The scores are kept in `--work`, so
+that a second run takes seconds.
 """
 
 from __future__ import annotations
