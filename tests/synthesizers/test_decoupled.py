@@ -278,8 +278,8 @@ def test_faces_through_the_augmenter_without_landmarks(
 ) -> None:
     augmenter = ExpressionAugmenter(folder, alignment=CropDetector(), check_landmarks=False)
     grey = neutral_images[2][:, :, 0]
-    draws = [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)]
-    outcomes = augmenter([*neutral_images[:2], grey], draws)
+    requests = [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)]
+    outcomes = augmenter([*neutral_images[:2], grey], requests)
     assert augmenter.stats == {"made": 3}
     assert [o.target for o in outcomes] == [HAPPY, SAD, HAPPY]
     for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
