@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 
@@ -18,6 +19,7 @@ from expraug.networks.landmark_classifier import LandmarkClassifier, load_landma
 KEPT, LEAST_RISE = 0.5, 1.0
 """Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
 
+_EYES, _MOST_TILT = (33, 263), math.radians(10)  # outer corners; an aligned face's are level
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
@@ -95,10 +97,12 @@ def read_blendshapes(faces: Tensor) -> tuple[Tensor, Tensor]:
         (B, 52) scores in [0, 1], and (B,) bool, whether there is a face; where not, the scores say
         nothing.
     """
-    _, scores, sure = read_aligned(faces)
+    points, scores, sure = read_aligned(faces)
     # cloned, as what inference mode returns cannot be written to outside it
     scores, there = scores.clone(), sure.clone() >= SURE
-    lost = (~there).nonzero()[:, 0].tolist()
+    across = points[:, _EYES[1]] - points[:, _EYES[0]]
+    tilted = torch.atan2(across[:, 1], across[:, 0]).abs() > _MOST_TILT
+    lost = (~there | tilted).nonzero()[:, 0].tolist()
     if lost:
         found = _detector(str(faces.device))(_pixels(faces[lost]))
         for i, face in zip(lost, found, strict=True):
