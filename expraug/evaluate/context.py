@@ -80,8 +80,9 @@ class Context:
     """One synthesizer, real faces of people it has not seen, and what to measure them with.
 
     Args:
-        augmenter: the pipeline. It has no gate, so that nothing is hidden, and no cache; its
-            detector remembers what it found (`MemoizedDetector`), as the data came through it too.
+        augmenter: the pipeline. It has neither gate nor check of landmarks, so that nothing is
+            hidden, and no cache; its detector remembers what it found (`MemoizedDetector`), as the
+            data came through it too.
         data: the faces of which synthetics are made, and with whose classes they are compared.
         reference: further real faces, which stand in for classes that the data has too few of.
         classifier: says which expression a face shows.

@@ -163,7 +163,11 @@ def build_context(
     seed: int = 0,
     progress: Progress = _silent,
 ) -> Context:
-    """Load and find what all measures share; arguments and errors as those of `evaluate`."""
+    """Load and find what all measures share; arguments and errors as those of `evaluate`.
+
+    What the pipeline makes is measured as it is made: the augmenter has no gate and does not check
+    landmarks, so that weak synthetics count instead of being left out.
+    """
     if limit < 1 or batch_size < 1:
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
     existing_device(device)
@@ -172,7 +176,12 @@ def build_context(
     if not isinstance(detector, MemoizedDetector):  # a comparison of synthesizers shares one
         detector = MemoizedDetector(detector)
     augmenter = ExpressionAugmenter(
-        model, intensity=(1, 1), alignment=detector, device=device, batch_size=batch_size
+        model,
+        intensity=(1, 1),
+        alignment=detector,
+        check_landmarks=False,
+        device=device,
+        batch_size=batch_size,
     )
     wanted = tuple(model.expressions if targets is None else map(Expression.parse, targets))
     augmenter.require(wanted)

@@ -6,25 +6,22 @@ by `recipes/landmark_classifier/train.py`, stored as safetensors beside its mode
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from expraug.errors import MissingWeightsError
 from expraug.expressions import Expression
+from expraug.networks.face_mesh import BLENDSHAPES
+from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
 
-EMBEDDED = Path(__file__).parents[1] / "weights" / "landmark_classifier"
-BLENDSHAPES = 52
-_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+_KIND = "landmark_classifier"
+_VERSION = "2"
 
 
 class LandmarkClassifier(nn.Module):
-    """Logits that are linear in MediaPipe's 52 blendshape scores.
+    """Logits that are linear in the Face Landmarker's 52 blendshape scores.
 
     Args:
         expressions: names, in the order of its outputs.
@@ -35,6 +32,7 @@ class LandmarkClassifier(nn.Module):
 
     def __init__(self, expressions: Sequence[str]) -> None:
         super().__init__()
+        self.config = {"expressions": list(expressions)}
         self.expressions = tuple(map(Expression.parse, expressions))
         self.register_buffer("weight", torch.zeros(len(self.expressions), BLENDSHAPES))
         self.register_buffer("bias", torch.zeros(len(self.expressions)))
@@ -45,15 +43,20 @@ class LandmarkClassifier(nn.Module):
         return (blendshapes[:, None] * self.weight).sum(2) + self.bias
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json` into a folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: t.contiguous() for k, t in self.state_dict().items()}, folder / _WEIGHTS)
-        description = {
-            "weights_sha256": hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest(),
-            "config": {"expressions": [str(e) for e in self.expressions]},
-        }
-        (folder / _CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+        """Write `model.safetensors` (fp32) and `config.json` into a folder.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite.
+        """
+        save_weights(
+            self,
+            folder,
+            kind=_KIND,
+            name=_KIND,
+            version=_VERSION,
+            config=self.config,
+            float32=("weight", "bias"),
+        )
 
 
 def load_landmark_classifier(folder: str | Path | None = None) -> LandmarkClassifier:
@@ -63,20 +66,9 @@ def load_landmark_classifier(folder: str | Path | None = None) -> LandmarkClassi
         folder: written by `LandmarkClassifier.save_pretrained`; None takes the embedded one.
 
     Raises:
-        MissingWeightsError: nothing there, or the weights' sha256 is not the recorded one.
+        MissingWeightsError: nothing there.
+        InvalidWeightsError: what is there is damaged, or no landmark classifier.
     """
-    folder = Path(folder or EMBEDDED)
-    if not (folder / _CONFIG).is_file():
-        raise MissingWeightsError(
-            f"no landmark classifier at {folder}: no {_CONFIG} there. Give a folder that "
-            f"recipes/landmark_classifier/train.py wrote, or None for the embedded one"
-        )
-    description = json.loads((folder / _CONFIG).read_text())
-    weights = folder / _WEIGHTS
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != description["weights_sha256"]:
-        raise MissingWeightsError(
-            f"{weights} does not have the sha256 that {_CONFIG} records: damaged or incomplete"
-        )
-    classifier = LandmarkClassifier(**description["config"])
-    classifier.load_state_dict(load_file(weights))
-    return classifier.eval().requires_grad_(False)
+    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
+    classifier, _ = load_weights(found, _KIND, lambda _: LandmarkClassifier)
+    return classifier

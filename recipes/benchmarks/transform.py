@@ -96,13 +96,14 @@ def cold_runs(data: list[Sample]) -> dict[str, Callable[[], int]]:
     augmenter = ExpressionAugmenter("pixel")
     images = [np.array(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg, _ in data]
     targets = [Expression.NEUTRAL, Expression.HAPPY]
-    draws = [SynthesisRequest(targets[label]) for _, label in data]
-    batch = [images[i % len(images)] for i in range(64)], [draws[i % len(draws)] for i in range(64)]
+    requests = [SynthesisRequest(targets[label]) for _, label in data]
+    rows = [i % len(images) for i in range(64)]
+    batch = [images[i] for i in rows], [requests[i] for i in rows]
     elastic = A.Compose([A.ElasticTransform(p=1.0)])
 
     def one_by_one() -> int:
-        for image, draw in zip(images, draws, strict=True):
-            augmenter([image], [draw])
+        for image, request in zip(images, requests, strict=True):
+            augmenter([image], [request])
         return len(images)
 
     def batched() -> int:

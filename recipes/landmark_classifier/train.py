@@ -3,8 +3,9 @@
     python -m recipes.landmark_classifier.train FER2013_FOLDER LFW.parquet
 
 FER2013 gives its training images, labelled by the majority of the FER+ votes, and LFW its training
-people. Recall is printed on FER2013's validation images and on LFW's validation people. The scores
-are kept in `--work`, so that a second run takes seconds.
+people. The scores are read as the landmark gate reads them, off aligned faces. Recall is printed
+on FER2013's validation images and on LFW's validation people. The scores are kept in `--work`, so
+that a second run takes seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from sklearn.linear_model import LogisticRegression
 from expraug.datasets import open_source, person_split
 from expraug.errors import ExpraugError
 from expraug.expressions import Expression
+from expraug.faces.align import align_image
 from expraug.faces.landmarks import LandmarkDetector
-from expraug.networks.landmark_classifier import EMBEDDED, LandmarkClassifier
+from expraug.landmark_gate import read_blendshapes
+from expraug.networks.landmark_classifier import LandmarkClassifier
+from expraug.pretrained import EMBEDDED
 
+SIZE = 128
+"""Side of the aligned faces, in pixels."""
 Scores = tuple[np.ndarray, np.ndarray]
 """(N, 52) float32 blendshape scores and (N,) labels, values of `Expression`."""
 
@@ -59,11 +65,16 @@ def extract(
         for expression, rows in sorted(rows_by_class(path, split).items()):
             for row in rng.permutation(rows)[:most]:
                 try:
-                    (found,) = detector([source[int(row)].read()])
+                    image = source[int(row)].read()
                 except ExpraugError:
                     continue
-                if found is not None and found.blendshapes is not None:
-                    scores.append(found.blendshapes)
+                (found,) = detector([image])
+                if found is None:
+                    continue
+                face = align_image(image, found.points, SIZE)[None] / 255
+                read, there = read_blendshapes(face)
+                if there:
+                    scores.append(read[0].numpy())
                     labels.append(int(expression))
             print(f"{file.stem}: {len(labels)} faces up to {expression}", flush=True)
         np.savez(file, scores=np.stack(scores), labels=np.array(labels))
@@ -98,7 +109,7 @@ def report(
 def main(
     fer2013: Annotated[Path, typer.Argument(help="Folder with train.parquet, validation.parquet.")],
     lfw: Annotated[Path, typer.Argument(help="Parquet file with identities.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = EMBEDDED,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = EMBEDDED / "landmark_classifier",
     work: Annotated[Path, typer.Option(help="Keeps the scores.")] = Path("landmark-classifier"),
     most: Annotated[int, typer.Option(help="Faces per class and set.")] = 700,
     regularisation: Annotated[float, typer.Option(help="Inverse strength of the ridge.")] = 0.3,

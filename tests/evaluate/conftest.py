@@ -99,7 +99,10 @@ def context_of(data: FaceSet, synthesizer: Synthesizer, **given: Any) -> Context
     reference = given.get("reference")
     people = data.people + (reference.people if reference else [])
     augmenter = ExpressionAugmenter(
-        synthesizer, alignment=MemoizedDetector(CropDetector()), batch_size=4
+        synthesizer,
+        alignment=MemoizedDetector(CropDetector()),
+        check_landmarks=False,
+        batch_size=4,
     )
     settings: dict[str, Any] = {
         "augmenter": augmenter,

@@ -126,7 +126,7 @@ def test_command(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result.exit_code == 0, (result.output, result.exception)
     figures = json.loads((tmp_path / "a.json").read_text())
     assert figures["faces"] == {"neutral": 3, "happy": 3}
-    assert "not the dlib descriptor" in figures["skipped"]["identity"]
+    assert "no dlib descriptor" in figures["skipped"]["identity"]
     assert figures["synthesizer"] == create_synthesizer("pixel").fingerprint
     assert (tmp_path / "a.html").is_file()
     for word in ("recall, synthetic/real", "SSIM", "untouched", "images/s", "not measured"):

@@ -102,7 +102,13 @@ def test_no_face_is_remembered(tmp_path):
 
 def test_the_gate_decides_when_a_face_is_used(neutral_images, tmp_path):
     dark, bright = neutral_images[0] // 4, np.maximum(neutral_images[1], 200)
-    augmenter = ExpressionAugmenter(gate=FakeGate(), cache=tmp_path)
+    augmenter = ExpressionAugmenter(
+        "pixel",
+        alignment=CropDetector(),
+        gate=FakeGate(),
+        check_landmarks=False,
+        cache=tmp_path,
+    )
     for cached in (False, True):
         rejected, passed = augmenter([dark, bright], [SynthesisRequest(HAPPY)] * 2)
         assert rejected.reason == "identity_lost"
@@ -134,14 +140,19 @@ def test_cuda_in_a_worker_names_the_two_ways_out(neutral_images, monkeypatch):
 
 def test_another_setting_is_another_face(neutral_images, tmp_path):
     image, request = neutral_images[0], SynthesisRequest(HAPPY)
-    ExpressionAugmenter(cache=tmp_path)([image], [request])
+    ExpressionAugmenter("pixel", cache=tmp_path)([image], [request])
     others = [
-        ExpressionAugmenter(cache=tmp_path, alignment="detect"),
-        ExpressionAugmenter(cache=tmp_path, alignment=CropDetector(CropDetector().points * 0.9)),
-        ExpressionAugmenter(cache=tmp_path, gate=FakeGate()),
+        ExpressionAugmenter("transfer", cache=tmp_path),
+        ExpressionAugmenter("pixel", cache=tmp_path, alignment="detect"),
+        ExpressionAugmenter("pixel", cache=tmp_path, alignment=CropDetector()),
+        ExpressionAugmenter(
+            "pixel", cache=tmp_path, alignment=CropDetector(CropDetector().points * 0.9)
+        ),
+        ExpressionAugmenter("pixel", cache=tmp_path, gate=FakeGate()),
+        ExpressionAugmenter("pixel", cache=tmp_path, check_landmarks=False),
     ]
     assert not any(a([image], [request])[0].cached for a in others)
-    assert ExpressionAugmenter(cache=tmp_path)([image], [request])[0].cached
+    assert ExpressionAugmenter("pixel", cache=tmp_path)([image], [request])[0].cached
 
 
 _AUGMENTER = ExpressionAugmenter("pixel")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
+from expraug.faces import CropDetector
 from expraug.faces.composite import face_mask, hide_background, luminance
 from expraug.synthesizers.decoupled import DecoupledNet, DecoupledSynthesizer, resnet50
 from expraug.transforms.torchvision import RandomExpression
@@ -275,10 +276,10 @@ def test_saved_and_loaded_it_makes_the_same_faces(plain: bool, tmp_path: Path) -
 def test_faces_through_the_augmenter_without_landmarks(
     folder: str, neutral_images: list[np.ndarray]
 ) -> None:
-    augmenter = ExpressionAugmenter(folder)
+    augmenter = ExpressionAugmenter(folder, alignment=CropDetector(), check_landmarks=False)
     grey = neutral_images[2][:, :, 0]
-    draws = [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)]
-    outcomes = augmenter([*neutral_images[:2], grey], draws)
+    requests = [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5), SynthesisRequest(HAPPY)]
+    outcomes = augmenter([*neutral_images[:2], grey], requests)
     assert augmenter.stats == {"made": 3}
     assert [o.target for o in outcomes] == [HAPPY, SAD, HAPPY]
     for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
@@ -290,7 +291,8 @@ def test_faces_through_the_augmenter_without_landmarks(
 def test_faces_through_random_expression(folder: str, neutral_images: list[np.ndarray]) -> None:
     images = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in neutral_images[:4]])
     labels = torch.tensor([1, 1, 0, 1])
-    transform = RandomExpression(SCHEME, synthesizer=folder, p=1.0, seed=3)
+    augmenter = ExpressionAugmenter(folder, alignment=CropDetector(), check_landmarks=False)
+    transform = RandomExpression(SCHEME, augmenter=augmenter, p=1.0, seed=3)
     made, new = transform(images, labels)
     assert new.tolist() == [0, 0, 1, 0]
     assert (made.shape, made.dtype) == (images.shape, torch.uint8)

@@ -38,13 +38,13 @@ def aligned(neutral_images):
 def counted(monkeypatch):
     """The images that landmarks were looked for in."""
     images = []
-    locate = LandmarkDetector._locate
+    batch = LandmarkDetector._batch
 
-    def counting(self, image):
-        images.append(image)
-        return locate(self, image)
+    def counting(self, given):
+        images.extend(given)
+        return batch(self, given)
 
-    monkeypatch.setattr(LandmarkDetector, "_locate", counting)
+    monkeypatch.setattr(LandmarkDetector, "_batch", counting)
     return images
 
 

@@ -10,31 +10,24 @@ opens its interior comes from the row, in the light of the source's own cheeks.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.expressions import Expression
-from expraug.faces.composite import luminance
-from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import LandmarkDetector
 from expraug.faces.mesh import Splat, SurfacePoints, splat
 from expraug.labels import SchemeLike
 from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.transfer.drawing import combine, new_mouth_share, sample, tinted
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
+from expraug.synthesizers.transfer.finder import LandmarkFinder
 
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _LID_GAP = (0.010, 0.022)  # below the first an eye does not open further, from the second on freely
-_OPEN_MOUTH = (0.010, 0.025)  # from closed to open enough that the row's interior shows
-_NEW_MOUTH = 0.02  # change of the opening at which the source's own interior is given up
 _CPU_BATCH = 16  # larger ones leave the processor's cache and are slower
-_REMEMBERED = 2048  # faces whose landmarks are kept, 4 kB each: other targets are often next
 _MOST_ROWS = 1000  # of an expression
 _LARGEST_ANGLE = 45  # degrees of yaw and pitch up to which the covariates were learned
 
@@ -120,8 +113,7 @@ class TransferSynthesizer(Synthesizer):
         self.image_size, self.texture_size = image_size, texture_size
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(rows.values())
-        self._detector = LandmarkDetector("crop")
-        self._recent: dict[bytes, DetectedFace | None] = {}
+        self._finder = LandmarkFinder()
         shows = [
             int(e) for e, n in zip(self.expressions, rows.values(), strict=True) for _ in range(n)
         ]
@@ -243,11 +235,11 @@ class TransferSynthesizer(Synthesizer):
         )
         axis = (torch.arange(size, device=faces.device) + 0.5) / size * 2 - 1
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)[None]
-        made = _sample(faces, grid + 2 * seen.flow.permute(0, 2, 3, 1), "bicubic", "reflection")
+        made = sample(faces, grid + 2 * seen.flow.permute(0, 2, 3, 1), "bicubic", "reflection")
         made = made.clamp(0, 1)
         place = (grid + seen.texture.permute(0, 2, 3, 1)).clamp(-2, 2)
         lighter = self._luminance_change(strong, target, row) * amount[..., None, None]
-        made = made * torch.exp(_sample(lighter, place) * seen.cover)
+        made = made * torch.exp(sample(lighter, place) * seen.cover)
         made = self._fill_mouth(made, faces, place, seen, row, landmarks, moved, amount)
         return torch.where((intensity > 0)[:, None, None, None], made.clamp(0, 1), faces)
 
@@ -281,30 +273,7 @@ class TransferSynthesizer(Synthesizer):
         Returns:
             (N,) long, indices of the N faces, and the keyword arguments for them.
         """
-        pixels = (faces.detach() * 255).round().clamp(0, 255).to(torch.uint8)
-        found = [self._find(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
-        known = [i for i, face in enumerate(found) if face is not None]
-        detected = [face for face in found if face is not None]
-        named = {
-            "landmarks": [(np.asarray(f.mesh) + 0.5) / faces.shape[-1] for f in detected],
-            "blendshapes": [np.asarray(f.blendshapes) for f in detected],
-            "pose": [np.asarray(f.pose) for f in detected],
-        }
-        return torch.tensor(known, dtype=torch.long, device=faces.device), {
-            name: torch.from_numpy(np.stack(arrays)).to(faces)
-            for name, arrays in named.items()
-            if arrays
-        }
-
-    def _find(self, image: np.ndarray) -> DetectedFace | None:
-        """Detect the face in one (S, S, 3) uint8 image, or recall where it was."""
-        pixels = np.ascontiguousarray(image)
-        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
-        if digest not in self._recent:
-            if len(self._recent) >= _REMEMBERED:
-                del self._recent[next(iter(self._recent))]
-            self._recent[digest] = self._detector([pixels])[0]
-        return self._recent[digest]
+        return self._finder(faces)
 
     def fit_exemplars(
         self,
@@ -317,9 +286,6 @@ class TransferSynthesizer(Synthesizer):
         """Return a synthesizer that lends the expressions of a data set's own faces; see
         `expraug.synthesizers.transfer.exemplars.fit_exemplars`."""
         return fit_exemplars(self, dataset, scheme, rows=rows, alignment=alignment)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recent": {}}
 
     def _choose(self, target: Tensor, pose: Tensor, variant: Tensor) -> Tensor:
         """Return the row of each face, (B,): the variant-th of its class, nearest in pose first."""
@@ -351,7 +317,7 @@ class TransferSynthesizer(Synthesizer):
         yaw, pitch = (pose[:, :2].clamp(-_LARGEST_ANGLE, _LARGEST_ANGLE) / 30).unbind(1)
         weights = torch.cat([change, change * yaw[:, None], change * pitch[:, None]], 1)
         basis = torch.cat([self.basis, self.basis_yaw, self.basis_pitch])
-        return _combine(weights, basis).view(-1, LANDMARKS, 2) + self.shape[row]
+        return combine(weights, basis).view(-1, LANDMARKS, 2) + self.shape[row]
 
     def _part_lips(self, landmarks: Tensor) -> Tensor:
         """Where the lower inner lip would rise above the upper one, let both meet half-way."""
@@ -388,9 +354,7 @@ class TransferSynthesizer(Synthesizer):
 
     def _luminance_change(self, change: Tensor, target: Tensor, row: Tensor) -> Tensor:
         """Return the change of log luminance in the texture frame, (B, 1, T, T)."""
-        inside = (
-            _combine(change, self.appearance) + self.texture[row] * self.detail[target][:, None]
-        )
+        inside = combine(change, self.appearance) + self.texture[row] * self.detail[target][:, None]
         maps = inside.new_zeros(len(row), self.texture_size**2)
         maps[:, self.mask.view(-1).nonzero()[:, 0]] = inside
         maps = maps.view(-1, 1, self.texture_size, self.texture_size)
@@ -415,33 +379,11 @@ class TransferSynthesizer(Synthesizer):
             (points[:, lower, 1] - points[:, upper, 1]).mean(1, keepdim=True).clamp(min=0)
             for points in (landmarks, moved)
         )
-        low, high = _OPEN_MOUTH
-        share = ((after - low) / (high - low)).clamp(0, 1)
-        share = share * ((after - before).abs() / _NEW_MOUTH).clamp(0, 1)
-        share = share * (amount / 0.25).clamp(0, 1)
+        share = new_mouth_share(before, after, amount)
         alpha = share[..., None, None] * ((seen.hole - 0.15) / 0.7).clamp(0, 1)
         start, end = self.mouth_frame.split(2)
         frame = (place - start) / (end - start) * 2 - 1
-        interior = _sample(self.mouth[row][:, None], frame, padding="border").clamp(0.02, 1.5)
+        interior = sample(self.mouth[row][:, None], frame, padding="border").clamp(0.02, 1.5)
         cheeks = landmarks[:, self.cheeks.long()][:, None] * 2 - 1
-        skin = _sample(faces, cheeks).mean((2, 3), keepdim=True)
-        level = luminance(skin)
-        # teeth are nearly white, the throat is the skin's red and a little more
-        white = ((interior - 0.5) / 0.5).clamp(0, 1)
-        tint = torch.exp((1.4 - 1.1 * white) * (skin / level.clamp(min=0.02)).log())  # a power
-        return made * (1 - alpha) + (interior * level * tint).clamp(0, 1) * alpha
-
-
-def _sample(images: Tensor, grid: Tensor, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
-    return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
-
-
-def _combine(weights: Tensor, rows: Tensor) -> Tensor:
-    """Return `weights @ rows`, (B, N), with the same digits whatever else is in the batch.
-
-    A matrix product adds in an order that depends on the size of the batch.
-    """
-    total = rows.new_zeros(len(weights), rows.shape[1])
-    for k in range(len(rows)):
-        total = total + weights[:, k : k + 1] * rows[k]
-    return total
+        skin = sample(faces, cheeks).mean((2, 3), keepdim=True)
+        return made * (1 - alpha) + tinted(interior, skin) * alpha

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from expraug import Expression
 from expraug.datasets import person_split
-from expraug.latent.generator import CodeEncoder, StyleGenerator
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.networks.fer_classifier import FERNet
 from recipes.emotiongan import fit
 
@@ -29,7 +29,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     made = StyleGenerator(SIZE, [16, 16, 8, 8], 12)
     made.fit_mapping(torch.randn(256, made.layers, 12))
-    nets = {"generator": made, "encoder": CodeEncoder(SIZE, made.layers, 12, (8, 8, 8))}
+    nets = {"generator": made, "encoder": LatentEncoder(SIZE, made.layers, 12, (8, 8, 8))}
     folder = tmp_path_factory.mktemp("generator")
     state = {f"{n}.{k}": t.contiguous() for n, m in nets.items() for k, t in m.state_dict().items()}
     save_file(state, folder / "model.safetensors")

@@ -100,7 +100,7 @@ def test_what_has_no_codes_is_not_evaluated(
     smile: str, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_latent, "create_identity_encoder", lambda name: CoarsePicture())
-    with pytest.raises(SystemExit, match="no synthesizer with codes"):
+    with pytest.raises(SystemExit, match="no synthesizer with latents"):
         evaluate_latent.main([smile], [sets["held"]])
 
 
