@@ -226,6 +226,8 @@ def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
 
 
 def test_refused_faces_leave_their_cells_empty(faces: Path, tmp_path: Path, smile: str) -> None:
+    # a broad smile, of which pixel's neutral face keeps too much
+    shutil.copy(FACES / "happy" / "london_022.jpg", faces / "happy" / "happy0.jpg")
     step = CELL + GAP
 
     def empty(*more: str) -> int:
@@ -242,7 +244,7 @@ def test_refused_faces_leave_their_cells_empty(faces: Path, tmp_path: Path, smil
 
     moving = ("--clip", "all", "--frames", "2")
     assert empty("--no-check-landmarks") == empty("--no-check-landmarks", *moving) == 4
-    assert empty() == empty(*moving) > 4
+    assert empty() == empty(*moving) == 5
 
 
 def test_preview_of_grey_crops(faces: Path, tmp_path: Path) -> None:

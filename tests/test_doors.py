@@ -136,7 +136,9 @@ def test_expand(synthesizer, photographs, tmp_path):
 def test_evaluate(synthesizer, photographs, tmp_path):
     report = tmp_path / "report.json"
     arguments = ["evaluate", "--synthesizer", synthesizer, "--data", str(photographs)]
-    result = CliRunner().invoke(app, [*arguments, "--split", "all", "--json", str(report)])
+    result = CliRunner().invoke(
+        app, [*arguments, "--split", "all", "--limit", "1", "--json", str(report)]
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(report.read_text())
     assert str(Expression.HAPPY) in json.dumps(found)

@@ -30,7 +30,7 @@ def small_set(tmp_path: Path, neutral: list[Path]) -> Path:
     for name, source, target in [
         ("neutral", neutral[0], "ann.jpg"),
         ("neutral", neutral[1], "bob.jpg"),
-        ("Happiness", next((FACES / "happy").iterdir()), "ann.jpg"),
+        ("Happiness", FACES / "happy" / "london_022.jpg", "ann.jpg"),
         ("bored", neutral[2], "cid.jpg"),
     ]:
         (root / name).mkdir(parents=True, exist_ok=True)
