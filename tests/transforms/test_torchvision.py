@@ -343,7 +343,7 @@ def test_same_seed_same_pictures(faces, tmp_path):
     assert {label for _, label in reference.values()} == {HAPPY, NEUTRAL}
     assert epoch(cached, 2, "fork") == reference
     assert epoch(cached, 4, "fork", seed=9) == reference, "shuffling must not matter"
-    assert epoch(cached, 2, "spawn") == reference
+    assert epoch(cached, 1, "spawn") == reference  # each imports torch anew, which takes seconds
     assert epoch(dataset(tmp_path / "empty"), 2, "fork") == reference
     assert epoch(dataset(None), 0) == reference
     cached.transform.set_epoch(1)
