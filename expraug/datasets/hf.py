@@ -260,7 +260,7 @@ class ExpressionMap:
 
 @dataclass
 class _Row:
-    """A row on its way; `image` as it came, `pixels` None if it is unreadable."""
+    """A row that is worked on; `image` as it came, `pixels` None if it is unreadable."""
 
     image: Any
     label: Any

@@ -120,12 +120,12 @@ def through_file(pipeline):
     return A.load(file, data_format="yaml")
 
 
-@pytest.mark.parametrize("way", [through_dict, through_json, through_yaml, through_file])
+@pytest.mark.parametrize("saved_through", [through_dict, through_json, through_yaml, through_file])
 @pytest.mark.parametrize("arguments", SAVED.values(), ids=SAVED)
-def test_a_saved_pipeline_does_the_same(face, tmp_path, arguments, way):
+def test_a_saved_pipeline_does_the_same(face, tmp_path, arguments, saved_through):
     arguments = {"cache": tmp_path, "check_landmarks": False, "p": 0.6} | arguments
     pipeline = A.Compose([RandomExpression(**arguments), A.HorizontalFlip()])
-    loaded = way(pipeline)
+    loaded = saved_through(pipeline)
     for p in (pipeline, loaded):
         p.set_random_seed(11)
     key = arguments.get("label_key", "label")
@@ -240,7 +240,7 @@ def test_same_seed_same_pictures(workers, seed):
     assert epochs(workers, seed) == epochs(workers, seed)
 
 
-def test_spawned_workers_draw_as_forked_ones():
+def test_spawned_workers_sample_as_forked_ones():
     assert epochs(2, context="spawn", count=1) == epochs(2, count=1)
 
 
