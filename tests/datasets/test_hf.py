@@ -214,6 +214,38 @@ def test_gate_scores(rows, smile):
     assert all(row["label"] == row["source_label"] for row in lost)
 
 
+def test_images_whose_mode_cannot_hold_the_change(rows, smile):
+    """Given as PIL images, they are left alone with the reason, which is counted."""
+    face = rows[3]["image"]
+    images = [face.convert("1"), face.quantize(2), face.quantize(256)]
+    augmenter = crop_augmenter(smile)
+    batch = {"image": images, "label": [NEUTRAL] * 3}
+    for mode in ("add", "replace"):
+        made = ExpressionMap(augmenter, NAMES, mode=mode, p=1)(batch)
+        real = [i for i, synthetic in enumerate(made["synthetic"]) if not synthetic]
+        assert [made["reason"][i] for i in real[:2]] == ["image_mode", "image_mode"]
+        assert [made["label"][i] for i in real[:2]] == [NEUTRAL, NEUTRAL]
+        assert made["image"][:2] == images[:2]
+        assert made["synthetic"].count(True) == 1
+        assert (made["image"][-1].mode, made["label"][-1]) == ("P", HAPPY)
+    assert augmenter.stats["image_mode"] == 4
+
+
+def test_faces_whose_landmarks_disagree_stay_with_that_reason(faces):
+    """By default; `pixel` makes such faces now and then."""
+    images = [Image.open(path) for path in sorted((faces / "happy").iterdir())]
+    augmenter = ExpressionAugmenter("pixel")
+    made = ExpressionMap(augmenter, NAMES, mode="replace", p=1)(
+        {"image": images, "label": [HAPPY] * 10}
+    )
+    for label, synthetic, reason in zip(
+        made["label"], made["synthetic"], made["reason"], strict=True
+    ):
+        assert reason == ("" if synthetic else "landmarks_disagree")
+        assert label == (NEUTRAL if synthetic else HAPPY)
+    assert 0 < augmenter.stats["landmarks_disagree"] == made["synthetic"].count(False) < 10
+
+
 def test_saved_and_loaded_again(rows, tmp_path, smile):
     made = rows.map(ExpressionMap(crop_augmenter(smile)), batched=True)
     made.save_to_disk(tmp_path / "saved")

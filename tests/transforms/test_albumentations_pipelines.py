@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from crop_augmenter import crop_augmenter, unchecked
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -52,7 +53,8 @@ def same(a, b):
 
 
 def replayable(**options):
-    pipeline = A.ReplayCompose([RandomExpression(CLASSES, p=0.7, **options), A.HorizontalFlip()])
+    transform = RandomExpression(CLASSES, "pixel", p=0.7, check_landmarks=False, **options)
+    pipeline = A.ReplayCompose([transform, A.HorizontalFlip()])
     pipeline.set_random_seed(2)
     return pipeline
 
@@ -80,7 +82,7 @@ def test_replay_on_another_face(face, happy_face):
 
 
 def test_replay_with_a_ready_augmenter(face, smile):
-    augmenter = ExpressionAugmenter(smile)
+    augmenter = crop_augmenter(smile)
     pipeline = A.ReplayCompose([RandomExpression(CLASSES, augmenter=augmenter, p=1)])
     out = pipeline(image=face, label=NEUTRAL)
     assert out["label"] == HAPPY
@@ -118,11 +120,12 @@ def through_file(pipeline):
     return A.load(file, data_format="yaml")
 
 
-@pytest.mark.parametrize("way", [through_dict, through_json, through_yaml, through_file])
+@pytest.mark.parametrize("saved_through", [through_dict, through_json, through_yaml, through_file])
 @pytest.mark.parametrize("arguments", SAVED.values(), ids=SAVED)
-def test_a_saved_pipeline_does_the_same(face, arguments, way):
-    pipeline = A.Compose([RandomExpression(**arguments, p=0.6), A.HorizontalFlip()])
-    loaded = way(pipeline)
+def test_a_saved_pipeline_does_the_same(face, tmp_path, arguments, saved_through):
+    arguments = {"cache": tmp_path, "check_landmarks": False, "p": 0.6} | arguments
+    pipeline = A.Compose([RandomExpression(**arguments), A.HorizontalFlip()])
+    loaded = saved_through(pipeline)
     for p in (pipeline, loaded):
         p.set_random_seed(11)
     key = arguments.get("label_key", "label")
@@ -170,9 +173,11 @@ def outputs(pipeline, face, count=20):
 
 
 def test_a_seeded_pipeline_repeats(face):
+    options = unchecked() | {"intensity": (0.1, 1)}
+
     def run(seed):
         pipeline = A.Compose(
-            [A.HorizontalFlip(), RandomExpression(CLASSES, intensity=(0.1, 1))], seed=seed
+            [A.HorizontalFlip(), RandomExpression(CLASSES, "pixel", **options)], seed=seed
         )
         return outputs(pipeline, face)
 
@@ -199,7 +204,8 @@ class OneFace(Dataset):
 def epochs(workers, seed=1, context="fork", persistent=False, count=2, **arguments):
     """Labels and pixel sums of each worker in each epoch."""
     torch.manual_seed(0)
-    transform = RandomExpression(CLASSES, "pixel", intensity=(0.1, 1), **arguments)
+    arguments = unchecked() | {"intensity": (0.1, 1)} | arguments
+    transform = RandomExpression(CLASSES, "pixel", **arguments)
     loader = DataLoader(
         OneFace(A.Compose([transform], seed=seed)),
         batch_size=4,
@@ -234,7 +240,7 @@ def test_same_seed_same_pictures(workers, seed):
     assert epochs(workers, seed) == epochs(workers, seed)
 
 
-def test_spawned_workers_draw_as_forked_ones():
+def test_spawned_workers_sample_as_forked_ones():
     assert epochs(2, context="spawn", count=1) == epochs(2, count=1)
 
 
@@ -242,7 +248,7 @@ def test_a_generator_given_inside_a_worker_is_kept():
     def own_stream(worker):
         loader.dataset.transform.set_random_state(np.random.default_rng(9), random.Random(9))
 
-    dataset = OneFace(A.Compose([RandomExpression(CLASSES)]), count=16)
+    dataset = OneFace(A.Compose([RandomExpression(CLASSES, "pixel", **unchecked())]), count=16)
     loader = DataLoader(
         dataset,
         8,
@@ -268,7 +274,7 @@ def test_pickles_small(face):
 
 def test_workers_read_the_cache(tmp_path):
     arguments = {"scheme": CLASSES, "synthesizer": "pixel", "intensity": (0.1, 1)}
-    arguments["cache"] = tmp_path
+    arguments |= unchecked() | {"cache": tmp_path}
     sample = (load("neutral", 32), NEUTRAL)
     report = RandomExpression(**arguments).augmenter.warm([sample], CLASSES, progress=False)
     assert 1 < report.made <= report.planned == 4

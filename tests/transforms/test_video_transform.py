@@ -95,7 +95,7 @@ def test_refuses_what_random_expression_refuses(neutral_images):
 
 
 def test_a_scheme_may_be_told_later(neutral_images):
-    transform = RandomExpressionClip(synthesizer="pixel", frames=2, p=1.0)
+    transform = RandomExpressionClip(synthesizer="pixel", frames=2, p=1.0, **unchecked())
     assert "frames=2" in repr(transform)
     with pytest.raises(LabelError, match="give RandomExpression"):
         transform(tensor(neutral_images[0]), NEUTRAL)
@@ -135,7 +135,7 @@ def test_left_alone_the_image_is_repeated(neutral_images):
 
 def test_requests_follow_the_seed_and_the_policy(neutral_images):
     scheme = ["neutral", "happy", "sad", "surprise"]
-    options = {"frames": 2, "synthesizer": "pixel", "p": 0.7}
+    options = {"frames": 2, "synthesizer": "pixel", "p": 0.7, **unchecked()}
     given = [Image.fromarray(image) for image in neutral_images]
     labels = []
     for _ in range(2):
