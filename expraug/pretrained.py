@@ -118,7 +118,8 @@ def load_weights(
         outline = _construct(made_by, description.config, file)
     if outline is not None:
         _compare(state, outline.state_dict(), folder / WEIGHTS_FILE)
-    network = _construct(made_by, description.config, file)
+    with torch.random.fork_rng(devices=[]):  # to be overwritten: a caller's seed must hold
+        network = _construct(made_by, description.config, file)
     assert network is not None
     if outline is None:
         _compare(state, network.state_dict(), folder / WEIGHTS_FILE)

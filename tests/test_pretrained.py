@@ -323,3 +323,10 @@ def test_hub_weights_need_a_pinned_commit() -> None:
         with pytest.raises(MissingWeightsError, match="pinned commit") as caught:
             find_weights("owner/name", revision)
         assert isinstance(caught.value, ExpraugError)
+
+
+@pytest.mark.parametrize("name", ["pixel", "unet_cgan", "transfer"])
+def test_loading_leaves_the_random_state_alone(name):
+    before = torch.get_rng_state()
+    create_synthesizer(name)
+    assert torch.equal(torch.get_rng_state(), before)

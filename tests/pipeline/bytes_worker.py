@@ -57,7 +57,7 @@ def requests(augmenter):
 
 def ways(name: str, faces: list[np.ndarray], every: bool) -> dict[str, list[str]]:
     """Return the digests of the same faces, made in each way or in one."""
-    augmenter = ExpressionAugmenter(name)
+    augmenter = ExpressionAugmenter(name, check_landmarks=False)
     asked = requests(augmenter)
     found = {}
     for batch_size in (1, 3, 8) if every else (8,):
@@ -82,7 +82,7 @@ def scores(faces: list[np.ndarray]) -> list[str]:
 
 def in_workers(names: list[str], faces: list[np.ndarray]) -> dict[str, list[str]]:
     """Return the digests of the same faces, made in the workers of a DataLoader."""
-    together = Made([ExpressionAugmenter(name) for name in names], faces)
+    together = Made([ExpressionAugmenter(name, check_landmarks=False) for name in names], faces)
     loader = DataLoader(together, batch_size=None, num_workers=2, multiprocessing_context="spawn")
     made = digest([array.numpy() for array in loader])
     count = len(faces)

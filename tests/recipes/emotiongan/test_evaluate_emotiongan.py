@@ -15,6 +15,8 @@ from small_faces import SHOWN, SIZE, CoarsePicture
 from typer.testing import CliRunner
 
 from expraug import create_synthesizer
+from expraug.evaluate import evaluation
+from expraug.faces import CropDetector
 from expraug.faces.composite import hide_background
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
 from recipes.latent import evaluate as evaluate_latent
@@ -36,7 +38,7 @@ def test_a_sheet_has_a_row_a_face(tmp_path: Path) -> None:
         assert sheet.getpixel((150, 50)) == (255, 255, 255)
 
 
-def test_the_evaluation_of_codes(
+def test_the_evaluation_of_latents(
     fitted: Callable[..., tuple[Path, str]],
     classifier: Path,
     sets: dict[str, Path],
@@ -44,12 +46,11 @@ def test_the_evaluation_of_codes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, _ = fitted()
-    monkeypatch.setattr(evaluate_latent, "create_identity_encoder", lambda name: CoarsePicture())
+    monkeypatch.setattr(evaluation, "create_identity_encoder", lambda name: CoarsePicture())
     monkeypatch.setattr(
         evaluate_latent, "pose_of", lambda grey: grey.float().flatten(1)[:, 500:503]
     )
-    crop = evaluate_latent.create_detector("crop")
-    monkeypatch.setattr(evaluate_latent, "create_detector", lambda mode: crop)
+    monkeypatch.setattr(evaluation, "create_detector", lambda *_, **__: CropDetector())
     app = typer.Typer()
     app.command()(evaluate_latent.main)
     out, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
@@ -96,10 +97,7 @@ def test_the_evaluation_of_codes(
     assert again["figures"] == {"reconstruction": whole}
 
 
-def test_what_has_no_codes_is_not_evaluated(
-    smile: str, sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate_latent, "create_identity_encoder", lambda name: CoarsePicture())
+def test_what_has_no_latents_is_not_evaluated(smile: str, sets: dict[str, Path]) -> None:
     with pytest.raises(SystemExit, match="no synthesizer with latents"):
         evaluate_latent.main([smile], [sets["held"]])
 
