@@ -172,7 +172,7 @@ def build_context(
         raise ValueError(f"limit and batch_size must be at least 1, not {limit}, {batch_size}")
     existing_device(device)
     model = create_synthesizer(synthesizer) if isinstance(synthesizer, str) else synthesizer
-    detector = _detector(alignment, device, model.needs_landmarks)
+    detector = _detector(alignment, device)
     if not isinstance(detector, MemoizedDetector):  # a comparison of synthesizers shares one
         detector = MemoizedDetector(detector)
     augmenter = ExpressionAugmenter(
@@ -244,12 +244,8 @@ def run_measures(context: Context, measures: Sequence[Measure] = MEASURES) -> di
     return results
 
 
-def _detector(
-    alignment: str | Detector, device: str | torch.device, landmarks: bool = False
-) -> Detector:
-    if isinstance(alignment, str):
-        return create_detector(alignment, device, landmarks=landmarks)
-    return alignment
+def _detector(alignment: str | Detector, device: str | torch.device) -> Detector:
+    return create_detector(alignment, device) if isinstance(alignment, str) else alignment
 
 
 def _encoder(identity: IdentityEncoder | str | None) -> IdentityEncoder | ExpraugError:

@@ -111,13 +111,10 @@ class ExpressionAugmenter:
         self.policy: Policy = policy or Uniform()
         percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)
         self.percents = [max(1, int(level)) for level in np.unique(percents)]
-        landmarks = self.synthesizer.needs_landmarks
-        self.detector = (
-            create_detector(alignment, device, landmarks=landmarks)
-            if isinstance(alignment, str)
-            else alignment
-        )
-        if landmarks and not getattr(self.detector, "landmarks", False):
+        if isinstance(alignment, str):
+            alignment = create_detector(alignment, device)
+        self.detector: Detector = alignment
+        if synthesizer.needs_landmarks and not getattr(self.detector, "landmarks", False):
             raise ValueError(
                 f"{self.synthesizer.name!r} needs landmarks, which {type(self.detector).__name__} "
                 f"does not find: use alignment='crop', alignment='detect' or a LandmarkDetector"

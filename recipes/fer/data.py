@@ -199,7 +199,7 @@ def _tabulate(
 ) -> dict[str, Tensor]:
     """Find and align the faces of some rows of a source."""
     images, cache = open_images(source, scheme), open_cache(work)
-    detector = MemoizedDetector(create_detector(alignment, landmarks=landmarks), cache)
+    detector = MemoizedDetector(create_detector(alignment) if landmarks else CropDetector(), cache)
     made: dict[str, list[Tensor]] = {name: [] for name in _SAVED}
     for start in range(0, len(rows), _BATCH):
         read = _readable(images, rows[start : start + _BATCH])

@@ -119,8 +119,7 @@ def main(
     output: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     models = {name: create_synthesizer(name) for name in synthesizers}
-    landmarks = any(model.needs_landmarks for model in models.values())
-    detector = MemoizedDetector(create_detector("detect", device, landmarks=landmarks))
+    detector = MemoizedDetector(create_detector("detect", device))
     console = Console(width=220)
     onset, onset_from = real_onset(sequences, detector, frames)
     results: dict[str, Any] = {}

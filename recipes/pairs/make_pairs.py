@@ -105,7 +105,7 @@ class Synthetic:
 def photograph_augmenter(synthesizer: str) -> ExpressionAugmenter:
     """Return an augmenter of photographs, which looks for the face in each once."""
     model = create_synthesizer(synthesizer)
-    detector = create_detector("detect", landmarks=model.needs_landmarks)
+    detector = create_detector("detect")
     return ExpressionAugmenter(model, alignment=MemoizedDetector(detector))
 
 

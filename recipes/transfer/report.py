@@ -45,9 +45,7 @@ def report(
     of_real = recalls(probabilities(classifier, torch.cat(pixels)), torch.cat(labels))
     crops = [f.crop[np.flatnonzero(f.expression == 0)[:count]] for f in real[:2]]
     images = [crop.transpose(1, 2, 0).squeeze() for part in crops for crop in part]
-    augmenter = ExpressionAugmenter(
-        model, alignment=MemoizedDetector(create_detector("crop", landmarks=model.needs_landmarks))
-    )
+    augmenter = ExpressionAugmenter(model, alignment=MemoizedDetector(create_detector("crop")))
     with torch.no_grad():
         persons = encoder(as_faces(images))
         for e in Expression:

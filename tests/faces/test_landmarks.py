@@ -92,8 +92,8 @@ def test_pack_and_unpack():
 
 
 def test_create_detector():
-    assert create_detector("crop", landmarks=True).mode == "crop"
-    assert create_detector("detect", landmarks=True).fingerprint.endswith("detect")
+    assert create_detector("crop").mode == "crop"
+    assert create_detector("detect").fingerprint.endswith("detect")
     assert create_detector("crop").landmarks, "a tilted crop is aligned by what is seen in it"
     with pytest.raises(ValueError, match="mode"):
         LandmarkDetector("photo")
