@@ -14,11 +14,16 @@ def existing_device(device: str | torch.device) -> torch.device:
         DeviceError: there is no such device.
     """
     try:
-        torch.zeros(1, device=device)
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"device must be 'cpu', 'cuda' or the like, not {device!r}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"device={str(device)!r}, but torch {torch.__version__} finds no CUDA device (no GPU, "
+            f"no driver, or a torch built for CPUs): use device='cpu'"
+        )
+    try:
+        torch.zeros(1, device=found)
     except Exception as error:  # torch raises RuntimeError, AssertionError and NotImplementedError
-        hint = ""
-        if str(device).startswith("cuda") and not torch.cuda.is_available():
-            hint = " (no GPU, no driver, or a torch built for CPUs): use device='cpu'"
-        reason = str(error).strip().splitlines()[0]
-        raise DeviceError(f"device={str(device)!r} cannot be used: {reason}{hint}") from error
-    return torch.device(device)
+        raise DeviceError(f"device={str(device)!r} cannot be used: {error}") from error
+    return found

@@ -15,7 +15,7 @@ from expraug.networks.identity import IdentityEncoder
 
 def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
     groups = evaluation.results["subgroups"].groups
-    assert set(groups) == {"colour"}  # no yaw without landmarks, none small or grey
+    assert set(groups) == {"colour", "yaw 0° to 10°"}  # people who look into the camera
     colour, recall = groups["colour"], evaluation.results["classifier_recall"].targets
     identity = evaluation.results["identity"]
     # of every target the classifier knows, whether or not real faces show it

@@ -160,7 +160,8 @@ def test_the_gate_scores_what_is_trained_on(table, tmp_path, capsys):
     assert "(expression_not_seen: 1)" in capsys.readouterr().out
 
 
-def test_thresholds_come_from_real_faces_seen_as_the_pipeline_sees_them(table, tmp_path):
+def test_thresholds_come_from_real_faces_seen_as_the_pipeline_sees_them(faces, tmp_path):
+    table = read_faces(str(faces), tmp_path / "work")
     augmenter = augmenter_of("pixel", table, None, tmp_path / "work", CPU)
     found, seen = pipeline_views(augmenter, table)
     assert found.tolist() == list(range(20))
