@@ -357,7 +357,7 @@ def scheme_for_classes(
         if unknown or missing:
             raise LabelError(
                 f"the scheme must map every class of {owner} and nothing else; "
-                + (f"it lacks {', '.join(map(repr, missing))}; " if missing else "")
+                + (f"it does not have {', '.join(map(repr, missing))}; " if missing else "")
                 + (f"there is no class {', '.join(map(repr, unknown))}" if unknown else "")
             )
         return LabelScheme.from_mapping({name: given[name] for name in names})

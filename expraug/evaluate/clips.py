@@ -190,7 +190,7 @@ def _progress_of(clip: Clip, detector: Detector, size: int) -> np.ndarray | None
         images = list(clip.read()[: clip.apex + 1])
         (face,) = detector(images[:1])
     except (MissingDependencyError, MissingWeightsError):
-        raise  # it is not the sequence that lacks something
+        raise  # nothing is wrong with the sequence
     except ExpraugError:
         return None
     if face is None or len(images) < 4:

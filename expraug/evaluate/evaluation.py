@@ -249,7 +249,7 @@ def _detector(alignment: str | Detector, device: str | torch.device) -> Detector
 
 
 def _encoder(identity: IdentityEncoder | str | None) -> IdentityEncoder | ExpraugError:
-    """Return the identity encoder, or the error that says what it lacks."""
+    """Return the identity encoder, or the error that says what is missing."""
     if identity is not None and not isinstance(identity, str):
         return identity
     try:

@@ -77,11 +77,11 @@ def pairs_of(
     """Return the people of whom there are a synthetic and a real target, and the first of each.
 
     Returns:
-        Names; places among the synthetics; indices of the real targets in the data.
+        Names; rows among the synthetics; indices of the real targets in the data.
     """
     real = {data.people[i]: i for i in reversed(data.of(target).tolist())}
-    places = [k for k in reversed(range(len(made.sources))) if made.made[k]]
-    first = {data.people[int(made.sources[k])]: k for k in places}
+    rows = [k for k in reversed(range(len(made.sources))) if made.made[k]]
+    first = {data.people[int(made.sources[k])]: k for k in rows}
     people = sorted(real.keys() & first.keys())
     return people, [first[p] for p in people], [real[p] for p in people]
 
@@ -96,12 +96,12 @@ def measure_target(context: Context, target: Expression) -> Pairs | None:
     if not len(data.of(target)):
         return None
     made = context.synthetics(target)
-    people, places, real = pairs_of(data, made, target)
+    people, rows, real = pairs_of(data, made, target)
     if not people:
         return None
     goal = data.faces[real]
-    own = ssim_and_psnr(made.faces[places], goal)
-    copy = ssim_and_psnr(data.faces[made.sources[places]], goal)
+    own = ssim_and_psnr(made.faces[rows], goal)
+    copy = ssim_and_psnr(data.faces[made.sources[rows]], goal)
     if copy[0].mean() < MIN_COPY_SSIM:
         raise UnlikePhotographsError(
             f"copying the source reaches a mean SSIM of {copy[0].mean():.2f} on {len(people)} "

@@ -50,11 +50,11 @@ def main(
     )
     data, bootstrap = context.data, context.bootstrap
     found = context.synthetics(after, indices=data.of(before))
-    people, places, at = pairs_of(data, found, after)
+    people, rows, at = pairs_of(data, found, after)
     if not people:
         raise SystemExit(f"{pairs}: no people of split {split!r} with both {source} and {target}")
     lost = sum(map(bool, found.reasons))
-    made, real, plain = found.faces[places], data.faces[at], data.faces[found.sources[places]]
+    made, real, plain = found.faces[rows], data.faces[at], data.faces[found.sources[rows]]
     if sheet:
         save_image(torch.cat([plain, made, real]).float() / 255, sheet, nrow=len(made), padding=1)
     name = context.augmenter.synthesizer.fingerprint

@@ -85,8 +85,8 @@ def design(
         ),
     ]
     ends = np.cumsum([b.shape[1] for b in blocks])
-    places = [slice(int(e) - b.shape[1], int(e)) for e, b in zip(ends, blocks, strict=True)]
-    return np.concatenate(blocks, 1), places
+    columns = [slice(int(e) - b.shape[1], int(e)) for e, b in zip(ends, blocks, strict=True)]
+    return np.concatenate(blocks, 1), columns
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -95,9 +95,9 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: np.ndarray, weight: np.ndarray)
     return np.linalg.solve(weighted.T @ x + np.diag(penalty) * len(x), weighted.T @ y)
 
 
-def penalties(places: list[slice], each: tuple[float, ...]) -> np.ndarray:
+def penalties(columns: list[slice], each: tuple[float, ...]) -> np.ndarray:
     """Return a penalty for each regressor; all but none for the constant, the first nuisance."""
-    values = [np.full(p.stop - p.start, e) for p, e in zip(places, each, strict=True)]
+    values = [np.full(p.stop - p.start, e) for p, e in zip(columns, each, strict=True)]
     values[-1][0] = 1e-9
     return np.concatenate(values)
 
@@ -131,7 +131,7 @@ def fit_shape(faces: Faces, components: np.ndarray) -> dict[str, np.ndarray]:
 
     scores, pose = faces.scores.astype(np.float64), clipped_pose(faces)
     expression, origin = np.tile(faces.expression, 2), np.tile(faces.origin, 2)
-    x, places = design(
+    x, columns = design(
         np.concatenate([scores, scores[:, MIRRORED_SCORES]]),
         expression,
         np.concatenate([pose, pose * [-1, 1, -1]]),
@@ -140,9 +140,9 @@ def fit_shape(faces: Faces, components: np.ndarray) -> dict[str, np.ndarray]:
     )
     y = np.concatenate([still, flip(still[:, mirror])]).reshape(len(x), -1)
     weight = np.where(origin == FER2013, FER_WEIGHTS[0], 1.0)
-    solved = ridge(x, y, penalties(places, SHAPE_PENALTIES), weight)
-    basis = solved[places[0]]
-    with_pose = solved[places[2]]
+    solved = ridge(x, y, penalties(columns, SHAPE_PENALTIES), weight)
+    basis = solved[columns[0]]
+    with_pose = solved[columns[2]]
 
     resting = (faces.expression == 0) & photograph & (faces.origin != LONDON)
     neutral = scores[resting].mean(0)
@@ -182,11 +182,11 @@ def shape_residuals(
     """Return what scores do not explain: (8, 956) of each class, and (N, 956) of each face."""
     still, _ = stabilise(faces.mesh[..., :2].astype(np.float64), stable)
     pose, scores = clipped_pose(faces), faces.scores.astype(np.float64)
-    x, places = design(scores, faces.expression, pose, faces.origin, components)
+    x, columns = design(scores, faces.expression, pose, faces.origin, components)
     y = still.reshape(len(x), -1)
     weight = np.where(faces.origin == FER2013, FER_WEIGHTS[0], 1.0)
-    solved = ridge(x, y, penalties(places, SHAPE_PENALTIES), weight)
-    of_class = np.concatenate([np.zeros((1, y.shape[1])), solved[places[1]]])
+    solved = ridge(x, y, penalties(columns, SHAPE_PENALTIES), weight)
+    of_class = np.concatenate([np.zeros((1, y.shape[1])), solved[columns[1]]])
     return of_class, (y - x @ solved).astype(np.float32)
 
 
@@ -268,18 +268,18 @@ def fit_light(
         (52, K) for each score, (8, K) for each class, and the (N, K) float16 residuals.
     """
     scores, pose = faces.scores.astype(np.float64), clipped_pose(faces)
-    x, places = design(scores, faces.expression, pose, faces.origin, components)
-    x = np.concatenate([x[:, places[0]], x[:, places[1]], x[:, places[3]]], 1)
-    ends = [places[0].stop, places[1].stop, x.shape[1]]
-    places = [slice(0, ends[0]), slice(*ends[:2]), slice(*ends[1:])]
+    x, columns = design(scores, faces.expression, pose, faces.origin, components)
+    x = np.concatenate([x[:, columns[0]], x[:, columns[1]], x[:, columns[3]]], 1)
+    ends = [columns[0].stop, columns[1].stop, x.shape[1]]
+    columns = [slice(0, ends[0]), slice(*ends[:2]), slice(*ends[1:])]
     weight = np.where(faces.origin == FER2013, FER_WEIGHTS[1], 1.0)
     weighted = x * weight[:, None]
-    inner = weighted.T @ x + np.diag(penalties(places, LIGHT_PENALTIES)) * len(x)
+    inner = weighted.T @ x + np.diag(penalties(columns, LIGHT_PENALTIES)) * len(x)
     outer = np.zeros((x.shape[1], light.shape[1]))
     steps = [slice(s, s + 2000) for s in range(0, len(x), 2000)]
     for s in steps:
         outer += weighted[s].T @ light[s].float().numpy()
     solved = np.linalg.inv(inner) @ outer
-    of_class = np.concatenate([np.zeros((1, light.shape[1])), solved[places[1]]])
+    of_class = np.concatenate([np.zeros((1, light.shape[1])), solved[columns[1]]])
     rest = [(light[s].float().numpy() - x[s] @ solved).astype(np.float16) for s in steps]
-    return solved[places[0]], of_class, np.concatenate(rest)
+    return solved[columns[0]], of_class, np.concatenate(rest)
