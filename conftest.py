@@ -10,11 +10,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip an example whose libraries are not installed, and let the default synthesizer not
-    depend on what a machine has."""
+    """Skip an example whose libraries are not installed."""
     if not isinstance(item, DoctestItem):
         return
-    os.environ["EXPRAUG_LANDMARKER"] = "no-landmarks.task"
     for example in item.dtest.examples:
         for library in re.findall(r"^(?:import|from) (\w+)", example.source, re.MULTILINE):
             pytest.importorskip(library)

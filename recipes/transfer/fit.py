@@ -32,7 +32,7 @@ The embedded weights came about less straightly, so a new fit gives others, alik
 * the tuning classifier that weighed their exemplars had five of its ten epochs behind it;
 * their third classifier stopped after nine of its eleven epochs.
 
-Needs `expraug[landmarks]`, scipy and scikit-learn. On two cores all of it takes about two hours,
+Needs scipy and scikit-learn. On two cores all of it takes about two hours,
 most of it the classifiers. `--tiny` runs every stage on some 2,000 images in a few minutes: the
 result is good for nothing but to see that it runs.
 """
