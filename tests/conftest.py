@@ -22,6 +22,12 @@ FACES = REPOSITORY / "examples" / "faces"
 SHARED = REPOSITORY.parent / "shared"
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a transform samples must not depend on which tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def faces() -> Path:
     """The folder of sample faces: neutral/ and happy/, 256 px, London people."""

@@ -240,7 +240,7 @@ def test_policies_and_schemes(folder, smile):
     assert len(none) == 20
     no_smile = {"happy": None, "neutral": "neutral"}
     assert len(ExpressionAugmentedDataset(folder, crop_augmenter(smile), no_smile)) == 20
-    with pytest.raises(LabelError, match="lacks 'happy'; there is no class 'bored'"):
+    with pytest.raises(LabelError, match="does not have 'happy'; there is no class 'bored'"):
         ExpressionAugmentedDataset(
             folder, crop_augmenter(smile), {"bored": None, "neutral": "neutral"}
         )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import unchecked
 from PIL import Image
 from torchvision import tv_tensors
 from torchvision.datasets import ImageFolder
@@ -17,7 +18,7 @@ HAPPY, NEUTRAL = 0, 1
 
 
 def always(**options):
-    return RandomExpression(SCHEME, "pixel", p=1.0, **options)
+    return RandomExpression(SCHEME, "pixel", p=1.0, **unchecked() | options)
 
 
 def tensor(image):
@@ -215,7 +216,7 @@ def test_changed_and_unchanged_images_collate(neutral_images, mode):
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
     image = image if mode == "P" else image.convert(mode)
-    made, label = always()(image, NEUTRAL)
+    made, label = always(targets=["happy"], intensity=(1, 1))(image, NEUTRAL)
     assert (made.mode, label) == (mode, HAPPY)
     assert np.stack([np.asarray(made), np.asarray(image)]).ndim >= 3
 
