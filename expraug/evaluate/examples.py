@@ -77,7 +77,7 @@ def measure(context: Context) -> Examples:
         for target in made
     }
     at = {t: {i: k for k, i in enumerate(ix.tolist())} for t, (ix, _) in made.items()}
-    indices = sorted({i for places in at.values() for i in places}, key=lambda i: _worth(i, at))
+    indices = sorted({i for position in at.values() for i in position}, key=lambda i: _worth(i, at))
     people: dict[str, int] = {}
     for i in indices:
         people.setdefault(data.people[i], i)
@@ -108,7 +108,7 @@ def measure(context: Context) -> Examples:
 
 def _worth(index: int, at: Mapping[Expression, Mapping[int, int]]) -> tuple[int, int]:
     """Order first what most targets were made of."""
-    return -sum(index in places for places in at.values()), index
+    return -sum(index in position for position in at.values()), index
 
 
 def _spread(items: list[tuple[str, int]], count: int) -> list[tuple[str, int]]:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from expraug.cache import SynthesisCache, image_digest
-from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
+from expraug.errors import ExpraugError
 from expraug.expressions import Expression
 from expraug.faces import align, similarity
 from expraug.faces.composite import luminance
@@ -137,7 +137,6 @@ def read_faces(
 
     Raises:
         FileNotFoundError, ValueError, LabelError: as `open_images`.
-        MissingDependencyError, MissingWeightsError: what finds landmarks is not there.
     """
     described = f"{state(source)}|{alignment}|{scheme}|{landmarks}|{limit}|{SIDE}|rows"
     file = work / f"faces-{xxhash.xxh3_64_hexdigest(described.encode())}.safetensors"
@@ -176,10 +175,6 @@ def _tabulate_all(
         alignment=alignment,
         landmarks=landmarks,
     )
-    try:
-        work_on(rows[:1])
-    except (MissingDependencyError, MissingWeightsError) as error:
-        raise type(error)(f"{error}; or go without landmarks: --no-landmarks") from error
     chunks = [rows[i : i + 500] for i in range(0, len(rows), 500)]
     if workers == 1:
         parts = [work_on(chunk) for chunk in chunks]
