@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expraug.faces.composite import luminance
-from recipes.transfer.extract import FER2013, LFW, Faces
+from recipes.real_faces import FER2013, LFW, Faces
 
 CLASSES = 7
 """Contempt has too few faces to be learned."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from expraug.expressions import Expression
+from recipes.real_faces import FER2013, LONDON, Faces
 from recipes.transfer.bank import Bank, full_maps, insert, skeleton
-from recipes.transfer.extract import FER2013, LONDON, Faces
 from recipes.transfer.geometry import (
     FLOOR,
     NEUTRAL_YAW,

@@ -49,12 +49,11 @@ import typer
 from torch import nn
 
 from expraug.expressions import Expression
-from expraug.faces.landmarks import LandmarkDetector
 from expraug.networks.identity import create_identity_encoder
+from recipes.real_faces import FER2013, LFW, LONDON, Faces, concatenate, extract
 from recipes.transfer import bank as banks
 from recipes.transfer import exemplars, mouths, polish, smile
 from recipes.transfer.classify import PLANS, load_classifier, probabilities, save_classifier, train
-from recipes.transfer.extract import FER2013, LFW, LONDON, Faces, concatenate, extract
 from recipes.transfer.geometry import identity_components
 from recipes.transfer.report import report
 
@@ -85,10 +84,9 @@ class Fit:
     def sets(self) -> list[Faces]:
         """The faces of London, LFW and FER2013, in this order."""
         if not self._sets:
-            detector = LandmarkDetector("detect")  # small images are seen as crops
             for origin, path in self.paths.items():
                 limit = TINY[origin] if self.tiny else None
-                self._sets.append(extract(origin, path, detector, self.work, limit))
+                self._sets.append(extract(origin, path, self.work, limit))
         return self._sets
 
     @property

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recipes.transfer.extract import FER2013, LONDON, Faces
+from recipes.real_faces import FER2013, LONDON, Faces
 from recipes.transfer.mesh import (
     CHEEK,
     EYE_LEFT,

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.expressions import Expression
+from recipes.real_faces import LFW, LONDON, Faces
 from recipes.transfer.bank import Bank, rows_of, synthesizer, take
 from recipes.transfer.classify import probabilities
-from recipes.transfer.extract import LFW, LONDON, Faces
 from recipes.transfer.geometry import read_light, sample_points, skin_level
 from recipes.transfer.mesh import MOUTH_SHAPE, OF_MOUTH, SCORE, mouth_samples, opening
 

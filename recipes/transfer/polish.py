@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.expressions import Expression
+from recipes.real_faces import FER2013, Faces, concatenate
 from recipes.transfer.bank import Bank, rows_of, synthesizer, take
 from recipes.transfer.classify import CLASSES, standardise
 from recipes.transfer.exemplars import CONTEMPT, HAPPY, smiling_pairs
-from recipes.transfer.extract import FER2013, Faces, concatenate
 from recipes.transfer.geometry import blur
 from recipes.transfer.mesh import MIRRORED_SCORES, TEXTURE
 from recipes.transfer.mouths import believed

@@ -16,8 +16,8 @@ from expraug.expressions import Expression
 from expraug.faces import create_detector
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer
+from recipes.real_faces import FER2013, Faces
 from recipes.transfer.classify import CLASSES, probabilities, recalls, small
-from recipes.transfer.extract import FER2013, Faces
 
 
 def report(

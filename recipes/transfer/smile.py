@@ -8,7 +8,7 @@ from torch import Tensor
 from expraug.expressions import Expression
 from expraug.faces.composite import face_mask
 from expraug.synthesizers.transfer import TransferSynthesizer
-from recipes.transfer.extract import Faces
+from recipes.real_faces import Faces
 from recipes.transfer.polish import measured
 
 STEPS = 40

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("cv2")
-from recipes.transfer.extract import FER2013, LFW, LONDON, Faces
+from recipes.real_faces import FER2013, LFW, LONDON, Faces
 from recipes.transfer.geometry import fit_shape, identity_components, ridge
 from recipes.transfer.mesh import LANDMARKS, MIRRORED_SCORES, MOVES, STABLE, flip, inside, stabilise
 
@@ -55,9 +55,12 @@ def made(mirror: np.ndarray) -> tuple[Faces, np.ndarray, np.ndarray, np.ndarray]
         scores=scores.astype(np.float32),
         pose=pose.astype(np.float32),
         expression=np.arange(COUNT) % 7,
+        votes=np.eye(8, dtype=np.float32)[np.arange(COUNT) % 7],
         origin=np.arange(COUNT) // 7 % 3,
+        row=np.arange(COUNT),
         person=np.full(COUNT, ""),
         split=np.full(COUNT, "train"),
+        duplicate=np.zeros(COUNT, bool),
         half=np.zeros(COUNT, int),
     )
     assert {LONDON, LFW, FER2013} == set(faces.origin.tolist())
