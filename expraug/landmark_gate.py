@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.faces.landmarks import SURE, LandmarkDetector, read_aligned
+from expraug.faces.read import read_face
 from expraug.gate import AllGates, Gate
 from expraug.networks.class_index import class_index
 from expraug.networks.landmark_classifier import LandmarkClassifier, load_landmark_classifier
@@ -19,17 +17,16 @@ from expraug.networks.landmark_classifier import LandmarkClassifier, load_landma
 KEPT, LEAST_RISE = 0.5, 1.0
 """Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
 
-_EYES, _MOST_TILT = (33, 263), math.radians(10)  # outer corners; an aligned face's are level
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
 class LandmarkGate:
     """Rejects a face whose landmarks still show what the source's did.
 
-    A linear classifier reads the blendshape scores of source and synthetic. It sees shapes
-    alone: a change of light in the wrong place, as on a tilted face taken for an upright one, does
-    not convince it. Where it is sure of what the source shows, and finds that in the synthetic
-    too, the target must have become much likelier.
+    A classifier reads the landmarks of source and synthetic. It sees shapes alone: a change of
+    light in the wrong place, as on a tilted face taken for an upright one, does not convince it.
+    Where it is sure of what the source shows, and finds that in the synthetic too, the target must
+    have become much likelier.
 
     Its scores are "landmarks_kept", the probability of the source's likeliest expression (other
     than the target), the lower one of source and synthetic; and "landmarks_rise", by how much the
@@ -51,8 +48,10 @@ class LandmarkGate:
     ) -> None:
         self._given = classifier
         self.kept, self.least_rise = kept, least_rise
-        weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
-        self.fingerprint = f"landmarks-{hashlib.sha256(weights).hexdigest()[:8]}"
+        weights = hashlib.sha256()
+        for tensor in self.classifier.state_dict().values():
+            weights.update(tensor.cpu().numpy().tobytes())
+        self.fingerprint = f"landmarks-{weights.hexdigest()[:8]}"
 
     @property
     def classifier(self) -> LandmarkClassifier:
@@ -81,47 +80,13 @@ class LandmarkGate:
 
     def _read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, E) logits of aligned faces, and (B,) whether there is a face at all."""
-        scores, there = read_blendshapes(faces)
-        return self.classifier.to(faces.device).logits(scores), there
+        read = read_face(faces)
+        logits = self.classifier.to(faces.device).logits(read.landmarks, read.scores)
+        return logits, read.there
 
     def rejection(self, scores: Mapping[str, float]) -> str:
         stays = scores["landmarks_kept"] >= self.kept
         return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
-
-
-def read_blendshapes(faces: Tensor) -> tuple[Tensor, Tensor]:
-    """Read blendshape scores off aligned faces; where one is badly aligned, look for it.
-
-    Args:
-        faces: (B, 3, S, S) float in [0, 1], aligned.
-
-    Returns:
-        (B, 52) scores in [0, 1], and (B,) bool, whether there is a face; where not, the scores say
-        nothing.
-    """
-    points, scores, sure = read_aligned(faces)
-    # cloned, as what inference mode returns cannot be written to outside it
-    scores, there = scores.clone(), sure.clone() >= SURE
-    across = points[:, _EYES[1]] - points[:, _EYES[0]]
-    tilted = torch.atan2(across[:, 1], across[:, 0]).abs() > _MOST_TILT
-    lost = (~there | tilted).nonzero()[:, 0].tolist()
-    if lost:
-        found = _detector(str(faces.device))(_pixels(faces[lost]))
-        for i, face in zip(lost, found, strict=True):
-            if face is not None and face.blendshapes is not None:
-                scores[i], there[i] = torch.as_tensor(face.blendshapes).to(scores), True
-    return scores, there
-
-
-@cache
-def _detector(device: str) -> LandmarkDetector:
-    return LandmarkDetector("crop", device)
-
-
-def _pixels(faces: Tensor) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 images of (B, 3, S, S) faces in [0, 1]."""
-    whole = (faces.detach().nan_to_num() * 255).round().clamp(0, 255).to(torch.uint8)
-    return list(whole.permute(0, 2, 3, 1).cpu().numpy())
 
 
 @cache

@@ -43,6 +43,10 @@ PART = 1000
 _VOTED = "neutral happy surprise sad angry disgust fear contempt"
 VOTED = tuple(map(Expression.parse, _VOTED.split()))
 """The first columns of FER+'s votes; "unknown" and "not a face" follow."""
+LABEL_NOISE = 0.1
+"""Share of a label that goes to the other expressions where only one annotator was asked."""
+BALANCE = 0.4
+"""A class with n faces is drawn in proportion to n to this power."""
 
 
 @dataclass
@@ -225,6 +229,46 @@ def _votes(path: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
         column = pq.read_table(path, columns=["duplicate_of"])["duplicate_of"]
         duplicate = column.is_valid().to_numpy()
     return votes, duplicate
+
+
+def training_faces(data: Path, work: Path, half: int | None) -> Faces:
+    """Return the faces to learn from: of training people, with a vote for some expression.
+
+    Args:
+        data: folder of the sets.
+        work: folder of what `extract` found.
+        half: only these of `recipes.splits`; None takes both.
+    """
+    parts = [extract(FER2013, data / FILES[FER2013][0], work)]
+    parts.append(extract(LFW, data / FILES[LFW][0], work))
+    faces = concatenate(parts)
+    keep = (faces.split == "train") & (faces.votes.sum(1) > 0.5)
+    if half is not None:
+        keep &= faces.half == half
+    return faces.take(np.flatnonzero(keep))
+
+
+def targets_of(faces: Faces) -> np.ndarray:
+    """Return what a net is to say of each face, (N, 8) float32 in the order of `Expression`."""
+    shares = faces.votes / faces.votes.sum(1, keepdims=True)
+    alone = (faces.origin != FER2013)[:, None]
+    softer = shares * (1 - LABEL_NOISE) + LABEL_NOISE / len(Expression)
+    targets: np.ndarray = np.where(alone, softer, shares).astype(np.float32)
+    return targets
+
+
+def drawing_weights(faces: Faces) -> Tensor:
+    """Return how often each face is drawn, (N,) float.
+
+    Rare classes are drawn more often; within a class, small sets too: else the net would learn
+    that a face from the set with few sad faces is not sad.
+    """
+    label = torch.from_numpy(faces.votes.argmax(1))
+    cell = torch.from_numpy(faces.origin) * len(Expression) + label
+    weight = torch.bincount(cell).float()[cell] ** -0.5
+    total = torch.zeros(len(Expression)).index_add_(0, label, weight)
+    size = torch.bincount(label, minlength=len(Expression)).float()
+    return weight / total[label] * size[label] ** BALANCE
 
 
 def main(

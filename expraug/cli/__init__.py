@@ -136,8 +136,16 @@ def evaluate_command(
     ] = "test",
     identity: Annotated[str | None, typer.Option(help="facenet, or dlib:PATH.")] = None,
     classifier: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of a FER classifier; else the embedded one."),
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A further FER classifier: a folder of weights, or MODULE:OBJECT. May be given "
+            "several times.",
+        ),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this measure. May be given several times."),
     ] = None,
     reference_alignment: Annotated[
         Alignment, typer.Option(help="As --alignment, of the reference.")
@@ -158,6 +166,7 @@ def evaluate_command(
     from rich.console import Console
 
     from expraug.evaluate import evaluate, progress_bar
+    from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS
 
     with progress_bar() as progress:
         evaluation = evaluate(
@@ -166,7 +175,8 @@ def evaluate_command(
             reference=reference,
             split=split,
             reference_alignment=reference_alignment.value,
-            classifier=classifier,
+            classifiers=(*EMBEDDED_CLASSIFIERS, *(classifier or ())),
+            measures=measure,
             identity=identity,
             subgroups=subgroups,
             limit=limit,

@@ -6,6 +6,7 @@ from expraug.evaluate.evaluation import build_context, evaluate, run_measures
 from expraug.evaluate.progress import progress_bar
 from expraug.evaluate.report import Evaluation
 from expraug.evaluate.result import Line, Result
+from expraug.networks.classifiers import create_fer_classifier
 from expraug.networks.fer_classifier import FERClassifier, FERNet, load_fer_classifier
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Line",
     "Result",
     "build_context",
+    "create_fer_classifier",
     "evaluate",
     "load_fer_classifier",
     "progress_bar",

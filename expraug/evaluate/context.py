@@ -85,7 +85,7 @@ class Context:
             data came through it too.
         data: the faces of which synthetics are made, and with whose classes they are compared.
         reference: further real faces, which stand in for classes that the data has too few of.
-        classifier: says which expression a face shows.
+        classifiers: say which expression a face shows, at least one.
         identity: says whether two faces are one person, or why there is no such encoder.
         targets: expressions to measure, those without sources left out.
         bootstrap: on the people of data and reference.
@@ -99,7 +99,7 @@ class Context:
     augmenter: ExpressionAugmenter
     data: FaceSet
     reference: FaceSet | None
-    classifier: FERClassifier
+    classifiers: tuple[FERClassifier, ...]
     identity: IdentityEncoder | ExpraugError
     targets: tuple[Expression, ...]
     bootstrap: Bootstrap
@@ -110,6 +110,11 @@ class Context:
     total: int = 0
     _done: int = 0
     _known: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def classifier(self) -> FERClassifier:
+        """The first classifier, whose features are compared."""
+        return self.classifiers[0]
 
     @property
     def encoder(self) -> IdentityEncoder:

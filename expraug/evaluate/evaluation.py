@@ -20,7 +20,8 @@ from expraug.evaluate.subgroups import read_subgroups
 from expraug.expand.options import SchemeLike
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector, create_detector
-from expraug.networks.fer_classifier import FERClassifier, load_fer_classifier
+from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS, create_fer_classifier
+from expraug.networks.fer_classifier import FERClassifier
 from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
@@ -41,7 +42,7 @@ def evaluate(
     alignment: str | Detector = "crop",
     reference_alignment: str | Detector = "crop",
     scheme: SchemeLike | None = None,
-    classifier: FERClassifier | str | Path | None = None,
+    classifiers: Sequence[FERClassifier | str | Path] = tuple(EMBEDDED_CLASSIFIERS),
     identity: IdentityEncoder | str | None = None,
     targets: Sequence[Expression] | None = None,
     subgroups: str | Path | None = None,
@@ -73,7 +74,7 @@ def evaluate(
         alignment, reference_alignment: of the data and of the reference: "crop" (face crops),
             "detect" (photographs), or a `Detector`.
         scheme: what the data's classes mean, as `expand` takes it.
-        classifier: a `FERClassifier`, the folder of one, or None for the embedded one.
+        classifiers: as `create_fer_classifier` takes them. The features of the first are compared.
         identity: an `IdentityEncoder`, or what `create_identity_encoder` takes.
         targets: expressions to measure; None: all that the synthesizer makes.
         subgroups: a CSV file that says which images show glasses, beards or whatever else is to be
@@ -102,7 +103,7 @@ def evaluate(
         alignment=alignment,
         reference_alignment=reference_alignment,
         scheme=scheme,
-        classifier=classifier,
+        classifiers=classifiers,
         identity=identity,
         targets=targets,
         subgroups=subgroups,
@@ -153,7 +154,7 @@ def build_context(
     alignment: str | Detector = "crop",
     reference_alignment: str | Detector = "crop",
     scheme: SchemeLike | None = None,
-    classifier: FERClassifier | str | Path | None = None,
+    classifiers: Sequence[FERClassifier | str | Path] = tuple(EMBEDDED_CLASSIFIERS),
     identity: IdentityEncoder | str | None = None,
     targets: Sequence[Expression] | None = None,
     subgroups: str | Path | None = None,
@@ -186,8 +187,9 @@ def build_context(
     wanted = tuple(model.expressions if targets is None else map(Expression.parse, targets))
     augmenter.require(wanted)
     named = read_subgroups(subgroups) if subgroups is not None else {}
-    if classifier is None or isinstance(classifier, (str, Path)):
-        classifier = load_fer_classifier(classifier)
+    if not classifiers:
+        raise ValueError("classifiers must name at least one FER classifier")
+    nets = tuple(map(create_fer_classifier, classifiers))
     encoder = _encoder(identity)
     paths = [data] if isinstance(data, (str, Path)) else list(data)
     find = partial(collect, size=SIZE, split=split, limit=limit)
@@ -200,7 +202,7 @@ def build_context(
         augmenter=augmenter,
         data=found,
         reference=other,
-        classifier=classifier,
+        classifiers=nets,
         identity=encoder,
         targets=(),
         bootstrap=Bootstrap(found.people + (other.people if other else []), seed=seed),

@@ -1,7 +1,8 @@
-"""Which expression a face shows by its blendshape scores alone: a linear classifier.
+"""Which expression a face shows by its landmarks alone.
 
-It knows nothing of light and texture, so it is a second opinion to whatever changes these. Trained
-by `recipes/landmark_classifier/train.py`, stored as safetensors beside its model card.
+It never sees a pixel: what light, texture or a blot may do to a network that looks at pictures
+cannot convince it. `expraug.landmark_gate` and `expraug.evaluate` use it as the second opinion.
+Trained by `recipes/landmark_classifier/train.py`, stored as safetensors beside its model card.
 """
 
 from __future__ import annotations
@@ -13,40 +14,94 @@ import torch
 from torch import Tensor, nn
 
 from expraug.expressions import Expression
-from expraug.networks.face_mesh import BLENDSHAPES
+from expraug.faces.read import read_face
+from expraug.networks.batching import independently
+from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
 from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
 
 _KIND = "landmark_classifier"
-_VERSION = "2"
+_VERSION = "3"
+RIGID = (33, 133, 362, 263, 168, 6, 197, 195)
+"""Landmarks that no expression moves much: corners of the eyes, bridge of the nose."""
 
 
 class LandmarkClassifier(nn.Module):
-    """Logits that are linear in the Face Landmarker's 52 blendshape scores.
+    """A small network on 478 landmarks and the 52 blendshape scores that were read off them.
+
+    The landmarks are moved, turned and scaled until what no expression moves lies as in the mean
+    face; their principal components and the scores go through one hidden layer.
 
     Args:
         expressions: names, in the order of its outputs.
+        components: principal components of the landmarks.
+        width: of the hidden layer.
     """
 
-    weight: Tensor
-    bias: Tensor
+    mean: Tensor
+    basis: Tensor
+    centre: Tensor
+    spread: Tensor
 
-    def __init__(self, expressions: Sequence[str]) -> None:
+    def __init__(self, expressions: Sequence[str], components: int = 80, width: int = 128) -> None:
         super().__init__()
-        self.config = {"expressions": list(expressions)}
+        self.config = {"expressions": list(expressions), "components": components, "width": width}
         self.expressions = tuple(map(Expression.parse, expressions))
-        self.register_buffer("weight", torch.zeros(len(self.expressions), BLENDSHAPES))
-        self.register_buffer("bias", torch.zeros(len(self.expressions)))
+        self.name = _KIND
+        inputs = components + BLENDSHAPES
+        self.register_buffer("mean", torch.zeros(LANDMARKS, 2))
+        self.register_buffer("basis", torch.zeros(components, LANDMARKS * 2))
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        self.body = nn.Sequential(nn.Dropout(0.2), nn.Linear(inputs, width), nn.GELU())
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(width, len(self.expressions)))
 
-    def logits(self, blendshapes: Tensor) -> Tensor:
-        """Return (B, E) logits, in the order of `expressions`, of (B, 52) scores in [0, 1]."""
-        # term by term: a matrix product adds in an order that depends on the size of the batch
-        return (blendshapes[:, None] * self.weight).sum(2) + self.bias
+    def inputs(self, landmarks: Tensor, scores: Tensor) -> Tensor:
+        """Return what the layers see, (B, components + 52), of about unit variance.
+
+        Args:
+            landmarks: (B, 478, 2), (x, y) in any units.
+            scores: (B, 52) blendshape scores in [0, 1].
+        """
+        shape = (upright(landmarks, self.mean) - self.mean).flatten(1) @ self.basis.T
+        return (torch.cat([shape, scores], 1) - self.centre) / self.spread
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (B, E) logits of what `inputs` returns."""
+        logits: Tensor = self.head(self.body(inputs))
+        return logits
+
+    @torch.inference_mode()
+    def logits(self, landmarks: Tensor, scores: Tensor) -> Tensor:
+        """Return (B, E) logits, in the order of `expressions`; each face's by itself.
+
+        Args:
+            landmarks, scores: as `inputs` takes them.
+        """
+        parts = [self(self.inputs(*part)) for part in independently(landmarks, scores)]
+        return torch.cat(parts)
+
+    def probabilities(self, faces: Tensor) -> Tensor:
+        """Return (B, E) probabilities of aligned faces; of one without landmarks, all alike.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+        """
+        read = read_face(faces)
+        found = self.to(faces.device).logits(read.landmarks, read.scores).softmax(1)
+        return torch.where(read.there[:, None], found, 1 / len(self.expressions))
+
+    @torch.inference_mode()
+    def features(self, faces: Tensor) -> Tensor:
+        """Return (B, width) activations of the hidden layer, of faces as `probabilities` takes."""
+        read = read_face(faces)
+        parts = independently(read.landmarks, read.scores)
+        return torch.cat([self.body(self.inputs(*part)) for part in parts])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` (fp32) and `config.json` into a folder.
+        """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
 
         Raises:
-            InvalidWeightsError: a value that is not finite.
+            InvalidWeightsError: a value that is not finite, or too large for fp16.
         """
         save_weights(
             self,
@@ -55,8 +110,25 @@ class LandmarkClassifier(nn.Module):
             name=_KIND,
             version=_VERSION,
             config=self.config,
-            float32=("weight", "bias"),
+            float32=("mean", "centre", "spread"),
         )
+
+
+def upright(landmarks: Tensor, mean: Tensor) -> Tensor:
+    """Return landmarks moved, turned and scaled so that rigid ones lie as in a mean face.
+
+    Args:
+        landmarks: (B, 478, 2), in any units.
+        mean: (478, 2), in the units of the result.
+    """
+    rigid = list(RIGID)
+    points, goal = torch.view_as_complex(landmarks.contiguous()), torch.view_as_complex(mean)
+    middle, goal_middle = points[:, rigid].mean(1, keepdim=True), goal[rigid].mean()
+    own, wanted = points[:, rigid] - middle, goal[rigid] - goal_middle
+    # least squares (Umeyama 1991); in the complex plane one factor turns and scales
+    size = own.abs().square().sum(1, keepdim=True).clamp(min=1e-12)
+    factor = (own.conj() * wanted).sum(1, keepdim=True) / size
+    return torch.view_as_real((points - middle) * factor + goal_middle)
 
 
 def load_landmark_classifier(folder: str | Path | None = None) -> LandmarkClassifier:
@@ -70,5 +142,6 @@ def load_landmark_classifier(folder: str | Path | None = None) -> LandmarkClassi
         InvalidWeightsError: what is there is damaged, or no landmark classifier.
     """
     found = EMBEDDED / _KIND if folder is None else find_weights(folder)
-    classifier, _ = load_weights(found, _KIND, lambda _: LandmarkClassifier)
+    classifier, description = load_weights(found, _KIND, lambda _: LandmarkClassifier)
+    classifier.name = f"{description.name}-{description.weights_sha256[:12]}"
     return classifier

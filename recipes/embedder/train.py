@@ -30,7 +30,7 @@ from torchmetrics.functional.classification import binary_auroc
 from expraug.networks.embedder import FaceEmbedder
 from expraug.networks.identity import create_identity_encoder
 from recipes.embedder.trainer import Trainer
-from recipes.fer_classifier.train import SIZE, aligned, prepared
+from recipes.labelled_faces import SIZE, aligned, prepared
 from recipes.pairs.data import describe, vary_alike
 from recipes.training.loop import run
 

@@ -50,8 +50,7 @@ from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 from recipes.face_measures import light_of, pose_of
-from recipes.fer_classifier.train import EXPRESSIONS
-from recipes.labelled_faces import LabelledFaces, gather, sources_of
+from recipes.labelled_faces import EXPRESSIONS, LabelledFaces, gather, sources_of
 from recipes.latent.edit_strength import Limits, choose, embeddings_of, print_table
 from recipes.latent.latents import cached, digest, latents_of
 from recipes.pairs.moves import likely, moves_of_pairs

@@ -1,20 +1,16 @@
-"""Train the FER network that discriminators synthetic faces, from real faces.
+"""Train the FER classifier that judges synthetic faces, on real faces of training people.
 
-    python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect \\
-        --out expraug/weights/fer_classifier
+    python -m recipes.fer_classifier.train DATA --out expraug/weights/fer_classifier
 
-Each set is a parquet file or a folder of classes; `@detect` finds the face in photographs, else the
-images are face crops. Of a set that names its people only the training split is used; of one that
-does not, every image. `--half 1` uses only one half of the images and of the people, so that
-faces from the other half can lend their expressions to synthetics without the classifier having
-seen them. The aligned faces and the state after each epoch are kept in `--work`, from which an
-interrupted run goes on.
+DATA is laid out as `recipes.real_faces` takes it. FER2013's training images are learned with the
+shares of the FER+ votes as targets, LFW's training people with their labels. The state after each
+epoch is kept in `--work`, from which an interrupted run goes on; what the net knows of people whom
+it has not seen is printed by `recipes.fer_classifier.report`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,86 +18,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-import xxhash
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from expraug.datasets import open_source, person_split
-from expraug.datasets.source import FaceItem, iterate
-from expraug.errors import ExpraugError
 from expraug.expressions import Expression
-from expraug.faces import align, create_detector, similarity
-from expraug.faces.composite import luminance
 from expraug.networks.fer_classifier import FERNet, see, standardise
-from recipes.splits import half_of_person, half_of_rows
-
-SIZE = 64
-EXPRESSIONS = tuple(Expression)[:7]  # contempt has too few faces to be learned
-
-
-def wanted(item: FaceItem, row: int, rows: np.ndarray, half: int | None, split: str) -> bool:
-    """Say whether an item is of the split, and of the half, that is asked for.
-
-    Args:
-        rows: the half of each row, if the set names nobody.
-    """
-    if item.identity is None:
-        return half is None or rows[row] == half
-    in_half = half is None or half_of_person(item.identity) == half
-    return in_half and person_split(item.identity) == split
-
-
-def aligned(
-    name: str, half: int | None, split: str, size: int
-) -> Iterator[tuple[FaceItem, Tensor | None]]:
-    """Yield the items of a set, and their aligned faces, (1, size, size) uint8; None if lost."""
-    path, _, mode = name.partition("@")
-    detector = create_detector(mode or "crop")
-    source = open_source(path)
-    rows = half_of_rows(len(source))
-    for row, item in enumerate(iterate(source)):
-        expression = Expression.parse(item.class_name)
-        if expression not in EXPRESSIONS or not wanted(item, row, rows, half, split):
-            continue
-        try:
-            image = item.read()
-        except ExpraugError:
-            yield item, None
-            continue
-        (location,) = detector([image])
-        if location is None:
-            yield item, None
-            continue
-        pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-        face = align(pixels, similarity(location.points[None].astype("float64")), size)
-        grey = luminance(face) if face.shape[1] == 3 else face
-        yield item, grey[0].round().to(torch.uint8)
-
-
-def prepare(name: str, half: int | None, split: str, size: int) -> dict[str, Tensor]:
-    """Return the aligned faces of a set, (N, 1, size, size) uint8, and their expressions, (N,)."""
-    faces, labels, lost = [], [], 0
-    for item, face in aligned(name, half, split, size):
-        if face is None:
-            lost += 1
-            continue
-        faces.append(face)
-        labels.append(int(Expression.parse(item.class_name)))
-    counts = np.bincount(labels, minlength=len(EXPRESSIONS))
-    print(f"{name} ({split}): {len(faces)} faces {counts.tolist()}, {lost} lost", flush=True)
-    return {"faces": torch.stack(faces), "labels": torch.tensor(labels)}
-
-
-def prepared(
-    work: Path, name: str, half: int | None, split: str, size: int = SIZE
-) -> dict[str, Tensor]:
-    """Return what `prepare` does, from the work folder where it is there already."""
-    other = "" if size == SIZE else f" {size}"
-    key = xxhash.xxh64_hexdigest(f"{name} {half} {split}{other}".encode())
-    file = work / f"faces-{key}.safetensors"
-    if not file.is_file():
-        save_file(prepare(name, half, split, size), file)
-    return load_file(file)
+from recipes.real_faces import drawing_weights, targets_of, training_faces
 
 
 def vary(faces: Tensor) -> Tensor:
@@ -129,47 +50,32 @@ def vary(faces: Tensor) -> Tensor:
     return standardise(windows.masked_fill(hidden & (draw(0, 1).view(-1, 1, 1, 1) < 0.3), 0))
 
 
-def recalls(classifier: FERNet, faces: Tensor, labels: Tensor) -> dict[str, str]:
-    """Return the recall of each expression, of all (accuracy) and their mean, with numbers."""
-    predicted = torch.cat([classifier.probabilities(f.float() / 255) for f in faces.split(512)])
-    hit = predicted.argmax(1) == labels
-    found = {str(e): hit[labels == int(e)] for e in EXPRESSIONS if (labels == int(e)).any()}
-    text = {name: f"{float(h.float().mean()):.3f} of {len(h)}" for name, h in found.items()}
-    balanced = sum(float(h.float().mean()) for h in found.values()) / len(found)
-    return {"accuracy": f"{float(hit.float().mean()):.3f}", "balanced": f"{balanced:.3f}"} | text
-
-
 def main(
-    sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
+    data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    validation: Annotated[
-        list[str] | None, typer.Option(help="Set with other people, without names, to report on.")
-    ] = None,
-    work: Annotated[Path, typer.Option(help="Folder for aligned faces and state.")] = Path("work"),
-    half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
-    epochs: int = 16,
+    work: Annotated[Path, typer.Option(help="Keeps the state.")] = Path("work/fer_classifier"),
+    faces: Annotated[Path, typer.Option(help="Work folder of recipes.real_faces.")] = Path(
+        "work/real_faces"
+    ),
+    half: Annotated[int | None, typer.Option(min=0, max=1, help="Half of the people only.")] = None,
+    epochs: int = 30,
     per_epoch: Annotated[int, typer.Option(help="Faces drawn per epoch.")] = 14_400,
     batch_size: int = 96,
-    width: int = 40,
+    width: int = 48,
     rate: float = 3e-3,
     seed: int = 0,
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    data = [prepared(work, name, half, "train") for name in sets]
-    held = {name: prepared(work, name, None, "validation") for name in validation or []}
-    faces = torch.cat([d["faces"] for d in data])
-    labels = torch.cat([d["labels"] for d in data])
-    origin = torch.cat([torch.full((len(d["labels"]),), i) for i, d in enumerate(data)])
-    # Rare classes are drawn more often; within a class, small sets too: else the classifier would
-    # learn that a face from the set with few sad faces is not sad.
-    cell = origin * len(EXPRESSIONS) + labels
-    weight = torch.bincount(cell).float()[cell] ** -0.5
-    total = torch.zeros(len(EXPRESSIONS)).index_add_(0, labels, weight)
-    size = torch.bincount(labels, minlength=len(EXPRESSIONS)).float()
-    weight = weight / total[labels] * size[labels] ** 0.3
+    known = training_faces(data, faces, half)
+    pixels = torch.cat([_reduced(part) for part in known.grey().split(512)])
+    targets = torch.from_numpy(targets_of(known))
+    weight = drawing_weights(known)
+    counts = np.bincount(known.votes.argmax(1), minlength=len(Expression))
+    print(f"{len(known)} faces {dict(zip(map(str, Expression), counts.tolist(), strict=True))}")
+    del known
 
-    classifier = FERNet([str(e) for e in EXPRESSIONS], width)
+    classifier = FERNet([str(e) for e in Expression], width)
     classifier.to(memory_format=torch.channels_last)
     # the mean of all steps at first, then of about the last 200
     mean = torch.optim.swa_utils.AveragedModel(
@@ -192,32 +98,35 @@ def main(
         first = state.pop("epoch")
         for name, values in state.items():
             parts[name].load_state_dict(values)
-    print(f"{len(labels)} faces; {sum(p.numel() for p in classifier.parameters()):,} parameters")
+    print(f"{sum(p.numel() for p in classifier.parameters()):,} parameters", flush=True)
     for epoch in range(first, epochs):
         start, losses = time.time(), 0.0
         torch.manual_seed(seed + 1000 * (epoch + 1))
         classifier.train()
         order = torch.multinomial(weight, steps * batch_size, replacement=True)
         for batch in order.split(batch_size):
-            windows = vary(faces[batch].float() / 255)
+            windows = vary(pixels[batch].float() / 255)
             logits = classifier(windows.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits, labels[batch], label_smoothing=0.05)
+            loss = F.cross_entropy(logits, targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             mean.update_parameters(classifier)
             losses += float(loss.detach()) / steps
+        print(f"epoch {epoch}: loss {losses:.3f}, {time.time() - start:.0f} s", flush=True)
         kept = mean.module.eval()
         assert isinstance(kept, FERNet)
-        print(f"epoch {epoch}: loss {losses:.3f}, {time.time() - start:.0f} s", flush=True)
-        for name, faces_held in held.items():
-            print(f"  {Path(name).parent.name}/{Path(name).name}", end=" ")
-            print(recalls(kept, faces_held["faces"], faces_held["labels"]), flush=True)
         kept.save_pretrained(out)
         saved = {name: part.state_dict() for name, part in parts.items()}
         torch.save(saved | {"epoch": epoch + 1}, work / "state.part")
         (work / "state.part").replace(checkpoint)
+
+
+def _reduced(faces: Tensor) -> Tensor:
+    """Return (B, 1, 128, 128) uint8 faces at 64 px, which is enough for windows of 48."""
+    half = F.interpolate(faces.float(), size=(64, 64), mode="bilinear", antialias=True)
+    return half.round().to(torch.uint8)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main(
             reference=reference,
             split=split,
             alignment=detector,
-            classifier=classifier,
+            classifiers=[classifier or "image"],
             identity=identity,
             limit=limit,
             device=device,

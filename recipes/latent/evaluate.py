@@ -352,7 +352,7 @@ def main(
             data,
             split=split,
             alignment="detect",
-            classifier=classifier,
+            classifiers=[classifier or "image"],
             identity=identity,
             limit=limit,
         )

@@ -34,7 +34,7 @@ from expraug.faces.composite import hide_background
 from expraug.latent.generator import LatentEncoder, StyleGenerator, encode
 from expraug.networks.fer_classifier import load_fer_classifier, see
 from recipes.face_measures import mesh_of
-from recipes.fer_classifier.train import SIZE, prepared
+from recipes.labelled_faces import SIZE, prepared
 from recipes.latent.trainer import Options, Trainer, teach_shapes
 from recipes.training.loop import run
 from recipes.training.options import load_settings

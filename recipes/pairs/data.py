@@ -21,7 +21,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 from expraug.datasets import person_split
 from expraug.expressions import Expression
 from expraug.faces.composite import luminance
-from recipes.fer_classifier.train import prepared
+from recipes.labelled_faces import prepared
 from recipes.pairs.london import aligned_pairs
 from recipes.training.batch import Batch
 

@@ -108,7 +108,7 @@ def context_of(data: FaceSet, synthesizer: Synthesizer, **given: Any) -> Context
         "augmenter": augmenter,
         "data": data,
         "reference": None,
-        "classifier": BrightnessClassifier(),
+        "classifiers": (BrightnessClassifier(),),
         "identity": CoarsePicture(),
         "targets": (HAPPY,),
         "bootstrap": Bootstrap(people),

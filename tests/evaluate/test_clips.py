@@ -39,7 +39,7 @@ HAPPY, NEUTRAL = Expression.HAPPY, Expression.NEUTRAL
 @pytest.fixture(scope="module")
 def context(neutral_images: list[np.ndarray], crops, in_context) -> Context:
     data = crops(neutral_images[:4], [NEUTRAL] * 4, ["a", "b", "c", "c"])
-    return in_context(data, create_synthesizer("pixel"), classifier=load_fer_classifier())
+    return in_context(data, create_synthesizer("pixel"), classifiers=(load_fer_classifier(),))
 
 
 @pytest.fixture(scope="module")
