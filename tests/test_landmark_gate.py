@@ -12,7 +12,7 @@ from expraug.expressions import Expression
 from expraug.faces import CropDetector, LandmarkDetector
 from expraug.faces.align import align_image
 from expraug.gate import AllGates, ExpressionGate
-from expraug.landmark_gate import LandmarkGate, read_blendshapes, with_landmark_check
+from expraug.landmark_gate import LandmarkGate, with_landmark_check
 from expraug.networks.fer_classifier import load_fer_classifier
 
 SAD = SynthesisRequest(Expression.SAD)
@@ -70,33 +70,6 @@ def test_what_moves_as_asked_passes(happy_images, neutral_images):
             augmenter(images[:5], [SynthesisRequest(target)] * 5)
     assert augmenter.stats["made"] >= 28
     assert augmenter.stats["made"] + augmenter.stats["landmarks_disagree"] == 30
-
-
-def test_landmarks_are_read_where_a_face_should_be_else_looked_for(
-    happy_images, tilted, monkeypatch
-):
-    image = happy_images[0]
-    looked_for = []
-    batch = LandmarkDetector._batch
-
-    def counting(self, images):
-        looked_for.extend(images)
-        return batch(self, images)
-
-    (found,) = LandmarkDetector("crop")([image])
-    upright = align_image(image, found.points, 128)[None] / 255
-    (wrong,) = CropDetector()([tilted[0]])
-    turned = align_image(tilted[0], wrong.points, 128)[None] / 255
-    monkeypatch.setattr(LandmarkDetector, "_batch", counting)
-    scores, there = read_blendshapes(upright)
-    assert there.all()
-    assert not looked_for
-    assert np.abs(scores[0].numpy() - found.blendshapes).max() < 0.15
-    again, both = read_blendshapes(torch.cat([upright, turned, torch.zeros_like(upright)]))
-    assert both.tolist() == [True, True, False]
-    assert len(looked_for) == 2
-    assert torch.equal(again[0], scores[0])
-    assert (again[1] - scores[0]).abs().max() < 0.3
 
 
 def test_a_face_that_is_gone_or_the_same_is_refused(happy_images):

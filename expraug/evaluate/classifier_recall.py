@@ -95,6 +95,18 @@ class ClassifierRecall(Result):
     def caption(self) -> str:
         return f"classifiers {', '.join(self.classifiers)}"
 
+    def headline(self) -> dict[tuple[str, str], Estimate]:
+        found: dict[tuple[str, str], Estimate] = {}
+        for classifier, c in self.classifiers.items():
+            name = short_name(classifier)
+            if c.mean and c.two_sided:
+                found[f"recall ratio, {name}", ""] = c.mean
+                found[f"two-sided, {name}", ""] = c.two_sided
+            for target, t in c.targets.items():
+                found[f"recall ratio, {name}", target] = t.ratio
+                found[f"log odds, {name}", target] = t.shift
+        return found
+
     def lines(self) -> list[Line]:
         lines = []
         for classifier, found in self.classifiers.items():

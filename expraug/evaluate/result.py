@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from expraug.evaluate.bootstrap import Estimate
+
 COLUMNS = ("measure", "expression", "value [95 %]", "beside", "n")
 
 
@@ -29,6 +31,14 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for the JSON; {} if they do not belong there."""
         return asdict(self)
+
+    def headline(self) -> dict[tuple[str, str], Estimate]:
+        """Return the few figures that a table of synthesizers shows.
+
+        Returns:
+            By figure and expression; "" for all expressions together.
+        """
+        return {}
 
     def html(self) -> str:
         """Return what the page shows below the table; "" if nothing."""
