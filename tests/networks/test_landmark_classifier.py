@@ -23,7 +23,10 @@ def landmarks(count: int) -> torch.Tensor:
 
 def aligned(images: list[np.ndarray]) -> torch.Tensor:
     found = LandmarkDetector("crop")(images)
-    return torch.stack([align_image(i, f.points, 128) for i, f in zip(images, found, strict=True)]) / 255
+    return (
+        torch.stack([align_image(i, f.points, 128) for i, f in zip(images, found, strict=True)])
+        / 255
+    )
 
 
 def test_a_smile_is_told_from_a_neutral_face(

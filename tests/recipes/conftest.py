@@ -41,6 +41,14 @@ def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def face_sets(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sets that classifiers learn from, as `recipes.real_faces` takes them, small."""
+    from face_sets import write_sets
+
+    return write_sets(faces, tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="session")
 def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny classifier of the seven expressions of FER2013 that has learned nothing."""
     from expraug import Expression
