@@ -24,7 +24,6 @@ from expraug.networks.fer_classifier import FERClassifier
 NAME = "classifier recall"
 BASIC = tuple(Expression)[1:7]
 """Happy, sad, surprise, fear, disgust, angry."""
-INTENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _RISE = 0.01
 """A mean probability that falls by less from one intensity to the next has not fallen."""
 _SURE = 1e-4
@@ -46,7 +45,7 @@ class TargetRecall:
             real faces, in standard deviations of the latter.
         shift: mean log odds of synthetics less that of real faces, in the same unit: above 0, the
             target is shown more clearly than real people show it.
-        curve: mean probability of the target at each of `INTENSITIES`, in what users get.
+        curve: mean probability of the target at each intensity, in what users get.
         rises: whether the curve falls at no step.
         other_sources, other_recall: what faces show that were no sources here but can be, and the
             recall of what is made of them.
@@ -86,10 +85,12 @@ class ClassifierRecall(Result):
 
     Args:
         classifiers: by name.
+        intensities: those of the curves.
         data: name of the set.
     """
 
     classifiers: dict[str, OneClassifier]
+    intensities: tuple[float, ...]
     data: str
 
     def caption(self) -> str:
@@ -128,7 +129,7 @@ class ClassifierRecall(Result):
             for target, t in found.targets.items():
                 curve = " ".join(f"{p:.2f}" for p in t.curve)
                 word = "rises" if t.rises else "DOES NOT RISE"
-                beside = f"{word}; intensity {', '.join(f'{i:g}' for i in INTENSITIES)}"
+                beside = f"{word}; intensity {', '.join(f'{i:g}' for i in self.intensities)}"
                 lines.append(Line(name, target, curve, beside, str(t.synthetic.n)))
         for classifier, found in self.classifiers.items():
             name = f"recall, {short_name(classifier)}"
@@ -163,14 +164,15 @@ def measure(context: Context) -> ClassifierRecall:
         mean = two_sided = None
         if len(basic):
             mean = Estimate.of(basic.mean(0), len(basic))
-            two_sided = Estimate.of(np.minimum(basic, ratio(np.ones(1), basic)).mean(0), len(basic))
+            inverse = 1 / np.maximum(basic, _SURE)
+            two_sided = Estimate.of(np.minimum(basic, inverse).mean(0), len(basic))
         found[classifier.name] = OneClassifier(targets, mean, two_sided)
-    return ClassifierRecall(found, data=context.data.name)
+    return ClassifierRecall(found, context.intensities, context.data.name)
 
 
 def faces_to_make(context: Context) -> int:
     """Return how many faces are made for this measure alone."""
-    steps = len(INTENSITIES) - 2
+    steps = len([i for i in context.intensities if 0 < i < 1])
     return sum(
         steps * len(context.sources(t)) + len(context.other_sources(t)) for t in context.targets
     )
@@ -196,7 +198,7 @@ def measure_target(
     sources = context.sources(target)
     curve = [
         float(target_probabilities(context, target, intensity, classifier).mean())
-        for intensity in INTENSITIES
+        for intensity in context.intensities
     ]
     seen = recognised(context, target, classifier)
     recall = bootstrap.mean(seen, data.who(sources.indices))

@@ -89,6 +89,7 @@ class Context:
         identity: says whether two faces are one person, or why there is no such encoder.
         targets: expressions to measure, those without sources left out.
         bootstrap: on the people of data and reference.
+        intensities: at which the rise of an expression is followed.
         subgroups: images of kinds to report by themselves, as `read_subgroups` returns them.
         progress: see `Progress`.
         skipped: what could not be measured, and why; measures add to it.
@@ -103,6 +104,7 @@ class Context:
     identity: IdentityEncoder | ExpraugError
     targets: tuple[Expression, ...]
     bootstrap: Bootstrap
+    intensities: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = lambda step, done, total: None
     skipped: dict[str, str] = field(default_factory=dict)
