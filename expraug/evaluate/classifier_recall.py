@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
 from expraug.evaluate.context import Context, Sources
+from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
@@ -149,6 +150,8 @@ def measure(context: Context) -> ClassifierRecall:
     """Measure every target that a classifier knows, with every classifier."""
     found: dict[str, OneClassifier] = {}
     for classifier in context.classifiers:
+        if context.stopped:
+            break
         rounds: dict[Expression, np.ndarray] = {}
 
         def of(
@@ -208,6 +211,8 @@ def measure_target(
     at = real_set.of(target)
     own = log_odds(target_probabilities(context, target, 1.0, classifier))[made.made.numpy()]
     of_real = log_odds(_of_target(classifier, classified(classifier, real_set.faces[at]), target))
+    name = f"log odds, {short_name(classifier.name)}"
+    context.distributions.append(Distribution(name, target, own, of_real))
     unit = max(float(of_real.std()), 1e-6)
     shift = bootstrap.mean(own, data.who(made.made_of)) - bootstrap.mean(of_real, real_set.who(at))
     others = context.other_sources(target)

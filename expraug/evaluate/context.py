@@ -17,6 +17,7 @@ from torch import Tensor
 
 from expraug.errors import ExpraugError
 from expraug.evaluate.bootstrap import Bootstrap
+from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import SIZE, FaceSet, aligned
 from expraug.expressions import Expression
 from expraug.networks.fer_classifier import FERClassifier
@@ -92,6 +93,7 @@ class Context:
         intensities: at which the rise of an expression is followed.
         subgroups: images of kinds to report by themselves, as `read_subgroups` returns them.
         progress: see `Progress`.
+        distributions: figures of single faces, for the report; measures add to it.
         skipped: what could not be measured, and why; measures add to it.
         stopped: whether the user has stopped the evaluation.
         total: units of work in all, about; see `advance`.
@@ -107,6 +109,7 @@ class Context:
     intensities: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = lambda step, done, total: None
+    distributions: list[Distribution] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
     total: int = 0

@@ -89,7 +89,14 @@ def given_context(
         compared: the real faces to compare with, instead of those of the context.
     """
     same = {f.name: getattr(context, f.name) for f in fields(Context) if f.init}
-    same |= {"skipped": {}, "stopped": False, "total": 0, "_done": 0, "_known": {}}
+    same |= {
+        "distributions": [],
+        "skipped": {},
+        "stopped": False,
+        "total": 0,
+        "_done": 0,
+        "_known": {},
+    }
     same["intensities"] = (0.0, 1.0)  # there is nothing between
     same |= {"data": data or context.data, "targets": tuple(given)}
     return ControlContext(**same, given=given, compared=compared)

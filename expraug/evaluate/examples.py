@@ -1,10 +1,11 @@
-"""Examples: a few people with every expression, and the extremes of each, as pictures."""
+"""Examples: a few people with every expression, each figure's distribution, and the faces at its
+ends."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from io import BytesIO
 from itertools import groupby
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from expraug.evaluate.classifier_recall import target_probabilities
 from expraug.evaluate.context import Context
+from expraug.evaluate.distribution import plot
 from expraug.evaluate.result import Result
 from expraug.expressions import Expression
 
@@ -41,7 +43,7 @@ class Example:
     """One row of a sheet.
 
     Args:
-        sheet: the sheet it belongs to: "people", or "happy: best", "happy: worst".
+        sheet: the sheet it belongs to: "people", or as "happy: identity, lowest".
         cells: faces by column.
     """
 
@@ -51,15 +53,19 @@ class Example:
 
 @dataclass
 class Examples(Result):
-    """The rows of all sheets; for the page alone."""
+    """The rows of all sheets, and plots as SVG; for the page alone."""
 
     rows: list[Example]
+    plots: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return {}
 
     def html(self) -> str:
-        return "\n".join(_sheets(self.rows))
+        plots = "".join(self.plots)
+        head = "<h2>Distributions</h2><p>Grey: real faces of the class. Red: synthetics.</p>"
+        shown = f"{head}<div class=pairs>{plots}</div>" if plots else ""
+        return "\n".join([shown, *_sheets(self.rows)])
 
 
 def measure(context: Context) -> Examples:
@@ -89,21 +95,21 @@ def measure(context: Context) -> Examples:
                 k = at[target][i]
                 cells[str(target)] = _face(faces[k], _percent(probabilities[target], k))
         rows.append(Example("people", cells))
-    for target, (sources, faces) in made.items():
-        values = probabilities[target]
-        if values is None:
+    for told in context.distributions:
+        if told.target not in made:
             continue
-        order = np.argsort(values)[::-1].tolist()
+        sources, faces = made[told.target]
+        order = np.argsort(told.synthetic).tolist()
         half = min(EXTREMES, len(order) // 2)
-        for word, chosen in (("best", order[:half]), ("worst", order[::-1][:half])):
+        for word, chosen in (("lowest", order[:half]), ("highest", order[::-1][:half])):
             for k in chosen:
                 i = int(sources[k])
                 cells = {
                     "source": _face(data.faces[i], data.people[i]),
-                    str(target): _face(faces[k], _percent(values, k)),
+                    str(told.target): _face(faces[k], f"{told.synthetic[k]:.2f}"),
                 }
-                rows.append(Example(f"{target}: {word}", cells))
-    return Examples(rows)
+                rows.append(Example(f"{told.target}: {told.name}, {word}", cells))
+    return Examples(rows, [plot(told) for told in context.distributions])
 
 
 def _worth(index: int, at: Mapping[Expression, Mapping[int, int]]) -> tuple[int, int]:
@@ -136,7 +142,7 @@ def _sheets(examples: Sequence[Example]) -> Iterable[str]:
             yield "<h2>People</h2><p>Under each face: the target's probability.</p>"
             yield _grid(rows)
             continue
-        yield f"<h2>{escape(name)}, by the classifier's probability</h2>"
+        yield f"<h3>{escape(name)}</h3>"
         pairs = ("".join(map(_figure, row.cells.values())) for row in rows)
         yield "<div class=pairs>" + "".join(f"<div class=pair>{p}</div>" for p in pairs) + "</div>"
 

@@ -24,6 +24,7 @@ td:last-child, th:last-child { text-align: right }
 .sheet img { display: block; border-radius: 4px }
 .pairs { display: flex; flex-wrap: wrap; gap: .8rem; margin-bottom: 1.5rem }
 .pair { display: flex; gap: 2px; font-size: 12px; text-align: center }
+.plot { max-width: 230px } .plot svg { width: 230px; font-size: 10px }
 figure { margin: 0; max-width: 112px; overflow-wrap: anywhere }
 """
 

@@ -16,7 +16,10 @@ from expraug.networks.identity import IdentityEncoder
 def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
     groups = evaluation.results["subgroups"].groups
     assert set(groups) == {"colour", "yaw 0° to 10°"}  # people who look into the camera
-    colour, recall = groups["colour"], evaluation.results["classifier_recall"].targets
+    colour, recall = (
+        groups["colour"],
+        next(iter(evaluation.results["classifier_recall"].classifiers.values())).targets,
+    )
     identity = evaluation.results["identity"]
     # of every target the classifier knows, whether or not real faces show it
     assert colour.sources == 20
