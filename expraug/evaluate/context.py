@@ -87,6 +87,7 @@ class Context:
         reference: further real faces, which stand in for classes that the data has too few of.
         classifier: says which expression a face shows.
         identity: says whether two faces are one person, or why there is no such encoder.
+        further_identity: other identity encoders, by which the first is checked.
         targets: expressions to measure, those without sources left out.
         bootstrap: on the people of data and reference.
         subgroups: images of kinds to report by themselves, as `read_subgroups` returns them.
@@ -103,6 +104,7 @@ class Context:
     identity: IdentityEncoder | ExpraugError
     targets: tuple[Expression, ...]
     bootstrap: Bootstrap
+    further_identity: tuple[IdentityEncoder, ...] = ()
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = lambda step, done, total: None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -113,10 +115,15 @@ class Context:
 
     @property
     def encoder(self) -> IdentityEncoder:
-        """The identity encoder; raises what kept it from being loaded."""
+        """The first identity encoder; raises what kept it from being loaded."""
         if isinstance(self.identity, ExpraugError):
             raise self.identity
         return self.identity
+
+    @property
+    def encoders(self) -> tuple[IdentityEncoder, ...]:
+        """All identity encoders; raises what kept the only one from being loaded."""
+        return (self.encoder, *self.further_identity)
 
     def real(self, target: Expression) -> FaceSet:
         """Return the set whose real faces of a class others are compared with."""

@@ -287,16 +287,19 @@ def identity_encoder_class(name: str | None = None) -> type[DlibDescriptor] | ty
     return _CLASSES[name]
 
 
-def create_identity_encoder(name: str | None = None) -> DlibDescriptor | FacenetEncoder:
+def create_identity_encoder(
+    name: str | None = None, *, download: bool = True
+) -> DlibDescriptor | FacenetEncoder:
     """Return an identity encoder.
 
     Args:
         name: "dlib", whose weights are embedded; "facenet", whose weights are downloaded (107 MB)
             when they are first needed; or None for "dlib".
+        download: whether weights that are not on this machine are downloaded.
 
     Raises:
         MissingDependencyError, MissingWeightsError: as `FacenetEncoder` does.
         ValueError: another name.
     """
     made_by = identity_encoder_class(name)
-    return load_dlib_descriptor() if made_by is DlibDescriptor else made_by()
+    return load_dlib_descriptor() if made_by is DlibDescriptor else FacenetEncoder(download)

@@ -17,7 +17,7 @@ def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
     groups = evaluation.results["subgroups"].groups
     assert set(groups) == {"colour", "yaw 0° to 10°"}  # people who look into the camera
     colour, recall = groups["colour"], evaluation.results["classifier_recall"].targets
-    identity = evaluation.results["identity"]
+    identity = evaluation.results["identity"].encoders["dlib-resnet"]
     # of every target the classifier knows, whether or not real faces show it
     assert colour.sources == 20
     assert colour.recall.n == 7 * 10
