@@ -120,7 +120,7 @@ def test_encoders_by_name() -> None:
     assert identity_encoder_class("facenet") is FacenetEncoder
     assert isinstance(create_identity_encoder(), DlibDescriptor)
     for name in ("passport", "", "dlib:folder"):
-        with pytest.raises(ValueError, match="no identity encoder .* there are dlib, facenet"):
+        with pytest.raises(ValueError, match=r"no identity encoder .* there are dlib, facenet"):
             create_identity_encoder(name)
 
 
