@@ -34,10 +34,10 @@ class IdentityEncoder(Protocol):
 
 
 class DlibDescriptor(nn.Module):
-    """The dlib face descriptor (King 2017): a residual network (He et al. 2016) of 29 convolutions.
+    """dlib's face descriptor (King 2009): a residual network (He et al. 2016) of 29 convolutions.
 
     Its weights are stored as 8-bit integers, with scale and minimum for each tensor, and become
-    floats when they are loaded (`load_dlib_descriptor`). Without weights it gives no answer.
+    floats when they are loaded: get one from `load_dlib_descriptor`, as a new one holds zeros.
     """
 
     name = "dlib-resnet"
@@ -115,7 +115,6 @@ class StoredTensor(nn.Module):
     Args:
         shape: of the tensor.
         integers: stored as uint8, and stands for `scale * values + minimum`; else as float32.
-
     """
 
     values: Tensor

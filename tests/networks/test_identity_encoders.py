@@ -63,6 +63,16 @@ def test_the_same_bytes_in_batches_of_any_size(descriptor: DlibDescriptor, neutr
         assert descriptor(neutral[:0]).shape == (0, 128)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_sees_what_the_cpu_sees(neutral: Tensor) -> None:
+    descriptor = load_dlib_descriptor()
+    with torch.inference_mode():
+        expected = descriptor(neutral)
+        found = descriptor.to("cuda")(neutral.to("cuda"))
+    assert found.device.type == "cuda"
+    assert (found.cpu() * expected).sum(1).min() > 0.9999
+
+
 def test_gradients_lead_to_the_other_person(descriptor: DlibDescriptor, neutral: Tensor) -> None:
     with torch.inference_mode():  # what is kept from here must not stand in the way of gradients
         other = descriptor(neutral[1:2])
