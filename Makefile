@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed
 	rm -rf demo
-	$(BIN)/expraug expand examples/faces demo/faces --alignment detect --no-gate --with-originals
+	$(BIN)/expraug expand examples/faces demo/faces --alignment detect --with-originals
 	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --alignment detect --faces-shown 20
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 

@@ -1,22 +1,12 @@
-import copy
-import json
 import pickle
 
-import numpy as np
 import pytest
 import torch
 
-from expraug import Expression, IdentityGate
-from expraug.errors import InvalidWeightsError, MissingWeightsError
-from expraug.faces import MTCNNDetector, align, similarity
+from expraug import Expression, ExpressionAugmenter, IdentityGate, SynthesisRequest
+from expraug.faces import align_image, create_detector
+from expraug.faces.composite import face_mask
 from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
-from expraug.networks.identity import (
-    DLIB_VARIABLE,
-    DlibDescriptor,
-    FacenetEncoder,
-    create_identity_encoder,
-    identity_encoder_class,
-)
 
 
 class MeanColour:
@@ -41,92 +31,70 @@ def test_scores_and_rejection():
     assert gate.fingerprint == "identity-mean-colour"
 
 
-def test_encoders_by_name(monkeypatch, tmp_path):
-    monkeypatch.delenv(DLIB_VARIABLE, raising=False)
-    assert identity_encoder_class() is FacenetEncoder
-    assert identity_encoder_class("dlib:somewhere") is DlibDescriptor
-    with pytest.raises(ValueError, match="no identity encoder"):
-        create_identity_encoder("dlib")
-    with pytest.raises(MissingWeightsError, match=r"expected face_recognition_model\.bin"):
-        create_identity_encoder(f"dlib:{tmp_path}")
-    monkeypatch.setenv(DLIB_VARIABLE, str(tmp_path))
-    assert identity_encoder_class() is DlibDescriptor
-    assert IdentityGate().fingerprint == "identity-dlib-resnet"  # without loading anything
+@pytest.fixture(scope="module")
+def aligned_faces(neutral_images, happy_images):
+    """The sample faces, neutral and smiling, aligned: two of (10, 3, 128, 128)."""
+    detector = create_detector("detect")
+
+    def align(images):
+        found = zip(images, detector(images), strict=True)
+        return torch.stack([align_image(image, face.points, 128) / 255 for image, face in found])
+
+    return align(neutral_images), align(happy_images)
 
 
-@pytest.mark.parametrize(
-    ("manifest", "packed"),
-    [
-        ("", b""),
-        ("{}", b""),
-        ('[{"weights": 3}]', b""),
-        ('[{"weights": [{"name": "fc", "shape": ["wide"]}]}]', b""),
-        ('[{"weights": [{"name": "fc", "shape": [256, 128]}]}]', b"short"),
-        ('[{"weights": [{"name": "fc", "shape": [1e30]}]}]', b"short"),
-        ('[{"weights": [{"name": "fc", "shape": [1]}]}]', b"\0\0\0\0"),
-    ],
-)
-def test_a_damaged_descriptor_is_told(tmp_path, manifest, packed):
-    (tmp_path / "face_recognition_model-weights_manifest.json").write_text(manifest)
-    (tmp_path / "face_recognition_model.bin").write_bytes(packed)
-    with pytest.raises(InvalidWeightsError, match=str(tmp_path)):
-        create_identity_encoder(f"dlib:{tmp_path}")
+def _verdicts(gate, faces, made):
+    scores = gate.score(faces, made, torch.zeros(len(made), dtype=torch.long))["identity"]
+    return scores, [gate.rejection({"identity": float(score)}) for score in scores]
 
 
-def test_a_descriptor_of_other_values_is_told(shared, tmp_path):
-    for file in (shared / "models").glob("face_recognition_model*"):
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    manifest = tmp_path / "face_recognition_model-weights_manifest.json"
-    whole = json.loads(manifest.read_text())
-    for change, told in (({"scale": 1e400}, "not finite"), ({"shape": [7]}, "dlib descriptor")):
-        weights = copy.deepcopy(whole)
-        entry = weights[0]["weights"][-1]
-        entry.update({k: v for k, v in change.items() if k == "shape"})
-        if "scale" in change:
-            entry["quantization"]["scale"] = change["scale"]
-        manifest.write_text(json.dumps(weights))
-        with pytest.raises(InvalidWeightsError, match=told):
-            create_identity_encoder(f"dlib:{tmp_path}")
+def test_a_mild_edit_passes_and_another_persons_face_does_not(aligned_faces):
+    gate = IdentityGate()
+    neutral, happy = aligned_faces
+    mild = (neutral * 0.9 + 0.02).clamp(0, 1)
+    scores, verdicts = _verdicts(gate, neutral, mild)
+    assert verdicts == [""] * 10
+    assert scores.min() > 0.97
+    assert _verdicts(gate, neutral, happy)[1] == [""] * 10
+    assert _verdicts(gate, neutral, neutral.roll(1, 0))[1] == ["identity_lost"] * 10
 
 
-def test_facenet_without_network_says_what_to_do(monkeypatch, tmp_path):
-    import facenet_pytorch.models.inception_resnet_v1 as facenet
+def test_a_face_exchanged_within_its_outline_is_refused(neutral_images):
+    detector = create_detector("detect")
+    faces = detector(neutral_images)
+    target, other = neutral_images[0], neutral_images[1]
+    # the other person's face, in the first one's place and size, under a soft mask
+    here, there = (align_image(i, f.points, 128) / 255 for i, f in
+                   zip((target, other), faces, strict=False))  # fmt: skip
+    mask = face_mask(128)[0]
+    exchanged = here * (1 - mask) + there * mask
+    gate = IdentityGate()
+    assert _verdicts(gate, here[None], exchanged[None])[1] == ["identity_lost"]
+    assert _verdicts(gate, here[None], here[None])[1] == [""]
 
+
+def test_the_pipeline_gates_by_identity_without_a_download(neutral_images, monkeypatch):
     def no_network(*_, **__):
-        raise OSError("no route to host")
+        raise OSError("no network")
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(facenet, "download_url_to_file", no_network)
-    with pytest.raises(MissingWeightsError, match=f"no route to host.*{DLIB_VARIABLE}"):
-        FacenetEncoder()
-
-
-def test_dlib_tells_people_apart(shared, neutral_images, happy_images):
-    encoder = create_identity_encoder(f"dlib:{shared / 'models'}")
-    detector = MTCNNDetector()
-
-    def embed(images):
-        detected = detector(images)
-        matrices = similarity(np.stack([x.points for x in detected]).astype(np.float64))
-        faces = [
-            align(torch.from_numpy(i).permute(2, 0, 1)[None].float() / 255, m[None], 128)
-            for i, m in zip(images, matrices, strict=True)
-        ]
-        return encoder(torch.cat(faces))
-
-    cosines = embed(neutral_images) @ embed(happy_images).T
-    same = cosines.diagonal()
-    different = cosines[~torch.eye(len(cosines), dtype=torch.bool)]
-    assert same.min() > different.quantile(0.95)
-    assert same.min() > encoder.threshold
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    request = SynthesisRequest(Expression.HAPPY)
+    augmenter = ExpressionAugmenter("pixel", alignment="detect", gate="identity")
+    (outcome,) = augmenter(neutral_images[:1], [request])
+    assert outcome.target is Expression.HAPPY
+    assert outcome.scores["identity"] > IdentityGate().threshold
+    strict = ExpressionAugmenter("pixel", alignment="detect", gate=IdentityGate(threshold=0.9999))
+    (refused,) = strict(neutral_images[:1], [request])
+    assert refused.reason == "identity_lost"
 
 
-def test_a_gate_by_name_pickles_without_its_weights(shared):
-    gate = IdentityGate(f"dlib:{shared / 'models'}")
+def test_a_gate_by_name_pickles_without_its_weights():
+    gate = IdentityGate("dlib")
     _ = gate.encoder
     packed = pickle.dumps(gate)
     assert len(packed) < 2000
     assert pickle.loads(packed).encoder.threshold == gate.threshold
+    assert gate.fingerprint == IdentityGate().fingerprint == "identity-dlib-resnet"
 
 
 class Brightness:

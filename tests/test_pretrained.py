@@ -330,3 +330,10 @@ def test_loading_leaves_the_random_state_alone(name):
     before = torch.get_rng_state()
     create_synthesizer(name)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_embedded_weights_stay_small() -> None:
+    sizes = [file.stat().st_size for file in EMBEDDED.glob(f"*/{WEIGHTS_FILE}")]
+    assert len(sizes) >= 10
+    assert max(sizes) <= 16e6
+    assert sum(sizes) <= 60e6

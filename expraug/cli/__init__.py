@@ -134,7 +134,14 @@ def evaluate_command(
     split: Annotated[
         str, typer.Option(help="test, validation or train people, where named; or all.")
     ] = "test",
-    identity: Annotated[str | None, typer.Option(help="facenet, or dlib:PATH.")] = None,
+    identity: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="dlib, or facenet (107 MB, downloaded). May be given twice. Default: dlib, "
+            "and facenet if its weights are on this machine.",
+            show_default=False,
+        ),
+    ] = None,
     classifier: Annotated[
         list[str] | None,
         typer.Option(
@@ -177,7 +184,7 @@ def evaluate_command(
             reference_alignment=reference_alignment.value,
             classifiers=(*EMBEDDED_CLASSIFIERS, *(classifier or ())),
             measures=measure,
-            identity=identity,
+            identity=identity or None,
             subgroups=subgroups,
             limit=limit,
             batch_size=batch_size,

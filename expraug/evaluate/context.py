@@ -88,6 +88,7 @@ class Context:
         reference: further real faces, which stand in for classes that the data has too few of.
         classifiers: say which expression a face shows, at least one.
         identity: says whether two faces are one person, or why there is no such encoder.
+        further_identity: other identity encoders, by which the first is checked.
         targets: expressions to measure, those without sources left out.
         bootstrap: on the people of data and reference.
         intensities: at which the rise of an expression is followed.
@@ -107,6 +108,7 @@ class Context:
     targets: tuple[Expression, ...]
     bootstrap: Bootstrap
     intensities: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    further_identity: tuple[IdentityEncoder, ...] = ()
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = lambda step, done, total: None
     distributions: list[Distribution] = field(default_factory=list)
@@ -123,10 +125,15 @@ class Context:
 
     @property
     def encoder(self) -> IdentityEncoder:
-        """The identity encoder; raises what kept it from being loaded."""
+        """The first identity encoder; raises what kept it from being loaded."""
         if isinstance(self.identity, ExpraugError):
             raise self.identity
         return self.identity
+
+    @property
+    def encoders(self) -> tuple[IdentityEncoder, ...]:
+        """All identity encoders; raises what kept the only one from being loaded."""
+        return (self.encoder, *self.further_identity)
 
     def real(self, target: Expression) -> FaceSet:
         """Return the set whose real faces of a class others are compared with."""

@@ -22,11 +22,18 @@ from expraug.expressions import Expression
 from expraug.faces.detect import Detector, create_detector
 from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS, create_fer_classifier
 from expraug.networks.fer_classifier import FERClassifier
-from expraug.networks.identity import IdentityEncoder, create_identity_encoder
+from expraug.networks.identity import (
+    IDENTITY_ENCODERS,
+    IdentityEncoder,
+    create_identity_encoder,
+)
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer, create_synthesizer
+
+IdentityLike = IdentityEncoder | str
+"""An identity encoder, or its name, as `create_identity_encoder` takes it."""
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -43,7 +50,7 @@ def evaluate(
     reference_alignment: str | Detector = "crop",
     scheme: SchemeLike | None = None,
     classifiers: Sequence[FERClassifier | str | Path] = tuple(EMBEDDED_CLASSIFIERS),
-    identity: IdentityEncoder | str | None = None,
+    identity: IdentityLike | Sequence[IdentityLike] | None = None,
     targets: Sequence[Expression] | None = None,
     subgroups: str | Path | None = None,
     measures: Sequence[str] | None = None,
@@ -75,7 +82,9 @@ def evaluate(
             "detect" (photographs), or a `Detector`.
         scheme: what the data's classes mean, as `expand` takes it.
         classifiers: as `create_fer_classifier` takes them. The features of the first are compared.
-        identity: an `IdentityEncoder`, or what `create_identity_encoder` takes.
+        identity: one or several identity encoders, each an `IdentityEncoder` or a name: "dlib",
+            "facenet" (107 MB, downloaded where it is named). None: "dlib", and "facenet" if its
+            weights are on this machine. Subgroups are reported by the first.
         targets: expressions to measure; None: all that the synthesizer makes.
         subgroups: a CSV file that says which images show glasses, beards or whatever else is to be
             reported by itself, as `expraug.evaluate.subgroups.read_subgroups` reads it.
@@ -155,7 +164,7 @@ def build_context(
     reference_alignment: str | Detector = "crop",
     scheme: SchemeLike | None = None,
     classifiers: Sequence[FERClassifier | str | Path] = tuple(EMBEDDED_CLASSIFIERS),
-    identity: IdentityEncoder | str | None = None,
+    identity: IdentityLike | Sequence[IdentityLike] | None = None,
     targets: Sequence[Expression] | None = None,
     subgroups: str | Path | None = None,
     limit: int = 300,
@@ -190,7 +199,7 @@ def build_context(
     if not classifiers:
         raise ValueError("classifiers must name at least one FER classifier")
     nets = tuple(map(create_fer_classifier, classifiers))
-    encoder = _encoder(identity)
+    encoders, lacking = _encoders(identity)
     paths = [data] if isinstance(data, (str, Path)) else list(data)
     find = partial(collect, size=SIZE, split=split, limit=limit)
     found = find(paths, detector, scheme=scheme, progress=partial(progress, "finding faces"))
@@ -203,12 +212,15 @@ def build_context(
         data=found,
         reference=other,
         classifiers=nets,
-        identity=encoder,
+        identity=encoders[0] if encoders else next(iter(lacking.values())),
+        further_identity=tuple(encoders[1:]),
         targets=(),
         bootstrap=Bootstrap(found.people + (other.people if other else []), seed=seed),
         subgroups=named,
         progress=progress,
     )
+    if encoders:
+        context.skipped |= {f"identity by {name}": str(error) for name, error in lacking.items()}
     context.targets = tuple(t for t in wanted if len(context.sources(t)))
     for target in wanted:
         if target not in context.targets:
@@ -250,11 +262,27 @@ def _detector(alignment: str | Detector, device: str | torch.device) -> Detector
     return create_detector(alignment, device) if isinstance(alignment, str) else alignment
 
 
-def _encoder(identity: IdentityEncoder | str | None) -> IdentityEncoder | ExpraugError:
-    """Return the identity encoder, or the error that says what is missing."""
-    if identity is not None and not isinstance(identity, str):
-        return identity
-    try:
-        return create_identity_encoder(identity)
-    except ExpraugError as error:
-        return error
+def _encoders(
+    identity: IdentityLike | Sequence[IdentityLike] | None,
+) -> tuple[list[IdentityEncoder], dict[str, ExpraugError]]:
+    """Return the identity encoders that can be had, and by name what keeps the others away.
+
+    Raises:
+        ValueError: no encoder, one that is unknown, or two of one name.
+    """
+    asked = IDENTITY_ENCODERS if identity is None else identity
+    several = asked if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
+    found: list[IdentityEncoder] = []
+    lacking: dict[str, ExpraugError] = {}
+    for each in several:
+        try:
+            if isinstance(each, str):
+                each = create_identity_encoder(each, download=identity is not None)
+        except ExpraugError as error:
+            lacking[str(each)] = error
+        else:
+            found.append(each)
+    names = [encoder.name for encoder in found]
+    if not several or len(set(names)) < len(names):
+        raise ValueError(f"identity must be one encoder or several different ones, not {identity}")
+    return found, lacking

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from expraug.evaluate.bootstrap import Estimate
-from expraug.evaluate.context import Context
+from expraug.evaluate.context import STOPPED, Context
+from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
@@ -25,11 +26,10 @@ _PAIRS_PER_PERSON = 20  # some people have hundreds of photographs; they would b
 
 
 @dataclass
-class Identity(Result):
-    """Cosines between embeddings, of the synthetics that were made.
+class Verification:
+    """Cosines between the embeddings of one encoder, of the synthetics that were made.
 
     Args:
-        encoder: that embedded the faces.
         threshold: cosine that 1 % of pairs of different people exceed.
         threshold_from: "data", or "encoder" where there are too few different people.
         cosine: by target, mean cosine of synthetics to their sources.
@@ -40,7 +40,6 @@ class Identity(Result):
         different_pairs: how many pairs of two people there were.
     """
 
-    encoder: str
     threshold: float
     threshold_from: str
     cosine: dict[str, Estimate]
@@ -51,37 +50,71 @@ class Identity(Result):
     real_verified: Estimate | None
     different_pairs: int
 
-    def caption(self) -> str:
-        return f"identity {self.encoder}"
-
-    def lines(self) -> list[Line]:
-        lines = [
-            Line("cosine to the source", t, str(e), n=str(e.n)) for t, e in self.cosine.items()
-        ]
+    def lines(self, encoder: str) -> list[Line]:
+        """Return the figures as lines of the table, under the name of the encoder."""
+        name, cosine = f"{NAME}, {encoder}", f"cosine to the source, {encoder}"
+        lines = [Line(cosine, t, str(e), n=str(e.n)) for t, e in self.cosine.items()]
         for word, values in (("same person", self.same), ("different people", self.different)):
             if values:
                 text = f"{values[3]:.3f} [{values[1]:.3f}, {values[5]:.3f}]"
-                lines.append(Line("cosine, real pairs", word, text, "median and where 90 % lie"))
+                beside = "median and where 90 % lie"
+                lines.append(Line(f"cosine, real pairs, {encoder}", word, text, beside))
         for target, e in [*self.verified.items(), ("all", self.verified_all)]:
-            lines.append(Line(NAME, target, str(e), n=str(e.n)))
+            lines.append(Line(name, target, str(e), n=str(e.n)))
         if (real := self.real_verified) is not None:
-            lines.append(Line(NAME, "real", str(real), "photographs of one person", str(real.n)))
+            lines.append(Line(name, "real", str(real), "photographs of one person", str(real.n)))
         where = f"1 % of {self.different_pairs:,} pairs of different people pass"
         if self.threshold_from == "encoder":
             where = "the encoder's own: too few different people here"
-        lines.append(Line(NAME, "threshold", f"{self.threshold:.3f}", where))
+        lines.append(Line(name, "threshold", f"{self.threshold:.3f}", where))
         return lines
 
 
+@dataclass
+class Identity(Result):
+    """What each identity encoder says.
+
+    Args:
+        encoders: by name of the encoder, the first one's first. One that the synthesizer was
+            trained with flatters it; another, which it has not seen, says how much.
+    """
+
+    encoders: dict[str, Verification]
+
+    def caption(self) -> str:
+        return f"identity {' and '.join(self.encoders)}"
+
+    def headline(self) -> dict[tuple[str, str], Estimate]:
+        found: dict[tuple[str, str], Estimate] = {}
+        for encoder, v in self.encoders.items():
+            found[f"same person, {encoder}", ""] = v.verified_all
+            found |= {(f"cosine, {encoder}", target): e for target, e in v.cosine.items()}
+        return found
+
+    def lines(self) -> list[Line]:
+        return [line for name, found in self.encoders.items() for line in found.lines(name)]
+
+
 def measure(context: Context) -> Identity:
-    """Measure all targets.
+    """Measure all targets with each identity encoder.
 
     Raises:
         MissingWeightsError, MissingDependencyError: there is no identity encoder.
         TooFewFacesError: nothing was made.
     """
-    data, bootstrap, real = context.data, context.bootstrap, embeddings(context)
-    bar, enough = threshold(context.encoder, data, real)
+    found = {}
+    for encoder in context.encoders:
+        if context.stopped:
+            context.skipped[f"{NAME}, {encoder.name}"] = STOPPED
+            continue
+        found[encoder.name] = verification(context, encoder)
+    return Identity(found)
+
+
+def verification(context: Context, encoder: IdentityEncoder) -> Verification:
+    """Measure all targets with one encoder; raises TooFewFacesError if nothing was made."""
+    data, bootstrap, real = context.data, context.bootstrap, embeddings(context, encoder)
+    bar, enough = threshold(encoder, data, real)
     different = cosines_of_pairs(real, different_pairs(data.people))
     alike = same_pairs(data.people)
     same = cosines_of_pairs(real, np.array(alike).reshape(-1, 2))
@@ -91,21 +124,22 @@ def measure(context: Context) -> Identity:
 
     def of(target: Expression) -> Estimate | None:
         made = context.synthetics(target).made.numpy()
-        values = cosines(context, target)[made]
+        values = cosines(context, target, encoder)[made]
         people = data.who(context.synthetics(target).made_of)
         if not people:
             return None
         passes.append(values > bar)
+        name = f"cosine, {encoder.name}"
+        context.distributions.append(Distribution(name, target, values, np.empty(0)))
         everyone.extend(people)
         verified[str(target)] = bootstrap.estimate(values > bar, people)
         return bootstrap.estimate(values, people)
 
-    by_target = context.by_target(NAME, of)
+    by_target = context.by_target(f"{NAME}, {encoder.name}", of)
     if not by_target:
         raise TooFewFacesError("no synthetic face was made")
     owners = [data.people[a] for a, _ in alike]
-    return Identity(
-        encoder=context.encoder.name,
+    return Verification(
         threshold=bar,
         threshold_from="data" if enough else "encoder",
         cosine=by_target,
@@ -124,22 +158,24 @@ def embed(encoder: IdentityEncoder, faces: Tensor, batch_size: int = 32) -> Tens
     return torch.cat([encoder(part.float() / 255) for part in faces.split(batch_size)])
 
 
-def embeddings(context: Context) -> Tensor:
-    """Return the (N, D) unit vectors of the data's faces."""
-    encoder = context.encoder
-    return context.once(("embeddings",), lambda: embed(encoder, context.data.faces))
+def embeddings(context: Context, encoder: IdentityEncoder | None = None) -> Tensor:
+    """Return the (N, D) unit vectors of the data's faces; the first encoder's if none is given."""
+    encoder = encoder or context.encoder
+    return context.once(("embeddings", encoder.name), lambda: embed(encoder, context.data.faces))
 
 
-def cosines(context: Context, target: Expression) -> np.ndarray:
+def cosines(
+    context: Context, target: Expression, encoder: IdentityEncoder | None = None
+) -> np.ndarray:
     """Return the cosine of what became of each source to that source: (N,) float, 1 where nothing
-    was made."""
-    encoder, made = context.encoder, context.synthetics(target)
+    was made; by the first encoder if none is given."""
+    encoder, made = encoder or context.encoder, context.synthetics(target)
 
     def compare() -> np.ndarray:
         own = embed(encoder, made.faces)
-        return np.asarray((own * embeddings(context)[made.sources]).sum(1).numpy())
+        return np.asarray((own * embeddings(context, encoder)[made.sources]).sum(1).numpy())
 
-    return context.once(("cosines", target), compare)
+    return context.once(("cosines", target, encoder.name), compare)
 
 
 def threshold(encoder: IdentityEncoder, data: FaceSet, real: Tensor) -> tuple[float, bool]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from pathlib import Path
 
 from expraug.datasets.source import FaceSource, open_source
-from expraug.errors import ExpraugError, MissingDependencyError, MissingWeightsError
+from expraug.errors import ExpraugError
 from expraug.expand.parts import DestinationError
 from expraug.gate import Gate, IdentityGate
 
@@ -40,22 +39,20 @@ def check_destination(source: Path, dest: Path) -> None:
 
 
 def choose_gate(gate: str | Gate | None) -> tuple[Gate | None, str]:
-    """Return the gate to use, its weights loaded, and a line that says which, or why none."""
+    """Return the gate to use, its weights loaded, and a line that says which.
+
+    Raises:
+        InvalidWeightsError: the weights of the identity gate are damaged.
+        ValueError: no such gate.
+    """
     if gate is None:
         return None, "off"
     if not isinstance(gate, str):
         return gate, _described(gate)
-    if gate not in ("auto", "identity"):
-        raise ValueError(f"gate must be 'auto', 'identity', None or a Gate, not {gate!r}")
+    if gate != "identity":
+        raise ValueError(f"gate must be 'identity', None or a Gate, not {gate!r}")
     identity = IdentityGate()
-    try:
-        _ = identity.encoder
-    except (MissingWeightsError, MissingDependencyError) as error:
-        if gate == "identity":
-            raise
-        note = f"off, since its weights are missing: {error}"
-        warnings.warn(f"identity gate {note}", stacklevel=3)
-        return None, note
+    _ = identity.encoder  # what it lacks is told before the work starts
     return identity, _described(identity)
 
 

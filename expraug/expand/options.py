@@ -63,8 +63,8 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in _words(text)]
 
 
-def _gate(wanted: bool | None) -> str | None:
-    return "auto" if wanted is None else "identity" if wanted else None
+def _gate(wanted: bool) -> str | None:
+    return "identity" if wanted else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,14 @@ class ExpandOptions:
         decides=True,
         choices=("crop", "detect"),
     )
-    gate: Literal["auto", "identity"] | Gate | None = option(
-        "auto",
-        "Reject faces that are no longer the same person. Default: if the weights for it can be "
-        "had.",
-        python='"auto", "identity", a `Gate`, or None for none.',
+    gate: Literal["identity"] | Gate | None = option(
+        "identity",
+        "Reject faces that are no longer the same person.",
+        python='"identity", a `Gate`, or None for none.',
         decides=True,
         flag="--gate/--no-gate",
         parse=_gate,
+        shown=True,
     )
     check_landmarks: bool = option(
         True,

@@ -99,5 +99,6 @@ def _taps(
     for part, share in ((low - first, 1 - upper), (low - first + 1, upper)):
         np.add.at(weights, (part, np.arange(size)[:, None]), share / per_pixel)
     indices = (first[:, 0] + np.arange(len(weights))[:, None]).clip(max=length - 1)
-    columns = torch.from_numpy(weights).to(dtype).unsqueeze(2)
-    return list(zip(torch.from_numpy(indices), columns, strict=True))
+    with torch.inference_mode(False):  # they are kept: whoever needs gradients may use them next
+        columns = torch.from_numpy(weights).to(dtype).unsqueeze(2)
+        return list(zip(torch.from_numpy(indices), columns, strict=True))

@@ -1,22 +1,23 @@
-"""Identity encoders: how alike two faces are as persons."""
+"""Identity encoders: how alike two faces are as persons.
+
+The dlib face descriptor has embedded weights; FaceNet's are downloaded where it is asked for.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.errors import InvalidWeightsError, MissingDependencyError, MissingWeightsError
+from expraug.errors import MissingDependencyError, MissingWeightsError
 from expraug.faces.align import sample
+from expraug.networks.batching import independently
+from expraug.pretrained import EMBEDDED, load_weights, save_weights
 
-DLIB_VARIABLE = "EXPRAUG_DLIB_DESCRIPTOR"
-"""Environment variable: folder or `.bin` file with the dlib descriptor as face-api packs it."""
+KIND = "identity_encoder"
 
 
 class IdentityEncoder(Protocol):
@@ -25,113 +26,155 @@ class IdentityEncoder(Protocol):
     name: str
     threshold: float
     """Cosine that 1 % of pairs of different people exceed: above it, two faces pass as one person.
-    Printed by `recipes/calibrate_identity.py`."""
+    Printed by `recipes/identity/calibrate.py`."""
 
     def __call__(self, faces: Tensor) -> Tensor:
         """Return (B, D) unit vectors of aligned faces, (B, 3, S, S) float in [0, 1]."""
         ...
 
 
-class FacenetEncoder(nn.Module):
-    """FaceNet (Schroff et al. 2015) on VGGFace2: facenet-pytorch's InceptionResnetV1, 512-d.
-
-    Raises:
-        MissingDependencyError: facenet-pytorch is not installed.
-        MissingWeightsError: its weights (107 MB) cannot be downloaded.
-    """
-
-    name = "facenet-vggface2"
-    # not calibrated on our frame: the value facenet-pytorch's users verify at, as a cosine
-    threshold = 0.5
-
-    def __init__(self) -> None:
-        super().__init__()
-        try:
-            from facenet_pytorch import InceptionResnetV1
-        except ImportError as error:
-            raise MissingDependencyError(
-                "the identity gate needs facenet-pytorch: pip install 'expraug[detect]', or set "
-                f"{DLIB_VARIABLE}, or switch the gate off"
-            ) from error
-        try:
-            self.network = InceptionResnetV1(pretrained="vggface2").eval().requires_grad_(False)
-        except Exception as error:  # urllib, requests and zip errors alike: no weights
-            raise MissingWeightsError(
-                f"FaceNet weights could not be downloaded ({error}). Put them into torch's "
-                f"checkpoint folder on a machine with network, or set {DLIB_VARIABLE} to the dlib "
-                f"descriptor of face-api, or switch the gate off"
-            ) from error
-
-    def forward(self, faces: Tensor) -> Tensor:
-        # MTCNN crops, which it was trained on, reach from the hairline to the chin
-        x = _window(faces, half=0.42, centre=(0.5, 0.55), size=160)
-        vectors: Tensor = self.network((x * 255 - 127.5) / 128)
-        return vectors
-
-
 class DlibDescriptor(nn.Module):
-    """The dlib face descriptor (King 2017, a 29-layer ResNet, 128-d), on face-api's packed weights.
+    """dlib's face descriptor (King 2009): a residual network (He et al. 2016) of 29 convolutions.
 
-    Args:
-        path: folder that holds `face_recognition_model.bin` and its weights manifest, or the
-            `.bin` file.
-
-    Raises:
-        MissingWeightsError: files missing.
-        InvalidWeightsError: files that do not hold the descriptor.
+    Its weights are stored as 8-bit integers, with scale and minimum for each tensor, and become
+    floats when they are loaded: get one from `load_dlib_descriptor`, as a new one holds zeros.
     """
 
     name = "dlib-resnet"
     threshold = 0.916
     _MEAN = (122.782, 117.001, 104.298)
+    # inputs, outputs, whether the side is halved
     _BLOCKS = (
-        *("conv32_1", "conv32_2", "conv32_3"),
-        *("conv64_down", "conv64_1", "conv64_2", "conv64_3"),
-        *("conv128_down", "conv128_1", "conv128_2"),
-        *("conv256_down", "conv256_1", "conv256_2", "conv256_down_out"),
+        *((32, 32, False),) * 3,
+        (32, 64, True),
+        *((64, 64, False),) * 3,
+        (64, 128, True),
+        *((128, 128, False),) * 2,
+        (128, 256, True),
+        *((256, 256, False),) * 2,
+        (256, 256, True),
     )
     mean: Tensor
-    projection: Tensor
+    matrix: Tensor
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        tensors = _read_face_api(Path(path))
-        self.register_buffer("mean", torch.tensor(self._MEAN).view(3, 1, 1))
-        try:
-            self.stem = _scaled_conv(tensors, "conv32_down", stride=2)
-            self.blocks = nn.ModuleList(_Residual(tensors, name) for name in self._BLOCKS)
-            self.register_buffer("projection", tensors["fc"])
-            self.eval().requires_grad_(False)
-            sound = bool(
-                self(torch.full((1, 3, 64, 64), 0.5)).isfinite().all()
-            )  # do all shapes fit?
-        except (KeyError, ValueError, IndexError, RuntimeError) as error:
-            raise InvalidWeightsError(
-                f"{path}: not the tensors of the dlib descriptor ({error}). Fetch its files again"
-            ) from error
-        if not sound:
-            raise InvalidWeightsError(f"{path}: values that are not finite. Fetch its files again")
+        self.register_buffer("mean", torch.tensor(self._MEAN).view(3, 1, 1), persistent=False)
+        self.stem = ScaledConvolution(3, 32, 7, stride=2)
+        self.blocks = nn.ModuleList(ResidualBlock(*block) for block in self._BLOCKS)
+        self.projection = StoredTensor(256, 128)
+        self.register_buffer("matrix", torch.zeros(256, 128), persistent=False)
+
+    def unpack(self) -> None:
+        """Compute the floats that it works with, once the stored tensors are there."""
+        self.matrix = self.projection.floats()
+        for part in self.modules():
+            if isinstance(part, ScaledConvolution):
+                part.unpack()
 
     def forward(self, faces: Tensor) -> Tensor:
+        """Return identity vectors, whose bytes do not depend on the batch; differentiable.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+
+        Returns:
+            (B, 128) float, unit vectors.
+        """
+        if faces.requires_grad:  # in training all at once is faster, and bytes do not matter
+            return self._embed(faces)
+        return torch.cat([self._embed(part) for (part,) in independently(faces)])
+
+    def _embed(self, faces: Tensor) -> Tensor:
         x = _window(faces, half=0.42, centre=(0.5, 0.55), size=150)
         x = F.max_pool2d(F.relu(self.stem((x * 255 - self.mean) / 255)), 3, 2)
         for block in self.blocks:
             x = block(x)
-        return F.normalize(x.mean((2, 3)) @ self.projection)
+        return F.normalize(x.mean((2, 3)) @ self.matrix)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` (integers as they are, floats in full) and `config.json`.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite.
+        """
+        save_weights(
+            self,
+            folder,
+            kind=KIND,
+            name=self.name,
+            version="1",
+            config={},
+            float32=self.state_dict(),
+        )
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions and a skip, which a `_down` block average-pools and pads with zeros."""
+class StoredTensor(nn.Module):
+    """A tensor as it is stored, and the floats that it stands for.
 
-    def __init__(self, tensors: dict[str, Tensor], name: str) -> None:
+    Args:
+        shape: of the tensor.
+        integers: stored as uint8, and stands for `scale * values + minimum`; else as float32.
+    """
+
+    values: Tensor
+    scale: Tensor
+    minimum: Tensor
+
+    def __init__(self, *shape: int, integers: bool = True) -> None:
         super().__init__()
-        self.down = "_down" in name
-        self.conv1 = _scaled_conv(tensors, f"{name}/conv1", stride=2 if self.down else 1)
-        self.conv2 = _scaled_conv(tensors, f"{name}/conv2", stride=1)
+        self.integers = integers
+        stored = torch.uint8 if integers else torch.float32
+        self.register_buffer("values", torch.zeros(shape, dtype=stored))
+        if integers:
+            self.register_buffer("scale", torch.zeros(()))
+            self.register_buffer("minimum", torch.zeros(()))
+
+    def floats(self) -> Tensor:
+        """Return what it stands for, float32."""
+        stored = self.values.float()
+        return stored * self.scale + self.minimum if self.integers else stored
+
+
+class ScaledConvolution(nn.Module):
+    """A convolution and dlib's scale and shift per channel; a strided one takes no padding."""
+
+    kernel: Tensor
+    offset: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, size // 2 if stride == 1 else 0
+        # face-api leaves the filters of 64 channels as floats
+        self.filters = StoredTensor(outputs, inputs, size, size, integers=outputs != 64)
+        self.bias, self.gain, self.shift = (StoredTensor(outputs) for _ in range(3))
+        self.register_buffer("kernel", torch.zeros(outputs, inputs, size, size), persistent=False)
+        self.register_buffer("offset", torch.zeros(outputs), persistent=False)
+
+    def unpack(self) -> None:
+        """Fold scale and shift into kernel and offset."""
+        gain = self.gain.floats()
+        kernel = self.filters.floats() * gain.view(-1, 1, 1, 1)
+        # a third faster on the CPU
+        self.kernel = kernel.contiguous(memory_format=torch.channels_last)
+        self.offset = self.bias.floats() * gain + self.shift.floats()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, self.offset, self.stride, self.padding)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a skip, which is average-pooled and padded where the side halves."""
+
+    def __init__(self, inputs: int, outputs: int, halves: bool) -> None:
+        super().__init__()
+        self.halves = halves
+        self.conv1 = ScaledConvolution(inputs, outputs, 3, stride=2 if halves else 1)
+        self.conv2 = ScaledConvolution(outputs, outputs, 3, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
-        if self.down:
+        if self.halves:
             x = F.avg_pool2d(x, 2, 2)
             height, width = (max(x.shape[d], y.shape[d]) for d in (2, 3))
             x = F.pad(
@@ -141,51 +184,76 @@ class _Residual(nn.Module):
         return F.relu(x + y)
 
 
-def _scaled_conv(tensors: dict[str, Tensor], name: str, stride: int) -> nn.Conv2d:
-    """A convolution with dlib's per-channel scale folded in; strided ones take no padding."""
-    conv = "conv/" if f"{name}/conv/filters" in tensors else ""
-    filters, bias = tensors[f"{name}/{conv}filters"], tensors[f"{name}/{conv}bias"]
-    gain, shift = tensors[f"{name}/scale/weights"], tensors[f"{name}/scale/biases"]
-    size, _, inputs, outputs = filters.shape
-    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2 if stride == 1 else 0)
-    layer.weight.data = filters.permute(3, 2, 0, 1).contiguous() * gain.view(-1, 1, 1, 1)
-    layer.bias.data = bias * gain + shift  # type: ignore[union-attr]
-    return layer
+def load_dlib_descriptor(folder: str | Path | None = None) -> DlibDescriptor:
+    """Load the dlib face descriptor, ready for inference.
 
-
-def _read_face_api(path: Path) -> dict[str, Tensor]:
-    """Read face-api's weight format: uint8 values with a scale and minimum, or plain float32.
+    Args:
+        folder: written by `DlibDescriptor.save_pretrained`; None takes the embedded one.
 
     Raises:
-        MissingWeightsError, InvalidWeightsError: files missing, or not of that format.
+        MissingWeightsError, InvalidWeightsError: nothing there, or something else.
     """
-    folder = path.parent if path.suffix == ".bin" else path
-    stem = path.stem if path.suffix == ".bin" else "face_recognition_model"
-    try:
-        manifest = json.loads((folder / f"{stem}-weights_manifest.json").read_text())
-        packed = (folder / f"{stem}.bin").read_bytes()
-        tensors, start = {}, 0
-        for entry in manifest[0]["weights"]:
-            count = int(np.prod(entry["shape"]))
-            quantised = entry.get("quantization")
-            dtype = np.dtype(np.uint8 if quantised else np.float32)
-            values = np.frombuffer(packed, dtype, count, start).astype(np.float32)
-            if quantised:
-                with np.errstate(invalid="ignore", over="ignore"):  # found by the descriptor
-                    values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
-            tensors[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
-            start += count * dtype.itemsize
-    except FileNotFoundError as error:
-        raise MissingWeightsError(
-            f"{path}: no dlib descriptor as face-api packs it; expected {stem}.bin and "
-            f"{stem}-weights_manifest.json"
-        ) from error
-    except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise InvalidWeightsError(
-            f"{path}: {stem}.bin and {stem}-weights_manifest.json do not hold the dlib descriptor "
-            f"as face-api packs it ({error}). Fetch both again"
-        ) from error
-    return tensors
+    path = EMBEDDED / "dlib_descriptor" if folder is None else Path(folder)
+    descriptor, _ = load_weights(path, KIND, lambda _: DlibDescriptor)
+    descriptor.unpack()
+    return descriptor
+
+
+class FacenetEncoder(nn.Module):
+    """FaceNet (Schroff et al. 2015) on VGGFace2: facenet-pytorch's InceptionResnetV1, 512-d.
+
+    Args:
+        download: fetch the weights (107 MB) where they are not in torch's folder of checkpoints.
+
+    Raises:
+        MissingDependencyError: facenet-pytorch is not installed.
+        MissingWeightsError: its weights are not there, or cannot be downloaded.
+    """
+
+    name = "facenet-vggface2"
+    # not calibrated on our frame: the value facenet-pytorch's users verify at, as a cosine
+    threshold = 0.5
+
+    def __init__(self, download: bool = True) -> None:
+        super().__init__()
+        try:
+            from facenet_pytorch.models.inception_resnet_v1 import (
+                InceptionResnetV1,
+                get_torch_home,
+            )
+        except ImportError as error:
+            raise MissingDependencyError(
+                "FaceNet needs facenet-pytorch: pip install 'expraug[detect]', or use the identity "
+                "encoder 'dlib', whose weights are embedded"
+            ) from error
+        file = Path(get_torch_home(), "checkpoints", _FACENET_FILE)
+        if not download and not file.is_file():
+            raise MissingWeightsError(
+                f"FaceNet's weights (107 MB) are not in {file.parent}. Ask for the identity "
+                f"encoder 'facenet' by name on a machine with network, which downloads them"
+            )
+        try:
+            self.network = InceptionResnetV1(pretrained="vggface2").eval().requires_grad_(False)
+        except Exception as error:  # urllib, requests and zip errors alike: no weights
+            raise MissingWeightsError(
+                f"FaceNet's weights could not be had ({error}). On a machine with network "
+                f"download {_FACENET_FILE} from the releases of "
+                f"github.com/timesler/facenet-pytorch, and put it into {file.parent} here; or use "
+                f"the identity encoder 'dlib', whose weights are embedded"
+            ) from error
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Return identity vectors: (B, 512) unit vectors of (B, 3, S, S) floats in [0, 1]."""
+        return torch.cat([self._embed(part) for (part,) in independently(faces)])
+
+    def _embed(self, faces: Tensor) -> Tensor:
+        # MTCNN crops, which it was trained on, reach from the hairline to the chin
+        x = _window(faces, half=0.42, centre=(0.5, 0.55), size=160)
+        vectors: Tensor = self.network((x * 255 - 127.5) / 128)
+        return vectors
+
+
+_FACENET_FILE = "20180402-114759-vggface2.pt"
 
 
 def _window(faces: Tensor, half: float, centre: tuple[float, float], size: int) -> Tensor:
@@ -197,27 +265,40 @@ def _window(faces: Tensor, half: float, centre: tuple[float, float], size: int) 
     return sample(faces, matrix.expand(len(faces), 2, 3), (size, size))
 
 
-def identity_encoder_class(name: str | None = None) -> type[FacenetEncoder] | type[DlibDescriptor]:
-    """Return the class that `create_identity_encoder` would create, without loading weights."""
-    kind, _, path = (name or ("dlib" if DLIB_VARIABLE in os.environ else "facenet")).partition(":")
-    if kind == "facenet":
-        return FacenetEncoder
-    if kind == "dlib" and (path or DLIB_VARIABLE in os.environ):
-        return DlibDescriptor
-    raise ValueError(f"no identity encoder {name!r}; use 'facenet' or 'dlib:PATH'")
+_CLASSES: dict[str, type[DlibDescriptor] | type[FacenetEncoder]] = {
+    "dlib": DlibDescriptor,
+    "facenet": FacenetEncoder,
+}
+IDENTITY_ENCODERS = tuple(_CLASSES)
+"""Names of identity encoders, the default first."""
 
 
-def create_identity_encoder(name: str | None = None) -> FacenetEncoder | DlibDescriptor:
+def identity_encoder_class(name: str | None = None) -> type[DlibDescriptor] | type[FacenetEncoder]:
+    """Return the class that `create_identity_encoder` would create, without loading weights.
+
+    Raises:
+        ValueError: no encoder of that name.
+    """
+    if name is None:
+        name = IDENTITY_ENCODERS[0]
+    if name not in _CLASSES:
+        raise ValueError(f"no identity encoder {name!r}; there are {', '.join(_CLASSES)}")
+    return _CLASSES[name]
+
+
+def create_identity_encoder(
+    name: str | None = None, *, download: bool = True
+) -> DlibDescriptor | FacenetEncoder:
     """Return an identity encoder.
 
     Args:
-        name: "facenet"; "dlib:PATH"; or None: the dlib descriptor if the environment variable
-            `EXPRAUG_DLIB_DESCRIPTOR` names it, else FaceNet.
+        name: "dlib", whose weights are embedded; "facenet", whose weights are downloaded (107 MB)
+            when they are first needed; or None for "dlib".
+        download: whether weights that are not on this machine are downloaded.
 
     Raises:
-        MissingDependencyError, MissingWeightsError: as the encoders do.
+        MissingDependencyError, MissingWeightsError: as `FacenetEncoder` does.
         ValueError: another name.
     """
-    if identity_encoder_class(name) is FacenetEncoder:
-        return FacenetEncoder()
-    return DlibDescriptor((name or "").partition(":")[2] or os.environ[DLIB_VARIABLE])
+    made_by = identity_encoder_class(name)
+    return load_dlib_descriptor() if made_by is DlibDescriptor else FacenetEncoder(download)

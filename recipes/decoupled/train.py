@@ -1,7 +1,7 @@
 """Train `decoupled` from pairs and from single real faces.
 
     python -m recipes.decoupled.train PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
-        --generator GENERATOR --photographs LONDON.parquet --identity dlib:FOLDER \\
+        --generator GENERATOR --photographs LONDON.parquet --identity dlib \\
         --classifier CLASSIFIER \\
         --half 0 --config recipes/decoupled/cpu.yaml --out expraug/weights/decoupled
 
@@ -55,7 +55,7 @@ def main(
         Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
-    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As options.feedback=0; several.")

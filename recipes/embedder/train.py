@@ -2,7 +2,7 @@
 it.
 
     python -m recipes.embedder.train FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
-        --identity dlib:FOLDER --half 0 --verify LFW.parquet@detect --out EMBEDDER
+        --identity dlib --half 0 --verify LFW.parquet@detect --out EMBEDDER
 
 Sets and `--half` are as `recipes.fer_classifier.train` takes them: only training people are seen.
 The large encoder sees each face once; its vectors are kept in `--work`. `--verify` names a set that
@@ -104,7 +104,7 @@ def area_under_roc(vectors: Tensor, who: Tensor) -> float:
 def main(
     sets: Annotated[list[str], typer.Argument(help="FILE for face crops, FILE@detect otherwise.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
-    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     verify: Annotated[str | None, typer.Option(help="Set that says who is who.")] = None,
     people: Annotated[int, typer.Option(help="Of `--verify`, at most.")] = 150,

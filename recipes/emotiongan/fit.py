@@ -3,7 +3,7 @@
     python -m recipes.fer_classifier.train FER2013.parquet LFW.parquet@detect --half 0 \\
         --out CLASSIFIER
     python -m recipes.emotiongan.fit GENERATOR FER2013.parquet LFW.parquet@detect --half 0 \\
-        --pairs PAIRS.parquet --identity dlib:FOLDER --classifier CLASSIFIER --out
+        --pairs PAIRS.parquet --identity dlib --classifier CLASSIFIER --out
         expraug/weights/emotiongan
 
 GENERATOR is what `recipes.latent.train_generator` wrote, or "package.module:function" of another
@@ -334,8 +334,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
     pairs: Annotated[Path | None, typer.Option(help="What recipes.pairs.make_pairs wrote.")] = None,
     identity: Annotated[
-        str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
-    ] = "facenet",
+        str, typer.Option(help="'dlib', 'facenet', or 'none': nothing keeps identity then")
+    ] = "dlib",
     config: Annotated[Path, typer.Option(help="YAML of settings.")] = CONFIG,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As identity=4; several.")

@@ -1,7 +1,7 @@
 """How good clips are, by way of making them, on the neutral faces of people nobody has seen.
 
     python -m recipes.fevgan.evaluate_clips transfer unet_cgan --data LFW.parquet \\
-        --reference FER2013.parquet --identity dlib:FOLDER [--sequences ck+:FOLDER] [--json OUT]
+        --reference FER2013.parquet --identity dlib [--sequences ck+:FOLDER] [--json OUT]
 
 Each synthesizer gives two ways: the clips that users get from the pipeline, and the first frame of
 each faded over into its last in the same time. All frames are aligned afterwards, as their source
@@ -105,7 +105,7 @@ def main(
     reference: Annotated[
         Path | None, typer.Option(help="Real faces for classes of which the data has under 10.")
     ] = None,
-    identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     classifier: Annotated[
         Path | None, typer.Option(help="Folder; the embedded one if none.")
     ] = None,

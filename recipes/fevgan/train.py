@@ -1,11 +1,11 @@
 """Train `fevgan` from clips.
 
     python -m recipes.embedder.train FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
-        --identity dlib:FOLDER --half 0 --out EMBEDDER
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+        --identity dlib --half 0 --out EMBEDDER
+    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib \\
         --classifier CLASSIFIER \\
         --out CLIPS.parquet
-    python -m recipes.fevgan.train CLIPS.parquet --embedder EMBEDDER --identity dlib:FOLDER \\
+    python -m recipes.fevgan.train CLIPS.parquet --embedder EMBEDDER --identity dlib \\
         --classifier CLASSIFIER --config recipes/fevgan/cpu.yaml --out expraug/weights/fevgan
 
 `--set encoders=spatial` or `identity` leaves out the other encoder, to compare with.
@@ -125,7 +125,7 @@ def main(
         Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     identity: Annotated[
-        str | None, typer.Option(help="'facenet' or 'dlib:PATH'; else no triplet.")
+        str | None, typer.Option(help="'dlib' or 'facenet'; else no triplet.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As options.video=0; several.")

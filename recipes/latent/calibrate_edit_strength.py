@@ -2,7 +2,7 @@
 
     python -m recipes.latent.calibrate_edit_strength WEIGHTS FER2013.parquet LFW.parquet@detect \\
         --half 0 \\
-        --classifier CLASSIFIER --identity dlib:FOLDER
+        --classifier CLASSIFIER --identity dlib
 
 WEIGHTS, the folder that `recipes.decoupled.train` wrote, is changed. The sets, `--half` and
 CLASSIFIER are
@@ -38,8 +38,8 @@ def main(
         Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     identity: Annotated[
-        str, typer.Option(help="'facenet', 'dlib:PATH', or 'none': nothing keeps identity then")
-    ] = "facenet",
+        str, typer.Option(help="'dlib', 'facenet', or 'none': nothing keeps identity then")
+    ] = "dlib",
     sources: Annotated[int, typer.Option(help="Faces for each target, at most.")] = 96,
     reach: Annotated[
         float, typer.Option(help="Times the classifier's probability of the target in real faces.")

@@ -1,7 +1,7 @@
 """What moving along a direction of latents does to faces: how evenly, how cleanly, how faithfully.
 
     python -m recipes.latent.evaluate emotiongan [decoupled …] --data LFW.parquet \\
-        --data LONDON.parquet --identity dlib:FOLDER [--json OUT] [--sheet OUT.png]
+        --data LONDON.parquet --identity dlib [--json OUT] [--sheet OUT.png]
 
 For synthesizers with `invert` and `draw`, on people whom neither they nor the classifier have seen,
 as `expraug evaluate` chooses them, and on what the pipeline makes of their photographs; bootstrap
@@ -325,7 +325,7 @@ def show(console: Console, title: str, figures: Figures, spread: dict[str, float
 def main(
     synthesizers: Annotated[list[str], typer.Argument(help="Names or folders.")],
     data: Annotated[list[Path], typer.Option(help="Labelled photographs; several.")],
-    identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     classifier: Annotated[
         Path | None, typer.Option(help="Folder; the embedded one if none.")
     ] = None,

@@ -1,7 +1,7 @@
 """How close a synthesizer comes to real photographs of the same people with the other expression.
 
     python -m recipes.pairs.evaluate --pairs PAIRS.parquet [--synthesizer pixel]
-        [--identity dlib:FOLDER] [--split test]
+        [--identity dlib] [--split test]
 
 PAIRS has image, expression and identity. Of every person photographed with both expressions the
 source goes through the pipeline, as users have it, and what comes out is compared with the real
@@ -35,7 +35,7 @@ def main(
     source: str = "neutral",
     target: str = "happy",
     split: Annotated[str, typer.Option(help="test, validation, train or all")] = "all",
-    identity: Annotated[str | None, typer.Option(help="'facenet' or 'dlib:PATH'")] = None,
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     sheet: Annotated[Path | None, typer.Option(help="PNG: source, synthetic, real")] = None,
 ) -> None:
     before, after = Expression.parse(source), Expression.parse(target)

@@ -1,6 +1,6 @@
 """Make clips from neutral faces to each expression, for `recipes.fevgan.train`.
 
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib \\
         --classifier CLASSIFIER --limit 1500 --out CLIPS.parquet
     python -m recipes.pairs.make_clips --sequences ck+:FOLDER --sequences mug:FOLDER \\
         --out REAL.parquet
@@ -128,7 +128,7 @@ def main(
     sequences: Annotated[
         list[str] | None, typer.Option(help="Real ones, as ck+:FOLDER; several.")
     ] = None,
-    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     classifier: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
     synthesizer: str = "transfer",
     split: str = "train",

@@ -1,6 +1,6 @@
 """Make pairs for all expressions from neutral faces, for synthesizers that learn from pairs.
 
-    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib \\
         --classifier CLASSIFIER --out PAIRS.parquet
 
 Every neutral photograph of a training person is given each expression by `transfer`, through the
@@ -199,7 +199,7 @@ def row(image: Tensor, **columns: Any) -> dict[str, Any]:
 def main(
     sets: Annotated[list[Path], typer.Argument(help="With expression and identity.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     classifier: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
     synthesizer: str = "transfer",
     split: str = "train",

@@ -45,7 +45,7 @@ class Sources:
         sets, half: single real faces, as `recipes.fer_classifier.train` takes them.
         photographs: people photographed neutral and happy.
         classifier: folder of a net of `recipes.fer_classifier.train`.
-        identity: an encoder, "facenet" or "dlib:PATH".
+        identity: an encoder, "dlib" or "facenet".
         work: folder for what can be made again.
     """
 

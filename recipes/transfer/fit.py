@@ -1,7 +1,7 @@
 """Fit `transfer` from three sets of real faces.
 
     python -m recipes.transfer.fit --fer2013 TRAIN.parquet --lfw LFW.parquet \\
-        --london LONDON.parquet --identity dlib:FOLDER --work WORK --out expraug/weights/transfer
+        --london LONDON.parquet --identity dlib --work WORK --out expraug/weights/transfer
 
 Stages, each kept in `--work` and not done again:
 
@@ -232,7 +232,7 @@ def main(
     if unknown := set(chosen) - set(STAGES):
         raise typer.BadParameter(f"no stages {sorted(unknown)}; there are {', '.join(STAGES)}")
     work.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps({"identity": identity.partition(":")[0], "tiny": tiny, "apart": apart})
+    settings = json.dumps({"identity": identity, "tiny": tiny, "apart": apart})
     record = work / "settings.json"
     if record.is_file() and record.read_text() != settings:
         raise typer.BadParameter(f"{work} was filled with {record.read_text()}: use another --work")

@@ -1,10 +1,10 @@
 """Train `unet_cgan` from pairs and from single real faces.
 
-    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib:FOLDER \\
+    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib \\
         --classifier CLASSIFIER \\
         --limit 2200 --variants 1 --size 128 --out PAIRS.parquet
     python -m recipes.unet_cgan.train PAIRS.parquet FER2013.parquet LFW.parquet@detect \\
-        --photographs LONDON.parquet --identity dlib:FOLDER --classifier CLASSIFIER --half 0 \\
+        --photographs LONDON.parquet --identity dlib --classifier CLASSIFIER --half 0 \\
         --config recipes/unet_cgan/cpu.yaml --out expraug/weights/unet_cgan
 
 PAIRS is what `recipes.pairs.make_pairs` wrote; the sets behind it are single real faces, as
@@ -54,7 +54,7 @@ def main(
         Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
     ],
     real_pairs: Annotated[Path | None, typer.Option("--photographs")] = None,
-    identity: Annotated[str, typer.Option(help="'facenet' or 'dlib:PATH'")] = "facenet",
+    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     half: Annotated[int | None, typer.Option(min=0, max=1)] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As options.triplet=0; several.")

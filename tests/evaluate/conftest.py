@@ -145,6 +145,9 @@ def brighten() -> type[Brighten]:
 
 
 @pytest.fixture(scope="session")
-def evaluation(faces: Path, encoder: CoarsePicture) -> Evaluation:
+def evaluation(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     torch.set_num_threads(1)
-    return evaluate("pixel", faces, identity=encoder, alignment="detect")
+    with pytest.MonkeyPatch.context() as patch:
+        # as on a machine that has never downloaded FaceNet
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        return evaluate("pixel", faces, alignment="detect")

@@ -46,8 +46,12 @@ def test_pixel_on_the_bundled_faces(evaluation: Evaluation) -> None:
     assert found["reconstruction"].targets["happy"].psnr_gain.value > 0
     distance = found["frechet"].targets["happy"]
     assert distance.synthetic.value < distance.sources.value
-    assert found["identity"].verified_all.n == 80
-    assert found["identity"].different_pairs == 180
+    assert list(found["identity"].encoders) == ["dlib-resnet"]
+    identity = found["identity"].encoders["dlib-resnet"]
+    assert identity.verified_all.n == 80
+    assert identity.different_pairs == 180
+    assert identity.same[0] > identity.different[3], "people differ more than a smile does"
+    assert "FaceNet" in evaluation.skipped["identity by facenet"]
     assert found["throughput"].parameters == 262_144
     assert found["failures"].failed["happy"] == {}
     assert "20 synthetic" in evaluation.skipped["gan_train"]
@@ -133,15 +137,15 @@ def test_stopped_in_the_middle_it_returns_what_there_is(faces: Path, tmp_path: P
 
 
 def test_command(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EXPRAUG_DLIB_DESCRIPTOR", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     arguments = ["evaluate", "--synthesizer", "pixel", "--data", str(faces), "--limit", "3"]
     arguments += ["--json", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]
-    arguments += ["--identity", f"dlib:{tmp_path}"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
     assert result.exit_code == 0, (result.output, result.exception)
     figures = json.loads((tmp_path / "a.json").read_text())
     assert figures["faces"] == {"neutral": 3, "happy": 3}
-    assert "no dlib descriptor" in figures["skipped"]["identity"]
+    assert list(figures["measures"]["identity"]["encoders"]) == ["dlib-resnet"]
+    assert "facenet" in figures["skipped"]["identity by facenet"]
     assert figures["synthesizer"] == create_synthesizer("pixel").fingerprint
     assert (tmp_path / "a.html").is_file()
     for word in ("recall ratio, fer_classifier", "SSIM", "untouched", "images/s", "not measured"):

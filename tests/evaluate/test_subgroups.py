@@ -20,7 +20,7 @@ def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
         groups["colour"],
         next(iter(evaluation.results["classifier_recall"].classifiers.values())).targets,
     )
-    identity = evaluation.results["identity"]
+    identity = evaluation.results["identity"].encoders["dlib-resnet"]
     # of every target the classifier knows, whether or not real faces show it
     assert colour.sources == 20
     assert colour.recall.n == 7 * 10

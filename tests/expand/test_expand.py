@@ -24,6 +24,7 @@ from expraug.faces.detect import create_detector
 from expraug.faces.image import read_image
 from expraug.faces.image_file import DIGITAL_SOURCE_TYPE, encode
 from expraug.gate import IdentityGate
+from expraug.networks import identity
 from expraug.synthesizer import Synthesizer, create_synthesizer
 
 FACES = Path(__file__).parents[2] / "examples" / "faces"
@@ -241,18 +242,24 @@ def test_gates_thresholds_decide(small_set: Path, tmp_path: Path, smile: str) ->
         expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.6))
 
 
-def test_gate_without_weights(
+def test_the_identity_gate_is_on_unless_it_is_switched_off(
+    small_set: Path, tmp_path: Path, smile: str
+) -> None:
+    report = expand(small_set, tmp_path / "out", synthesizer=smile, check_landmarks=False)
+    assert report.made == 3
+    assert report.gate == "identity-dlib-resnet, threshold 0.92"
+    assert all(0.9 < r["score_identity"] < 1 for r in rows_of(report) if r["file"])
+    with pytest.raises(ValueError, match="gate must be 'identity'"):
+        expand(small_set, tmp_path / "other", synthesizer=smile, gate="auto")  # type: ignore[arg-type]
+
+
+def test_the_identity_gate_without_its_weights_is_an_error_before_work_starts(
     small_set: Path, tmp_path: Path, smile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EXPRAUG_DLIB_DESCRIPTOR", str(tmp_path / "nowhere"))
-    with pytest.raises(MissingWeightsError):
-        expand(small_set, tmp_path / "out", gate="identity")
-    with pytest.warns(UserWarning, match="identity gate off"):
-        report = expand(
-            small_set, tmp_path / "out", synthesizer=smile, check_landmarks=False, gate="auto"
-        )
-    assert report.made == 3
-    assert report.gate.startswith("off")
+    monkeypatch.setattr(identity, "EMBEDDED", tmp_path / "nowhere")
+    with pytest.raises(MissingWeightsError, match="nowhere"):
+        expand(small_set, tmp_path / "out", synthesizer=smile)
+    assert not (tmp_path / "out").exists()
 
 
 class Fragile(Synthesizer):

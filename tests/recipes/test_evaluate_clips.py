@@ -31,15 +31,9 @@ def sequences(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def dlib_folder(shared: Path) -> Path:
-    return shared / "models"
-
-
-@pytest.mark.shared
-def test_the_recipe(run_recipe, faces: Path, sequences: Path, dlib_folder: Path, tmp_path: Path):
+def test_the_recipe(run_recipe, faces: Path, sequences: Path, tmp_path: Path):
     out = tmp_path / "clips.json"
-    arguments = ["pixel", "--data", faces, "--identity", f"dlib:{dlib_folder}", "--limit", 2]
+    arguments = ["pixel", "--data", faces, "--identity", "dlib", "--limit", 2]
     arguments += ["--frames", 5, "--sequences", f"ck+:{sequences}", "--json", out]
     printed = run_recipe("fevgan.evaluate_clips", *arguments)
     for words in ("pixel, clip", "pixel, cross-fade", "2 sequences of ck+", "apex recall"):

@@ -38,8 +38,7 @@ def test_fit_pixel_uses_training_people_only(run_recipe, pairs, tmp_path):
 
 def test_the_embedded_pixel_is_better_than_copying_on_people_it_never_saw(run_recipe, shared):
     london = shared / "data" / "london_faces" / "train.parquet"
-    encoder = f"dlib:{shared / 'models'}"
-    out = run_recipe("pairs.evaluate", "--pairs", london, "--split", "test", "--identity", encoder)
+    out = run_recipe("pairs.evaluate", "--pairs", london, "--split", "test")
     rows = {line.split("│")[1].strip(): line.split("│")[2:] for line in out.splitlines()
             if line.startswith("│")}  # fmt: skip
     assert "18 people" in out

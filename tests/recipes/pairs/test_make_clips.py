@@ -11,7 +11,7 @@ from PIL import Image
 from expraug.datasets import person_split
 
 
-def test_clips_of_neutral_faces(run_recipe, faces, shared, tmp_path) -> None:
+def test_clips_of_neutral_faces(run_recipe, faces, tmp_path) -> None:
     people = tmp_path / "people.parquet"
     rows = sorted((faces / "neutral").iterdir())[:2]
     table = {
@@ -22,7 +22,7 @@ def test_clips_of_neutral_faces(run_recipe, faces, shared, tmp_path) -> None:
     pq.write_table(pa.table(table), people)
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "pairs.make_clips", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "pairs.make_clips", people, "--out", made, "--identity", "dlib",
         "--split", person_split(rows[0].stem),
     )  # fmt: skip
     assert "neutral faces" in out

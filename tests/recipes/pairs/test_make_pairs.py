@@ -21,10 +21,10 @@ def people(faces, tmp_path):
     return file
 
 
-def test_pairs_are_gated_and_pixel_learns_from_them(run_recipe, people, shared, tmp_path):
+def test_pairs_are_gated_and_pixel_learns_from_them(run_recipe, people, tmp_path):
     made = tmp_path / "made.parquet"
     out = run_recipe(
-        "pairs.make_pairs", people, "--out", made, "--identity", f"dlib:{shared / 'models'}",
+        "pairs.make_pairs", people, "--out", made, "--identity", "dlib",
         "--split", "test", "--variants", "2",
     )  # fmt: skip
     assert "6 neutral faces" in out
