@@ -79,11 +79,11 @@ def test_the_pipeline_gates_by_identity_without_a_download(neutral_images, monke
 
     monkeypatch.setattr("socket.socket.connect", no_network)
     request = SynthesisRequest(Expression.HAPPY)
-    augmenter = ExpressionAugmenter("pixel", alignment="detect", gate="identity")
+    augmenter = ExpressionAugmenter("transfer", alignment="detect", gate="identity")
     (outcome,) = augmenter(neutral_images[:1], [request])
     assert outcome.target is Expression.HAPPY
     assert outcome.scores["identity"] > IdentityGate().threshold
-    strict = ExpressionAugmenter("pixel", alignment="detect", gate=IdentityGate(threshold=0.9999))
+    strict = ExpressionAugmenter("transfer", alignment="detect", gate=IdentityGate(threshold=0.9999))
     (refused,) = strict(neutral_images[:1], [request])
     assert refused.reason == "identity_lost"
 
