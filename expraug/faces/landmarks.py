@@ -29,7 +29,9 @@ enlarged, and below the third a photograph is looked at as a face crop."""
 SURE = 0.3
 """Least probability of a face, and of its landmarks: an aligned or padded crop is no usual
 photograph."""
-_MAX_FACES = 4
+_MAX_FACES = 16
+_SAME_FACE = 0.5
+"""Meshes of one picture are of one face if their boxes share more than this part of the smaller."""
 _ALIGNED_CENTRE, _ALIGNED_SIDE = (0.5, 0.555), 1.145
 """Where the detector would put its crop in the canonical frame, as fractions of the frame: medians
 over faces of LFW, FER2013 and London."""
@@ -58,7 +60,7 @@ class LandmarkDetector:
         if mode not in ("detect", "crop"):
             raise ValueError(f"mode must be 'detect' or 'crop', not {mode!r}")
         self.mode = mode
-        self.fingerprint = f"face-landmarker-2-{mode}"
+        self.fingerprint = f"face-landmarker-3-{mode}"
         self.to(device)
 
     def to(self, device: str | torch.device) -> LandmarkDetector:
@@ -67,15 +69,22 @@ class LandmarkDetector:
         return self
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        return [next(iter(faces), None) for faces in self._detect(images, 1)]
+
+    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+        """Return all faces of each image, the largest first, of the first framing that has any."""
+        return self._detect(images, _MAX_FACES)
+
+    def _detect(self, images: Sequence[np.ndarray], most: int) -> list[list[DetectedFace]]:
         if self.device.type != "cpu":
-            return self._batch(images)
+            return self._batch(images, most)
         with single_threaded() as threads:
-            return map_threads(lambda image: self._batch([image])[0], images, threads)
+            return map_threads(lambda image: self._batch([image], most)[0], images, threads)
 
     @torch.inference_mode()
-    def _batch(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def _batch(self, images: Sequence[np.ndarray], most: int) -> list[list[DetectedFace]]:
         nets = _nets(str(self.device))
-        found: list[DetectedFace | None] = [None] * len(images)
+        found: list[list[DetectedFace]] = [[] for _ in images]
         pictures = [_fit(image, self.device) for image in images]
         remaining = list(range(len(images)))
         for attempt in range(3):
@@ -85,19 +94,18 @@ class LandmarkDetector:
                 share = ((0.25, 0.5, 0.0) if padded_first else (0.0, 0.25, 0.5))[attempt]
                 pad = int(share * max(pictures[i][0].shape[1:]))
                 framed.append((_padded(pictures[i][0], pad), pad))
-            for i, face in zip(remaining, _find(nets, framed), strict=True):
-                if face is not None:
-                    found[i] = face.scaled(1 / pictures[i][1])
-            remaining = [i for i in remaining if found[i] is None]
+            for i, faces in zip(remaining, _find(nets, framed, most), strict=True):
+                found[i] = [face.scaled(1 / pictures[i][1]) for face in faces]
+            remaining = [i for i in remaining if not found[i]]
             if not remaining:
                 break
         return found
 
 
 def _find(
-    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]]
-) -> list[DetectedFace | None]:
-    """Return the largest face of each picture, in pixels before it was padded."""
+    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]], most: int
+) -> list[list[DetectedFace]]:
+    """Return the `most` largest faces of each picture, in pixels before it was padded."""
     squares = torch.stack([letterbox(picture) for picture, _ in framed])
     crops: list[tuple[int, Crop]] = []
     number = 0
@@ -116,23 +124,38 @@ def _find(
         for (i, crop), mesh, probability in zip(crops, meshes, sure, strict=True):
             if probability >= SURE:
                 found[i].append(place(mesh, crop, side))
-    largest = [
-        max(meshes, key=lambda mesh: float(np.ptp(mesh[:, :2], axis=0).prod())) if meshes else None
-        for meshes in found
-    ]
-    faces: list[DetectedFace | None] = []
-    for best, seen, (picture, pad) in zip(largest, found, framed, strict=True):
-        if best is None:
-            faces.append(None)
-            continue
-        points = torch.from_numpy(best[None, :, :2]).float().to(picture.device)
-        scores = nets.blendshapes(points)[0].cpu().numpy()
-        size = (picture.shape[1], picture.shape[2])
-        canonical, weights = nets.canonical.cpu().numpy(), nets.weights.cpu().numpy()
-        pose = head_pose(best, size, canonical, weights)
-        inside = (best[:, :2] - pad - 0.5).astype(np.float32)
-        faces.append(DetectedFace(five_points(inside), len(seen), inside, scores, pose))
+    faces: list[list[DetectedFace]] = []
+    for meshes, (picture, pad) in zip(found, framed, strict=True):
+        apart = _apart(meshes)
+        faces.append([_face(nets, mesh, len(apart), picture, pad) for mesh in apart[:most]])
     return faces
+
+
+def _apart(meshes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the meshes, the largest first, without those that lie on a larger one."""
+    boxes = [(mesh[:, :2].min(0), mesh[:, :2].max(0)) for mesh in meshes]
+    areas = [float((high - low).prod()) for low, high in boxes]
+    kept: list[int] = []
+    for k in sorted(range(len(meshes)), key=lambda k: -areas[k]):
+        shared = [
+            np.minimum(boxes[k][1], boxes[j][1]) - np.maximum(boxes[k][0], boxes[j][0])
+            for j in kept
+        ]
+        if all(s.clip(min=0).prod() <= _SAME_FACE * areas[k] for s in shared):
+            kept.append(k)
+    return [meshes[k] for k in kept]
+
+
+def _face(
+    nets: FaceLandmarkNets, mesh: np.ndarray, number: int, picture: Tensor, pad: int
+) -> DetectedFace:
+    """Return one of so many faces of a picture, with its scores and pose."""
+    points = torch.from_numpy(mesh[None, :, :2]).float().to(picture.device)
+    scores = nets.blendshapes(points)[0].cpu().numpy()
+    size = (picture.shape[1], picture.shape[2])
+    pose = head_pose(mesh, size, nets.canonical.cpu().numpy(), nets.weights.cpu().numpy())
+    inside = (mesh[:, :2] - pad - 0.5).astype(np.float32)
+    return DetectedFace(five_points(inside), number, inside, scores, pose)
 
 
 def five_points(mesh: np.ndarray) -> np.ndarray:
