@@ -107,7 +107,7 @@ def preview_command(
         int | None,
         typer.Option(
             min=0,
-            help="Of several in an image, the one in motion: 0, the largest (default), 1, the next.",
+            help="Of several, the one that moves: 0, the largest (default); 1, the next.",
         ),
     ] = None,
     **options: Any,

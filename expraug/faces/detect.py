@@ -259,8 +259,7 @@ def detect_faces(
 ) -> list[list[DetectedFace]]:
     """Return all faces of each image, the largest first.
 
-    The default detector tells up to 16 faces apart, and looks at the whole image at once: a face needs
-    about a tenth of the longer side.
+    A face needs about a twentieth of the longer side; `MTCNNDetector` finds smaller ones.
 
     Args:
         images: paths of files, PIL images, (H, W) or (H, W, 1 or 3) arrays, or (1 or 3, H, W)

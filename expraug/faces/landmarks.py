@@ -7,6 +7,7 @@ they run in batches, on any device, and need no download.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -19,6 +20,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from expraug.faces.blaze import Crop, cut, faces_of, letterbox, place
 from expraug.faces.detect import DetectedFace
 from expraug.faces.pose import head_pose
+from expraug.faces.several import apart, area_of, lies_in, parts_of
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import FaceLandmarkNets, FaceMeshNet, load_face_landmarker
 from expraug.threads import map_threads, single_threaded
@@ -30,8 +32,6 @@ SURE = 0.3
 """Least probability of a face, and of its landmarks: an aligned or padded crop is no usual
 photograph."""
 _MAX_FACES = 16
-_SAME_FACE = 0.5
-"""Meshes of one picture are of one face if their boxes share more than this part of the smaller."""
 _ALIGNED_CENTRE, _ALIGNED_SIDE = (0.5, 0.555), 1.145
 """Where the detector would put its crop in the canonical frame, as fractions of the frame: medians
 over faces of LFW, FER2013 and London."""
@@ -42,6 +42,9 @@ class LandmarkDetector:
 
     An image is tried in up to three framings: as it is, and with its border repeated around it by
     a quarter and by half of its longer side, since the detector misses faces that fill the image.
+    Faces under about a tenth of a photograph's longer side are missed as well: where there is no
+    larger one, and where all faces are asked for, they are looked for in parts of it, down to
+    about a twentieth.
 
     Args:
         mode: "detect" for photographs; "crop" for face crops, whose padded framings come first.
@@ -72,17 +75,17 @@ class LandmarkDetector:
         return [next(iter(faces), None) for faces in self._detect(images, 1)]
 
     def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
-        """Return all faces of each image, the largest first, of the first framing that has any."""
-        return self._detect(images, _MAX_FACES)
+        """Return all faces of each image, the largest first."""
+        return self._detect(images, None)
 
-    def _detect(self, images: Sequence[np.ndarray], most: int) -> list[list[DetectedFace]]:
+    def _detect(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
         if self.device.type != "cpu":
             return self._batch(images, most)
         with single_threaded() as threads:
             return map_threads(lambda image: self._batch([image], most)[0], images, threads)
 
     @torch.inference_mode()
-    def _batch(self, images: Sequence[np.ndarray], most: int) -> list[list[DetectedFace]]:
+    def _batch(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
         nets = _nets(str(self.device))
         found: list[list[DetectedFace]] = [[] for _ in images]
         pictures = [_fit(image, self.device) for image in images]
@@ -99,51 +102,69 @@ class LandmarkDetector:
             remaining = [i for i in remaining if not found[i]]
             if not remaining:
                 break
+        for i, image in enumerate(images):
+            small = self.mode == "crop" or max(image.shape[:2]) < _SMALL_CROP
+            if not small and (most is None or not found[i]):
+                found[i] = _with_small(nets, *pictures[i], found[i])
         return found
 
 
 def _find(
-    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]], most: int
+    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]], most: int | None
 ) -> list[list[DetectedFace]]:
     """Return the `most` largest faces of each picture, in pixels before it was padded."""
-    squares = torch.stack([letterbox(picture) for picture, _ in framed])
+    faces: list[list[DetectedFace]] = []
+    found = _meshes(nets, [picture for picture, _ in framed])
+    for meshes, (picture, pad) in zip(found, framed, strict=True):
+        known = apart(meshes)
+        faces.append([_face(nets, mesh, len(known), picture, pad) for mesh in known[:most]])
+    return faces
+
+
+def _with_small(
+    nets: FaceLandmarkNets, picture: Tensor, ratio: float, known: Sequence[DetectedFace]
+) -> list[DetectedFace]:
+    """Return the known faces of an image and those found in parts of its picture.
+
+    The picture is `ratio` times as large as the image.
+    """
+    height, width = picture.shape[1:]
+    parts = parts_of(height, width)
+    pictures = [picture[:, p.top : p.bottom, p.left : p.right] for p in parts]
+    more = []
+    for part, meshes in zip(parts, _meshes(nets, pictures), strict=True):
+        corner = np.array([part.left, part.top, 0])
+        placed = [mesh + corner for mesh in meshes]
+        more += [mesh for mesh in placed if lies_in(mesh, part, height, width)]
+    there = [face.scaled(ratio).mesh for face in known]
+    new = apart(more, [mesh + 0.5 for mesh in there if mesh is not None])
+    count = len(known) + len(new)
+    faces = [replace(face, faces=count) for face in known]
+    faces += [_face(nets, mesh, count, picture, 0).scaled(1 / ratio) for mesh in new]
+    return sorted(faces, key=lambda face: -area_of(np.asarray(face.mesh)))
+
+
+def _meshes(nets: FaceLandmarkNets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
+    """Return the meshes in each picture, (478, 3) each, in pixels of it."""
+    squares = torch.stack([letterbox(picture) for picture in pictures])
     crops: list[tuple[int, Crop]] = []
     number = 0
     for (part,) in independently(squares):
         for boxes, logits in zip(*nets.detector(part), strict=True):
-            size = (framed[number][0].shape[1], framed[number][0].shape[2])
+            size = (pictures[number].shape[1], pictures[number].shape[2])
             crops += [(number, c) for c in faces_of(boxes, logits, size, SURE, _MAX_FACES)]
             number += 1
-    found: list[list[np.ndarray]] = [[] for _ in framed]
+    found: list[list[np.ndarray]] = [[] for _ in pictures]
     if crops:
         side = FaceMeshNet.SIDE
-        pixels = torch.stack([cut(framed[i][0], crop, side) / 255 for i, crop in crops])
+        pixels = torch.stack([cut(pictures[i], crop, side) / 255 for i, crop in crops])
         parts = [nets.mesh(part) for (part,) in independently(pixels)]
         meshes = torch.cat([points for points, _ in parts]).cpu().double().numpy()
         sure = torch.cat([logits for _, logits in parts]).sigmoid().tolist()
         for (i, crop), mesh, probability in zip(crops, meshes, sure, strict=True):
             if probability >= SURE:
                 found[i].append(place(mesh, crop, side))
-    faces: list[list[DetectedFace]] = []
-    for meshes, (picture, pad) in zip(found, framed, strict=True):
-        apart = _apart(meshes)
-        faces.append([_face(nets, mesh, len(apart), picture, pad) for mesh in apart[:most]])
-    return faces
-
-
-def _apart(meshes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the meshes, the largest first, without those that lie on a larger one."""
-    boxes = [(mesh[:, :2].min(0), mesh[:, :2].max(0)) for mesh in meshes]
-    areas = [float((high - low).prod()) for low, high in boxes]
-    kept: list[int] = []
-    for k in sorted(range(len(meshes)), key=lambda k: -areas[k]):
-        shared = [
-            np.minimum(boxes[k][1], boxes[j][1]) - np.maximum(boxes[k][0], boxes[j][0])
-            for j in kept
-        ]
-        if all(s.clip(min=0).prod() <= _SAME_FACE * areas[k] for s in shared):
-            kept.append(k)
-    return [meshes[k] for k in kept]
+    return found
 
 
 def _face(

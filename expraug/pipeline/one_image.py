@@ -69,7 +69,7 @@ def augment(
         image = Image.fromarray(array)
     else:
         array = as_array(image)
-    if not (face is None or face == "all" or (isinstance(face, int) and face >= 0)):
+    if face not in (None, "all") and not (type(face) is int and face >= 0):
         raise ValueError(f"face must be 0 or more, 'all' or None, not {face!r}")
     if isinstance(synthesizer, str) and isinstance(alignment, str):
         augmenter = _augmenter(synthesizer, alignment, device)
