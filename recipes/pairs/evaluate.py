@@ -68,8 +68,8 @@ def main(
     table = Table(title=f"{name}: {source} -> {target}, {len(people)} people ({split})")
     for column in ("", synthesizer, "copying the source", "difference"):
         table.add_column(column)
-    own, copy = ssim_and_psnr(made, real), ssim_and_psnr(plain, real)
-    own, copy = (*own, landmark_error(made, real)), (*copy, landmark_error(plain, real))
+    own = (*ssim_and_psnr(made, real), landmark_error(made, real))
+    copy = (*ssim_and_psnr(plain, real), landmark_error(plain, real))
     for row, mine, other in zip(("SSIM", "PSNR dB", "landmarks, px"), own, copy, strict=True):
         values = (mine, other, mine - other)
         table.add_row(row, *(str(bootstrap.estimate(v, people)) for v in values))
