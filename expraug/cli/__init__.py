@@ -115,7 +115,7 @@ def preview_command(
     """Write a contact sheet: sources, and what the synthesizer makes of them, still or moving."""
     from expraug.expand import preview, preview_clip
 
-    if clip is None and not frames is shows is face is None:
+    if clip is None and any(given is not None for given in (frames, shows, face)):
         raise ValueError(
             "--frames, --shows and --face are for clips: add --clip happy, or --clip all"
         )
