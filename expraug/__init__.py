@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         open_dataset,
     )
     from expraug.expressions import Expression, LabelScheme
+    from expraug.faces import detect_faces
     from expraug.gate import AllGates, ExpressionGate, IdentityGate
     from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
     from expraug.policy import Balance, Matrix, Uniform
@@ -52,6 +53,7 @@ _MODULES = {
     "Uniform": "expraug.policy",
     "augment": "expraug.pipeline",
     "create_synthesizer": "expraug.synthesizer",
+    "detect_faces": "expraug.faces",
     "list_datasets": "expraug.datasets",
     "list_synthesizers": "expraug.synthesizer",
     "open_dataset": "expraug.datasets",
@@ -80,6 +82,7 @@ __all__ = [
     "Uniform",
     "augment",
     "create_synthesizer",
+    "detect_faces",
     "list_datasets",
     "list_synthesizers",
     "open_dataset",

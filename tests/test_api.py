@@ -26,6 +26,7 @@ NAMES = [
     "Uniform",
     "augment",
     "create_synthesizer",
+    "detect_faces",
     "list_datasets",
     "list_synthesizers",
     "open_dataset",
@@ -33,11 +34,12 @@ NAMES = [
 ]
 
 ARGUMENTS = {
-    "augment": "image source target intensity variant synthesizer alignment device",
+    "augment": "image source target intensity variant synthesizer face alignment device",
     "ExpressionAugmenter": "synthesizer policy intensity intensity_levels alignment gate "
     "check_landmarks cache on_miss per_image seed device batch_size",
     "SynthesisRequest": "target intensity variant",
     "JointTransform": "dataset transform scheme",
+    "detect_faces": "images alignment device",
     "create_synthesizer": "name pretrained config",
 }
 

@@ -293,6 +293,29 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_preview_of_one_of_several_faces_in_motion(faces: Path, tmp_path: Path) -> None:
+    group = Image.new("RGB", (400, 256), (200, 200, 200))
+    with Image.open(faces / "neutral" / "neutral0.jpg") as face:
+        group.paste(face, (0, 0))
+        group.paste(face.resize((128, 128)), (264, 60))
+    group.save(tmp_path / "group.png")
+    out = tmp_path / "clip.png"
+    command = ("preview", tmp_path / "group.png", out, "--clip", "happy", "--frames", "2")
+    moved = []
+    for chosen in ((), ("--face", "0"), ("--face", "1")):
+        run(*command, "--alignment", "detect", *chosen)
+        with Image.open(out) as strip:
+            shown = np.asarray(strip).astype(int)
+        changed = (shown[:, :400] != shown[:, 400:]).any(2).any(0).nonzero()[0]
+        moved.append((changed[0] < 256, changed[-1] > 256))
+    assert moved == [(True, False), (True, False), (False, True)]
+    out.unlink()
+    assert "no face 2: the image holds 2" in error(*command, "--alignment", "detect", "--face", "2")
+    assert "one image" in error("preview", faces, out, "--clip", "all", "--face", "1")
+    assert "add --clip" in error("preview", faces, out, "--face", "1")
+    assert not out.exists()
+
+
 def test_preview_of_a_set_in_motion(faces: Path, tmp_path: Path, smile: str) -> None:
     sheet = tmp_path / "sheet.gif"
     arguments = ["--clip", "all", "--synthesizer", smile, "--frames", "3", "--faces-shown", "2"]

@@ -1,12 +1,15 @@
 """Every example runs as it is."""
 
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -29,3 +32,21 @@ def test_example(script, tmp_path):
 def test_there_are_samples():
     for expression in ("neutral", "happy"):
         assert len(list((EXAMPLES / "faces" / expression).glob("*.jpg"))) >= 8
+
+
+def test_the_first_lines_of_the_readme(neutral_images, tmp_path, monkeypatch):
+    """They ask no network for anything."""
+    lines = (EXAMPLES.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(lines.strip().splitlines()) == 4, "three lines, and an empty one"
+    Image.fromarray(neutral_images[0]).save(tmp_path / "face.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+
+    def refused(*args, **more):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    variables = {}
+    exec(lines, variables)
+    assert variables["smiling"].size == (256, 256)
+    made = np.asarray(Image.open("smiling.jpg")).astype(int)
+    assert np.abs(made - np.asarray(Image.open("face.jpg"))).max() > 40

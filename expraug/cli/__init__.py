@@ -103,13 +103,22 @@ def preview_command(
         str | None,
         typer.Option(help="What the face of an image shows, which some synthesizers must know."),
     ] = None,
+    face: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of several, the one that moves: 0, the largest (default); 1, the next.",
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
     """Write a contact sheet: sources, and what the synthesizer makes of them, still or moving."""
     from expraug.expand import preview, preview_clip
 
-    if clip is None and (frames is not None or shows is not None):
-        raise ValueError("--frames and --shows are for clips: add --clip happy, or --clip all")
+    if clip is None and any(given is not None for given in (frames, shows, face)):
+        raise ValueError(
+            "--frames, --shows and --face are for clips: add --clip happy, or --clip all"
+        )
     if clip is not None and intensity is not None:
         raise ValueError("give --intensity or --clip, not both: a clip rises to full intensity")
     options |= {"synthesizer": _told(options["synthesizer"]), "faces_shown": faces_shown}
@@ -118,7 +127,7 @@ def preview_command(
     else:
         targets = None if clip == "all" else clip.split(",")
         count = preview_clip(
-            source, out, targets, frames=frames or 16, fps=fps, shows=shows, **options
+            source, out, targets, frames=frames or 16, fps=fps, shows=shows, face=face, **options
         )
     typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
 

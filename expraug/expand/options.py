@@ -130,8 +130,8 @@ class ExpandOptions:
     )
     alignment: str | Detector = option(
         "crop",
-        "crop: the images are face crops already; detect: photographs, in which the largest face "
-        "is found.",
+        "crop: the images are face crops already; detect: photographs. Of several faces the "
+        "largest is changed.",
         python="Or a `Detector`.",
         decides=True,
         choices=("crop", "detect"),

@@ -18,12 +18,13 @@ from expraug.expand.options import SchemeLike
 from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
 from expraug.faces.clip_file import check_suffix, write_clip
-from expraug.faces.detect import DetectedFace, Detector
+from expraug.faces.detect import DetectedFace, Detector, KnownFaceDetector
 from expraug.faces.image import MAX_PIXELS, read_image
 from expraug.faces.image_file import write_file
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
+from expraug.pipeline.one_image import chosen_faces
 from expraug.synthesizer import Synthesizer
 
 
@@ -93,6 +94,7 @@ def preview_clip(
     frames: int = 16,
     fps: float = 15.0,
     shows: Expression | str | None = None,
+    face: int | None = None,
     synthesizer: str | Synthesizer = "auto",
     faces_shown: int = 8,
     scheme: SchemeLike | None = None,
@@ -112,6 +114,8 @@ def preview_clip(
         frames: of the clip, at least 2.
         fps: frames per second.
         shows: what the face of an image shows, which some synthesizers must know.
+        face: of several in an image, the one in motion: 0 for the largest, 1 for the next. None:
+            the largest, with a warning where there are several.
         synthesizer, faces_shown, scheme, alignment, check_landmarks, device, max_pixels: as
             `preview` takes them.
 
@@ -119,14 +123,14 @@ def preview_clip(
         The number of faces shown.
 
     Raises:
-        NoFaceError: no face of which anything can be made.
+        NoFaceError: no face of which anything can be made, or none of that number.
         UnsupportedExpressionError: a target that the synthesizer does not have, or cannot make of
             what the image shows.
         RejectedError: the clip of an image may not be used; in a sheet its cell stays empty.
         UnreadableImageError, SourceError, LabelError, MissingWeightsError, MissingDependencyError,
         DeviceError, OSError: as `preview` does; MissingDependencyError also for .mp4 without PyAV.
-        ValueError: an argument out of range, more than one target for an image, or `shows` for a
-            set.
+        ValueError: an argument out of range, more than one target for an image, or `shows` or
+            `face` for a set.
     """
     if faces_shown < 1:
         raise ValueError(f"faces_shown must be at least 1, not {faces_shown}")
@@ -140,6 +144,10 @@ def preview_clip(
         raise ValueError(f"{source}: the clip of one image has one target; name it, as happy")
     if image is None and shows is not None:
         raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
+    if image is None and face is not None:
+        raise ValueError("`face` is for one image: of a set's images the largest face is shown")
+    if face is not None and face < 0:
+        raise ValueError(f"face must be 0 or more, not {face}")
     face_set = None if image is not None else open_face_set(source)
     augmenter = ExpressionAugmenter(
         synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
@@ -147,6 +155,8 @@ def preview_clip(
     if targets is not None:
         augmenter.require([Expression.parse(target) for target in targets])
     if image is not None and targets is not None:
+        (chosen,) = chosen_faces(augmenter, image, face).values()
+        augmenter.detector = KnownFaceDetector(chosen)
         clip, count = augmenter.clip(image, shows, targets[0], frames), 1
     else:
         assert face_set is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from expraug.errors import MissingDependencyError
+from expraug.faces.image import as_array, read_image
 from expraug.threads import map_threads, single_threaded
 
 CROP_POINTS = np.array(
@@ -27,7 +31,8 @@ class DetectedFace:
 
     Args:
         points: (5, 2) float32 pixel coordinates, in the order of `align.TEMPLATE`.
-        faces: how many faces the image holds; the points are those of the largest.
+        faces: how many faces were found in the image. Detectors give the largest of them, unless
+            all are asked for (`detect_faces`).
         mesh: (478, 2) float32 pixel coordinates of MediaPipe's face mesh, if the detector finds
             landmarks.
         blendshapes: (52,) float32 in [0, 1], with `mesh`: expression scores in MediaPipe's order.
@@ -66,7 +71,11 @@ class DetectedFace:
 
 
 class Detector(Protocol):
-    """Finds the largest face of each image."""
+    """Finds the largest face of each image.
+
+    One that can tell several faces apart also has `detect_all(images)`, which returns all faces of
+    each image, the largest first.
+    """
 
     fingerprint: str
     """Part of the cache key: other points give other pixels."""
@@ -101,6 +110,25 @@ class CropDetector:
         sizes = np.array([(image.shape[1], image.shape[0]) for image in images], np.float64)
         points = (self.points * sizes[:, None] - 0.5).astype(np.float32)
         return [DetectedFace(p) for p in points]
+
+
+class KnownFaceDetector:
+    """For an image of which it is known where the face is: one of several, say.
+
+    Args:
+        face: where it is, in every image that this is called with.
+    """
+
+    constant = True
+
+    def __init__(self, face: DetectedFace) -> None:
+        self.face = face
+        self.landmarks = face.mesh is not None
+        digest = hashlib.sha256(np.ascontiguousarray(face.pack(), np.float32).tobytes())
+        self.fingerprint = f"known-{digest.hexdigest()[:16]}"
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        return [self.face] * len(images)
 
 
 class MTCNNDetector:
@@ -141,6 +169,10 @@ class MTCNNDetector:
         return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        return [next(iter(faces), None) for faces in self.detect_all(images)]
+
+    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+        """Return all faces of each image, the largest first."""
         if self._mtcnn is None:
             self._mtcnn = _load_mtcnn(self.device)
         with single_threaded() as threads:
@@ -148,12 +180,12 @@ class MTCNNDetector:
             parts = [images[start : start + self.batch_size] for start in starts]
             cores = threads if self.device.type == "cpu" else 1
             found = map_threads(self._detect, parts, cores)
-        return [face for part in found for face in part]
+        return [faces for part in found for faces in part]
 
-    def _detect(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def _detect(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
         batch = torch.stack([self._fit(image) for image in images])
         boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
-        return [self._largest(*each) for each in zip(images, boxes, points, strict=True)]
+        return [self._faces(*each) for each in zip(images, boxes, points, strict=True)]
 
     def _fit(self, image: np.ndarray) -> torch.Tensor:
         """Return the image scaled into the square's top left corner: (side, side, 3) float."""
@@ -172,17 +204,17 @@ class MTCNNDetector:
         square[: size[0], : size[1]] = pixels[0].permute(1, 2, 0)
         return square
 
-    def _largest(self, image: np.ndarray, boxes: Any, points: Any) -> DetectedFace | None:
+    def _faces(self, image: np.ndarray, boxes: Any, points: Any) -> list[DetectedFace]:
         if boxes is None or len(boxes) == 0:
-            return None
+            return []
         boxes, points = np.asarray(boxes, np.float64), np.asarray(points, np.float64)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        best = points[int(area.argmax())]
         # Last digits differ with hardware; on a quarter-pixel raster the same photograph gets the
         # same points, so the same synthetic face, nearly everywhere.
-        best = np.round(best * 4) / 4
+        points = np.round(points[np.argsort(-area, kind="stable")] * 4) / 4
         ratio = max(image.shape[:2]) / self.side
-        return DetectedFace(((best + 0.5) * ratio - 0.5).astype(np.float32), len(boxes))
+        placed = ((points + 0.5) * ratio - 0.5).astype(np.float32)
+        return [DetectedFace(face, len(boxes)) for face in placed]
 
 
 def _load_mtcnn(device: torch.device) -> Any:
@@ -217,3 +249,48 @@ def create_detector(
     from expraug.faces.landmarks import LandmarkDetector
 
     return LandmarkDetector("crop" if mode == "crop" else "detect", device)
+
+
+def detect_faces(
+    images: Sequence[Any],
+    *,
+    alignment: str | Detector = "detect",
+    device: str | torch.device = "cpu",
+) -> list[list[DetectedFace]]:
+    """Return all faces of each image, the largest first.
+
+    A face needs about a twentieth of the longer side; `MTCNNDetector` finds smaller ones.
+
+    Args:
+        images: paths of files, PIL images, (H, W) or (H, W, 1 or 3) arrays, or (1 or 3, H, W)
+            tensors; uint8, or float in [0, 1].
+        alignment: "detect" for photographs, "crop" for face crops, or a `Detector`.
+        device: where the nets run.
+
+    Returns:
+        A list per image, empty where no face was found. `augment(..., face=k)` changes the k-th of
+        an image.
+
+    Raises:
+        TypeError: one image instead of a list of them.
+        UnreadableImageError, ValueError: a file that is no image, or an image of another kind.
+
+    Example:
+        >>> ((face,),) = detect_faces(["examples/faces/neutral/london_008.jpg"])
+        >>> face.points.shape
+        (5, 2)
+    """
+    if isinstance(images, (str, os.PathLike, Image.Image)) or hasattr(images, "shape"):
+        raise TypeError("detect_faces takes a list of images: detect_faces([image])")
+    detector = create_detector(alignment, device) if isinstance(alignment, str) else alignment
+    paths = (str, os.PathLike)
+    arrays = [read_image(Path(i)) if isinstance(i, paths) else as_array(i) for i in images]
+    return all_faces(detector, arrays)
+
+
+def all_faces(detector: Detector, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+    """Return all faces of each image that the detector can tell apart, the largest first."""
+    if hasattr(detector, "detect_all"):
+        found: list[list[DetectedFace]] = detector.detect_all(images)
+        return found
+    return [[] if face is None else [face] for face in detector(images)]

@@ -7,6 +7,7 @@ they run in batches, on any device, and need no download.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -19,6 +20,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from expraug.faces.blaze import Crop, cut, faces_of, letterbox, place
 from expraug.faces.detect import DetectedFace
 from expraug.faces.pose import head_pose
+from expraug.faces.several import apart, area_of, lies_in, parts_of
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import FaceLandmarkNets, FaceMeshNet, load_face_landmarker
 from expraug.threads import map_threads, single_threaded
@@ -29,7 +31,7 @@ enlarged, and below the third a photograph is looked at as a face crop."""
 SURE = 0.3
 """Least probability of a face, and of its landmarks: an aligned or padded crop is no usual
 photograph."""
-_MAX_FACES = 4
+_MAX_FACES = 16
 _ALIGNED_CENTRE, _ALIGNED_SIDE = (0.5, 0.555), 1.145
 """Where the detector would put its crop in the canonical frame, as fractions of the frame: medians
 over faces of LFW, FER2013 and London."""
@@ -40,6 +42,9 @@ class LandmarkDetector:
 
     An image is tried in up to three framings: as it is, and with its border repeated around it by
     a quarter and by half of its longer side, since the detector misses faces that fill the image.
+    Faces under about a tenth of a photograph's longer side are missed as well: where there is no
+    larger one, and where all faces are asked for, they are looked for in parts of it, down to
+    about a twentieth.
 
     Args:
         mode: "detect" for photographs; "crop" for face crops, whose padded framings come first.
@@ -58,7 +63,7 @@ class LandmarkDetector:
         if mode not in ("detect", "crop"):
             raise ValueError(f"mode must be 'detect' or 'crop', not {mode!r}")
         self.mode = mode
-        self.fingerprint = f"face-landmarker-2-{mode}"
+        self.fingerprint = f"face-landmarker-3-{mode}"
         self.to(device)
 
     def to(self, device: str | torch.device) -> LandmarkDetector:
@@ -67,15 +72,22 @@ class LandmarkDetector:
         return self
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+        return [next(iter(faces), None) for faces in self._detect(images, 1)]
+
+    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+        """Return all faces of each image, the largest first."""
+        return self._detect(images, None)
+
+    def _detect(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
         if self.device.type != "cpu":
-            return self._batch(images)
+            return self._batch(images, most)
         with single_threaded() as threads:
-            return map_threads(lambda image: self._batch([image])[0], images, threads)
+            return map_threads(lambda image: self._batch([image], most)[0], images, threads)
 
     @torch.inference_mode()
-    def _batch(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def _batch(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
         nets = _nets(str(self.device))
-        found: list[DetectedFace | None] = [None] * len(images)
+        found: list[list[DetectedFace]] = [[] for _ in images]
         pictures = [_fit(image, self.device) for image in images]
         remaining = list(range(len(images)))
         for attempt in range(3):
@@ -85,54 +97,86 @@ class LandmarkDetector:
                 share = ((0.25, 0.5, 0.0) if padded_first else (0.0, 0.25, 0.5))[attempt]
                 pad = int(share * max(pictures[i][0].shape[1:]))
                 framed.append((_padded(pictures[i][0], pad), pad))
-            for i, face in zip(remaining, _find(nets, framed), strict=True):
-                if face is not None:
-                    found[i] = face.scaled(1 / pictures[i][1])
-            remaining = [i for i in remaining if found[i] is None]
+            for i, faces in zip(remaining, _find(nets, framed, most), strict=True):
+                found[i] = [face.scaled(1 / pictures[i][1]) for face in faces]
+            remaining = [i for i in remaining if not found[i]]
             if not remaining:
                 break
+        for i, image in enumerate(images):
+            small = self.mode == "crop" or max(image.shape[:2]) < _SMALL_CROP
+            if not small and (most is None or not found[i]):
+                found[i] = _with_small(nets, *pictures[i], found[i])
         return found
 
 
 def _find(
-    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]]
-) -> list[DetectedFace | None]:
-    """Return the largest face of each picture, in pixels before it was padded."""
-    squares = torch.stack([letterbox(picture) for picture, _ in framed])
+    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]], most: int | None
+) -> list[list[DetectedFace]]:
+    """Return the `most` largest faces of each picture, in pixels before it was padded."""
+    faces: list[list[DetectedFace]] = []
+    found = _meshes(nets, [picture for picture, _ in framed])
+    for meshes, (picture, pad) in zip(found, framed, strict=True):
+        known = apart(meshes)
+        faces.append([_face(nets, mesh, len(known), picture, pad) for mesh in known[:most]])
+    return faces
+
+
+def _with_small(
+    nets: FaceLandmarkNets, picture: Tensor, ratio: float, known: Sequence[DetectedFace]
+) -> list[DetectedFace]:
+    """Return the known faces of an image and those found in parts of its picture.
+
+    The picture is `ratio` times as large as the image.
+    """
+    height, width = picture.shape[1:]
+    parts = parts_of(height, width)
+    pictures = [picture[:, p.top : p.bottom, p.left : p.right] for p in parts]
+    more = []
+    for part, meshes in zip(parts, _meshes(nets, pictures), strict=True):
+        corner = np.array([part.left, part.top, 0])
+        placed = [mesh + corner for mesh in meshes]
+        more += [mesh for mesh in placed if lies_in(mesh, part, height, width)]
+    there = [face.scaled(ratio).mesh for face in known]
+    new = apart(more, [mesh + 0.5 for mesh in there if mesh is not None])
+    count = len(known) + len(new)
+    faces = [replace(face, faces=count) for face in known]
+    faces += [_face(nets, mesh, count, picture, 0).scaled(1 / ratio) for mesh in new]
+    return sorted(faces, key=lambda face: -area_of(np.asarray(face.mesh)))
+
+
+def _meshes(nets: FaceLandmarkNets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
+    """Return the meshes in each picture, (478, 3) each, in pixels of it."""
+    squares = torch.stack([letterbox(picture) for picture in pictures])
     crops: list[tuple[int, Crop]] = []
     number = 0
     for (part,) in independently(squares):
         for boxes, logits in zip(*nets.detector(part), strict=True):
-            size = (framed[number][0].shape[1], framed[number][0].shape[2])
+            size = (pictures[number].shape[1], pictures[number].shape[2])
             crops += [(number, c) for c in faces_of(boxes, logits, size, SURE, _MAX_FACES)]
             number += 1
-    found: list[list[np.ndarray]] = [[] for _ in framed]
+    found: list[list[np.ndarray]] = [[] for _ in pictures]
     if crops:
         side = FaceMeshNet.SIDE
-        pixels = torch.stack([cut(framed[i][0], crop, side) / 255 for i, crop in crops])
+        pixels = torch.stack([cut(pictures[i], crop, side) / 255 for i, crop in crops])
         parts = [nets.mesh(part) for (part,) in independently(pixels)]
         meshes = torch.cat([points for points, _ in parts]).cpu().double().numpy()
         sure = torch.cat([logits for _, logits in parts]).sigmoid().tolist()
         for (i, crop), mesh, probability in zip(crops, meshes, sure, strict=True):
             if probability >= SURE:
                 found[i].append(place(mesh, crop, side))
-    largest = [
-        max(meshes, key=lambda mesh: float(np.ptp(mesh[:, :2], axis=0).prod())) if meshes else None
-        for meshes in found
-    ]
-    faces: list[DetectedFace | None] = []
-    for best, seen, (picture, pad) in zip(largest, found, framed, strict=True):
-        if best is None:
-            faces.append(None)
-            continue
-        points = torch.from_numpy(best[None, :, :2]).float().to(picture.device)
-        scores = nets.blendshapes(points)[0].cpu().numpy()
-        size = (picture.shape[1], picture.shape[2])
-        canonical, weights = nets.canonical.cpu().numpy(), nets.weights.cpu().numpy()
-        pose = head_pose(best, size, canonical, weights)
-        inside = (best[:, :2] - pad - 0.5).astype(np.float32)
-        faces.append(DetectedFace(five_points(inside), len(seen), inside, scores, pose))
-    return faces
+    return found
+
+
+def _face(
+    nets: FaceLandmarkNets, mesh: np.ndarray, number: int, picture: Tensor, pad: int
+) -> DetectedFace:
+    """Return one of so many faces of a picture, with its scores and pose."""
+    points = torch.from_numpy(mesh[None, :, :2]).float().to(picture.device)
+    scores = nets.blendshapes(points)[0].cpu().numpy()
+    size = (picture.shape[1], picture.shape[2])
+    pose = head_pose(mesh, size, nets.canonical.cpu().numpy(), nets.weights.cpu().numpy())
+    inside = (mesh[:, :2] - pad - 0.5).astype(np.float32)
+    return DetectedFace(five_points(inside), number, inside, scores, pose)
 
 
 def five_points(mesh: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
-from expraug.faces.detect import DetectedFace, Detector
+from expraug.faces.detect import DetectedFace, Detector, all_faces
 
 
 class MemoizedDetector:
@@ -61,6 +61,10 @@ class MemoizedDetector:
                     for digest, face in zip(unknown, found, strict=True)
                 )
         return [self._known[digest] for digest in digests]
+
+    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+        """Return all faces of each image, the largest first; these are not remembered."""
+        return all_faces(self.detector, images)
 
 
 def _face(entry: CacheEntry) -> DetectedFace | None:
