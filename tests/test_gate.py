@@ -83,9 +83,8 @@ def test_the_pipeline_gates_by_identity_without_a_download(neutral_images, monke
     (outcome,) = augmenter(neutral_images[:1], [request])
     assert outcome.target is Expression.HAPPY
     assert outcome.scores["identity"] > IdentityGate().threshold
-    strict = ExpressionAugmenter(
-        "transfer", alignment="detect", gate=IdentityGate(threshold=0.9999)
-    )
+    gate = IdentityGate(threshold=0.9999)
+    strict = ExpressionAugmenter("transfer", alignment="detect", gate=gate)
     (refused,) = strict(neutral_images[:1], [request])
     assert refused.reason == "identity_lost"
 
