@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,24 @@ from expraug.networks.landmark_classifier import LandmarkClassifier, load_landma
 KEPT, LEAST_RISE = 0.5, 1.0
 """Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
 
+MOST_BEYOND = 0.0
+"""2.5 % of real faces go further."""
+
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
+
+
+class _Read(NamedTuple):
+    """What was read off B faces.
+
+    Args:
+        logits: (B, E).
+        beyond: (B, E), how much further they go towards each expression than real faces.
+        there: (B,) bool, whether there is a face at all.
+    """
+
+    logits: Tensor
+    beyond: Tensor
+    there: Tensor
 
 
 class LandmarkGate:
@@ -28,15 +46,20 @@ class LandmarkGate:
     Where it is sure of what the source shows, and finds that in the synthetic too, the target must
     have become much likelier.
 
+    Nor may the landmarks go further towards the target than 97.5 % of real faces of it do.
+
     Its scores are "landmarks_kept", the probability of the source's likeliest expression (other
-    than the target), the lower one of source and synthetic; and "landmarks_rise", by how much the
-    log odds of the target rose. A face that loses its landmarks scores 1 and -99; one that has none
-    to begin with, or a target that the classifier does not know, 0 and 0, and passes.
+    than the target), the lower one of source and synthetic; "landmarks_rise", by how much the log
+    odds of the target rose; and "landmarks_beyond", by how much the face goes further than real
+    ones, where the distance between mean neutral face and mean face of the target is 1. A face that
+    loses its landmarks scores 1, -99 and 0; one that has none to begin with, or a target that the
+    classifier does not know, 0 each, and passes.
 
     Args:
         classifier: None takes the embedded one.
         kept: probability from which an expression counts as kept.
         least_rise: of the target's log odds, where one is kept.
+        most_beyond: how much further than real faces a face may go.
     """
 
     def __init__(
@@ -45,9 +68,10 @@ class LandmarkGate:
         *,
         kept: float = KEPT,
         least_rise: float = LEAST_RISE,
+        most_beyond: float = MOST_BEYOND,
     ) -> None:
         self._given = classifier
-        self.kept, self.least_rise = kept, least_rise
+        self.kept, self.least_rise, self.most_beyond = kept, least_rise, most_beyond
         weights = hashlib.sha256()
         for tensor in self.classifier.state_dict().values():
             weights.update(tensor.cpu().numpy().tobytes())
@@ -61,8 +85,9 @@ class LandmarkGate:
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
         # an image comes with several requests: its face is read once
         sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
-        before, there = (part[row] for part in self._read(sources.view(-1, *faces.shape[1:])))
-        after, still_there = self._read(synthetic)
+        read = self._read(sources.view(-1, *faces.shape[1:]))
+        before, there = read.logits[row], read.there[row]
+        after, still_there = (read := self._read(synthetic)).logits, read.there
         known = class_index(self.classifier.expressions).to(target.device)[target]
         column = known.clamp(min=0)[:, None]
         others = torch.ones_like(before, dtype=torch.bool).scatter(1, column, False)
@@ -72,21 +97,26 @@ class LandmarkGate:
         kept, rise = kept[:, 0], rise[:, 0]
         gone = ~still_there
         kept, rise = torch.where(gone, 1.0, kept), torch.where(gone, _GONE, rise)
+        beyond = torch.where(gone, 0.0, read.beyond.gather(1, column)[:, 0])
         nothing = ~there | (known < 0)  # to compare with, or to say about it
         return {
             "landmarks_kept": torch.where(nothing, 0.0, kept),
             "landmarks_rise": torch.where(nothing, 0.0, rise),
+            "landmarks_beyond": torch.where(nothing, 0.0, beyond),
         }
 
-    def _read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, E) logits of aligned faces, and (B,) whether there is a face at all."""
-        read = read_face(faces)
-        logits = self.classifier.to(faces.device).logits(read.landmarks, read.scores)
-        return logits, read.there
+    def _read(self, faces: Tensor) -> _Read:
+        """Read aligned faces."""
+        read, classifier = read_face(faces), self.classifier.to(faces.device)
+        logits = classifier.logits(read.landmarks, read.scores)
+        beyond = classifier.reach(read.landmarks, read.scores) - classifier.most
+        return _Read(logits, beyond, read.there)
 
     def rejection(self, scores: Mapping[str, float]) -> str:
         stays = scores["landmarks_kept"] >= self.kept
-        return "landmarks_disagree" if stays and scores["landmarks_rise"] < self.least_rise else ""
+        if stays and scores["landmarks_rise"] < self.least_rise:
+            return "landmarks_disagree"
+        return "exaggerated" if scores["landmarks_beyond"] > self.most_beyond else ""
 
 
 @cache

@@ -85,6 +85,20 @@ def test_a_face_that_is_gone_or_the_same_is_refused(happy_images):
     assert gate.rejection({k: float(v) for k, v in nothing.items()}) == ""
 
 
+def test_what_goes_further_than_real_faces_is_exaggerated(happy_images, neutral_images):
+    gate = LandmarkGate()
+    scores = {"landmarks_kept": 0.1, "landmarks_rise": 3.0}
+    assert gate.rejection(scores | {"landmarks_beyond": -0.2}) == ""
+    assert gate.rejection(scores | {"landmarks_beyond": 0.2}) == "exaggerated"
+    assert LandmarkGate(most_beyond=0.5).rejection(scores | {"landmarks_beyond": 0.2}) == ""
+    before, after = (
+        torch.from_numpy(images[0]).permute(2, 0, 1)[None] / 255
+        for images in (neutral_images, happy_images)
+    )
+    real = gate.score(before, after, torch.tensor([int(Expression.HAPPY)]))
+    assert -2 < float(real["landmarks_beyond"]) < 0
+
+
 def test_scores_do_not_depend_on_the_batch(happy_images, neutral_images):
     faces, made = (
         torch.from_numpy(np.stack(images[:3])).permute(0, 3, 1, 2) / 255

@@ -24,7 +24,7 @@ from expraug.faces import CropDetector
 
 SAMPLES = Path(__file__).parents[2] / "examples" / "faces" / "happy"
 INTENSITIES = (0.6, 0.8, 1.0)
-REASON = "landmarks_disagree"
+REASONS = ("landmarks_disagree", "exaggerated")
 
 
 def validation_faces(path: Path, count: int) -> Iterator[tuple[np.ndarray, Expression]]:
@@ -45,9 +45,15 @@ def of_validation(augmenter: ExpressionAugmenter, path: Path, count: int) -> str
         for target in rng.permutation([int(e) for e in augmenter.available(shown)])[:2]:
             request = SynthesisRequest(Expression(int(target)), float(rng.choice(INTENSITIES)))
             augmenter([image], [request])
-    total = augmenter.stats["made"] + augmenter.stats[REASON]
-    spent = (time.process_time() - start) / max(total, 1)
-    return f"{augmenter.stats[REASON]} of {total} refused, {spent * 1e3:.0f} ms of a core each"
+    spent = (time.process_time() - start) / max(augmenter.stats.total(), 1)
+    return f"{refused(augmenter)}, {spent * 1e3:.0f} ms of a core each"
+
+
+def refused(augmenter: ExpressionAugmenter) -> str:
+    """Tell how many faces were refused, by reason, of how many."""
+    found = {reason: augmenter.stats[reason] for reason in REASONS}
+    total = augmenter.stats["made"] + sum(found.values())
+    return ", ".join(f"{count} {reason}" for reason, count in found.items()) + f" of {total}"
 
 
 def of_tilted(name: str) -> str:
@@ -59,7 +65,7 @@ def of_tilted(name: str) -> str:
             for target in augmenter.available(Expression.HAPPY):
                 if target in (Expression.NEUTRAL, Expression.SAD, Expression.ANGRY):
                     augmenter([turned], [SynthesisRequest(target)])
-    return f"{augmenter.stats[REASON]} of {augmenter.stats[REASON] + augmenter.stats['made']}"
+    return refused(augmenter)
 
 
 def main(

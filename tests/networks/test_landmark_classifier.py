@@ -10,6 +10,7 @@ from expraug.expressions import Expression
 from expraug.faces import LandmarkDetector
 from expraug.faces.align import align_image
 from expraug.networks.landmark_classifier import (
+    NO_BOUND,
     LandmarkClassifier,
     load_landmark_classifier,
     upright,
@@ -59,12 +60,41 @@ def test_where_size_and_tilt_of_the_face_tell_nothing() -> None:
     assert (upright(points, mean) - points).abs().max() > 0.01
 
 
+def test_a_smile_that_goes_three_times_as_far_is_beyond_real_ones(
+    happy_images: list[np.ndarray], neutral_images: list[np.ndarray]
+) -> None:
+    classifier = load_landmark_classifier()
+    column = classifier.expressions.index(Expression.HAPPY)
+    happy, neutral = (
+        [torch.from_numpy(face.mesh)[None] for face in LandmarkDetector("crop")(images[:8]) if face]
+        for images in (happy_images, neutral_images)
+    )
+    scores = torch.zeros(1, 52)  # reach is of landmarks alone
+
+    def reach(landmarks: torch.Tensor) -> float:
+        return float(classifier.reach(landmarks, scores)[0, column])
+
+    most = float(classifier.most[column])
+    assert max(map(reach, neutral)) < 0.6
+    pairs = list(zip(happy, neutral, strict=True))
+    inside = [reach(after) < most for after, _ in pairs]
+    tripled = [
+        reach(upright(after, classifier.mean) * 3 - 2 * upright(before, classifier.mean)) > most
+        for after, before in pairs
+    ]
+    assert sum(inside) == 8
+    assert sum(tripled) >= 7
+    assert float(classifier.most[classifier.expressions.index(Expression.NEUTRAL)]) == NO_BOUND
+
+
 def test_each_face_by_itself() -> None:
     classifier, points = load_landmark_classifier(), landmarks(4)
     scores = torch.rand(4, 52, generator=torch.Generator().manual_seed(1))
     together = classifier.logits(points, scores)
     for i in range(4):
         assert torch.equal(classifier.logits(points[i : i + 1], scores[i : i + 1])[0], together[i])
+        alone = classifier.reach(points[i : i + 1], scores[i : i + 1])[0]
+        assert torch.equal(alone, classifier.reach(points, scores)[i])
 
 
 def test_saved_and_loaded_again_it_is_the_same_to_the_bit(tmp_path: Path) -> None:
