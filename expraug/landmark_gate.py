@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,9 +59,12 @@ class LandmarkGate:
         return self._given or _embedded()
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        # an image comes with several requests: its face is read once
-        sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
-        before, there = (part[row] for part in self._read(sources.view(-1, *faces.shape[1:])))
+        if faces.device.type == "cpu":
+            # an image comes with several requests: its face is read once
+            sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
+            before, there = (part[row] for part in self._read(sources.view(-1, *faces.shape[1:])))
+        else:  # where reading costs less than finding equal ones
+            before, there = self._read(faces)
         after, still_there = self._read(synthetic)
         known = class_index(self.classifier.expressions).to(target.device)[target]
         column = known.clamp(min=0)[:, None]
@@ -118,10 +120,9 @@ def _detector(device: str) -> LandmarkDetector:
     return LandmarkDetector("crop", device)
 
 
-def _pixels(faces: Tensor) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 images of (B, 3, S, S) faces in [0, 1]."""
-    whole = (faces.detach().nan_to_num() * 255).round().clamp(0, 255).to(torch.uint8)
-    return list(whole.permute(0, 2, 3, 1).cpu().numpy())
+def _pixels(faces: Tensor) -> list[Tensor]:
+    """Return (3, S, S) uint8 images of (B, 3, S, S) faces in [0, 1]."""
+    return list((faces.detach().nan_to_num() * 255).round().clamp(0, 255).to(torch.uint8))
 
 
 @cache

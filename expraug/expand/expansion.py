@@ -117,7 +117,10 @@ def expand(
         cache=options.cache,  # type: ignore[arg-type]
         batch_size=options.batch_size or 1,
     )
-    augmenter = create(device="cuda" if on_ray_gpu else options.device)
+    if on_ray_gpu:
+        augmenter = create(device="cuda", on_miss="keep")  # the actors' device may lack here
+    else:
+        augmenter = create(device=options.device)
     augmenter.detector = MemoizedDetector(augmenter.detector, augmenter.cache)
     listing = face_set.listing()
     plan = _plan(augmenter, face_set, listing, options)
