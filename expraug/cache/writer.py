@@ -52,12 +52,14 @@ class BackgroundWriter:
         """Store entries soon.
 
         Raises:
-            CacheError: what was given before could not be stored.
+            CacheError: what was given before could not be stored; these will be.
         """
         with self._lock:
-            while self._jobs and (len(self._jobs) >= MOST_WAITING or self._jobs[0][1].done()):
-                self._settle()
             self._jobs.append((frozenset(keys), self._pool.submit(self._work, keys, entries)))
+            while len(self._jobs) > 1:
+                if len(self._jobs) <= MOST_WAITING and not self._jobs[0][1].done():
+                    break
+                self._settle()
 
     def wait_for(self, key: bytes) -> None:
         """Wait until what was given under a key is stored, or could not be."""

@@ -41,6 +41,11 @@ def aligned(framed: Sequence[FramedFace], device: torch.device) -> Tensor:
     """
     if device.type == "cpu":
         return torch.cat([_aligned_alike(list(g)) for _, g in groupby(framed, lambda f: f.group)])
+    return aligned_padded(framed, device)
+
+
+def aligned_padded(framed: Sequence[FramedFace], device: torch.device) -> Tensor:
+    """Do what `aligned` does off the CPU: a few calls for all, whatever they are cut out of."""
     size = framed[0].size
     faces = torch.empty(len(framed), 3, size, size, device=device)
     for members in _buckets(framed, lambda f: (f.down, f.reduced)):
@@ -81,6 +86,13 @@ def composited(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tens
             same.append(kept)
             start += len(group)
         return patches, torch.cat(same)
+    return composited_padded(framed, changes)
+
+
+def composited_padded(
+    framed: Sequence[FramedFace], changes: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """Do what `composited` does off the CPU: a few calls for all, whatever they are cut out of."""
     found: dict[int, Tensor] = {}
     unchanged = torch.zeros(len(framed), dtype=torch.bool, device=changes.device)
     for bucket in _buckets(framed, lambda f: (f.up, f.pixels)):
@@ -93,9 +105,8 @@ def composited(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tens
         frames = [
             paste_regions(regions, both[:, k], matrices, corners) for k in range(both.shape[1])
         ]
-        unchanged[bucket] = ~((frames[-1] != regions) & _is_inside(regions, inside)).flatten(1).any(
-            1
-        )
+        changed = (frames[-1] != regions) & _is_inside(regions, inside)
+        unchanged[bucket] = ~changed.flatten(1).any(1)
         pasted = torch.stack(frames, 1).permute(0, 1, 3, 4, 2)
         for i, box, patch in zip(bucket, boxes, pasted, strict=True):
             height, width = sides(box)
