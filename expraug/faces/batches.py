@@ -89,9 +89,7 @@ def composited(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tens
     return composited_padded(framed, changes)
 
 
-def composited_padded(
-    framed: Sequence[FramedFace], changes: Tensor
-) -> tuple[list[Tensor], Tensor]:
+def composited_padded(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tensor], Tensor]:
     """Do what `composited` does off the CPU: a few calls for all, whatever they are cut out of."""
     found: dict[int, Tensor] = {}
     unchanged = torch.zeros(len(framed), dtype=torch.bool, device=changes.device)
