@@ -77,6 +77,23 @@ def stack(images: Sequence[Pixels]) -> Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
+def uploaded(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
+    """Return uint8 arrays as tensors on a device, in one copy that the host need not wait for.
+
+    Args:
+        arrays: of any shapes.
+        device: of the tensors; on the CPU they are copies.
+    """
+    if not arrays:
+        return []
+    flat = torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays]))
+    if device.type == "cuda":
+        flat = flat.pin_memory()
+    flat = flat.to(device, non_blocking=device.type == "cuda")
+    parts = torch.split(flat, [array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
 def on_device(images: Sequence[Pixels], device: torch.device) -> list[Pixels]:
     """Return images on a device, each moved once however often it comes.
 
@@ -85,7 +102,13 @@ def on_device(images: Sequence[Pixels], device: torch.device) -> list[Pixels]:
     if device.type == "cpu":
         return [im.to(device) if isinstance(im, Tensor) else im for im in images]
     known: dict[int, Tensor] = {}
+    arrays: dict[int, np.ndarray] = {}
     for image in images:
-        if id(image) not in known:
-            known[id(image)] = as_tensor(image, device)
+        if isinstance(image, Tensor):
+            if id(image) not in known:
+                known[id(image)] = as_tensor(image, device)
+        else:
+            arrays[id(image)] = np.atleast_3d(image)
+    for key, moved in zip(arrays, uploaded(list(arrays.values()), device), strict=True):
+        known[key] = moved.permute(2, 0, 1)
     return [known[id(image)] for image in images]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from expraug.cache import CacheEntry, image_digest
-from expraug.faces.pixels import Pixels
+from expraug.faces.pixels import Pixels, uploaded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +106,7 @@ def batch_digests(images: Tensor) -> list[bytes]:
 def beside(images: Sequence[Pixels], results: Sequence[Result | None]) -> list[Result | None]:
     """Return results with their patches where the images are, moved in one copy each way."""
     moved = list(results)
-    up: list[int] = []
+    up: list[tuple[int, CacheEntry, np.ndarray]] = []
     down: list[tuple[int, Synthetic]] = []
     for i, (image, result) in enumerate(zip(images, results, strict=True)):
         if result is None or result.patch is None:
@@ -115,32 +115,16 @@ def beside(images: Sequence[Pixels], results: Sequence[Result | None]) -> list[R
             if isinstance(image, np.ndarray):
                 down.append((i, result))
         elif isinstance(image, Tensor):
-            up.append(i)
+            up.append((i, result, result.patch))
     for (i, _), entry in zip(down, HostEntries([made for _, made in down])(), strict=True):
         moved[i] = entry
-    for i, made in zip(up, _uploaded(images, [results[i] for i in up], up), strict=True):
-        moved[i] = made
+    if up:
+        first = images[up[0][0]]
+        assert isinstance(first, Tensor)
+        patches = [np.atleast_3d(patch) for _, _, patch in up]
+        for (i, entry, _), there in zip(up, uploaded(patches, first.device), strict=True):
+            moved[i] = Synthetic(there, entry.origin, entry.scores, entry.reason)
     return moved
-
-
-def _uploaded(
-    images: Sequence[Pixels], entries: Sequence[Result | None], positions: Sequence[int]
-) -> list[Synthetic]:
-    """Return cached entries with their patches on the device of the first of their images."""
-    if not positions:
-        return []
-    first = images[positions[0]]
-    assert isinstance(first, Tensor)
-    patches = [np.atleast_3d(e.patch) for e in entries if e is not None and e.patch is not None]
-    flat = torch.from_numpy(np.concatenate([patch.reshape(-1) for patch in patches]))
-    if first.is_cuda:
-        flat = flat.pin_memory().to(first.device, non_blocking=True)
-    parts = torch.split(flat.to(first.device), [patch.size for patch in patches])
-    return [
-        Synthetic(part.view(patch.shape), entry.origin, entry.scores, entry.reason)
-        for part, patch, entry in zip(parts, patches, entries, strict=True)
-        if entry is not None
-    ]
 
 
 def with_patch(image: Pixels, result: Result) -> Pixels:
@@ -155,7 +139,8 @@ def with_patch(image: Pixels, result: Result) -> Pixels:
         return copied
     assert isinstance(patch, np.ndarray)
     if (height, width) == image.shape[:2]:
-        return patch
+        # a thread may still have to store it, and the image is the caller's to change
+        return patch.copy() if patch.flags.writeable else patch
     changed = image.copy()
     changed[top : top + height, left : left + width] = patch
     return changed
