@@ -28,7 +28,7 @@ def test_keys_tell_the_type_of_the_device(tmp_path, no_card):
     assert there.fingerprint.device == "cuda"
     assert str(here.fingerprint) != str(there.fingerprint)
     names = [MemoizedDetector(LandmarkDetector("crop", d)).cache_name for d in ("cpu", "cuda:1")]
-    assert names == [f"face-landmarker-2-crop|{d}" for d in ("cpu", "cuda")]
+    assert names == [f"{LandmarkDetector('crop').fingerprint}|{d}" for d in ("cpu", "cuda")]
     assert MemoizedDetector(CropDetector()).cache_name.endswith("|cpu")
 
 
@@ -75,7 +75,7 @@ def test_moving_takes_all_along(tmp_path, no_card):
     assert not detector._known, "what was found elsewhere is let go of"
     assert augmenter.fingerprint != before
     names = {str(before), str(augmenter.fingerprint), *(
-        f"face-landmarker-2-crop|{device}" for device in ("cpu", "cuda")
+        f"{LandmarkDetector('crop').fingerprint}|{device}" for device in ("cpu", "cuda")
     )}  # fmt: skip
     assert names <= set(cache.backend.names().values())
 
