@@ -118,7 +118,7 @@ def expand(
         batch_size=options.batch_size or 1,
     )
     if on_ray_gpu:
-        augmenter = create(device="cuda", on_miss="keep")  # the actors' device may lack here
+        augmenter = create(device="cuda", on_miss="keep")  # this process may have no such device
     else:
         augmenter = create(device=options.device)
     augmenter.detector = MemoizedDetector(augmenter.detector, augmenter.cache)
@@ -150,8 +150,8 @@ def expand(
 
     def describe() -> None:
         _read(report, work)
-        elsewhere = on_ray_gpu and not torch.cuda.is_available()
-        write_card(work, report, create(device="cpu") if elsewhere else augmenter)
+        here = "cuda" if torch.cuda.is_available() else "cpu"
+        write_card(work, report, create(device=here) if on_ray_gpu else augmenter)
 
     parts.finish(describe)
     _read(report, work)
