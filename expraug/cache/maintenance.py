@@ -99,6 +99,7 @@ def prune(
 def _explained(cache: SynthesisCache, *, change: bool = False) -> Iterator[None]:
     if change and cache.readonly:
         raise CacheError(f"{cache.path} was opened with readonly=True and cannot be changed")
+    cache.flush()
     try:
         yield
     except StoreError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,7 @@ from expraug.cache.entry import CacheEntry, synthesizer_prefix
 from expraug.cache.hit_rate import HitRateWatch
 from expraug.cache.lmdb_store import LmdbStore
 from expraug.cache.store import CacheError, CacheFormatError, Store, StoreError, StoreKind
+from expraug.cache.writer import BackgroundWriter, Entries
 
 BATCH = 256
 """Entries that are stored at once at most: LMDB's other writers wait meanwhile."""
@@ -101,6 +102,8 @@ class SynthesisCache:
         self.stats = CacheStats()
         self._watch = HitRateWatch()
         self._warned: set[str] = set()
+        self._writer: BackgroundWriter | None = None
+        self.is_filling = False
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("path", "store", "encoding", "max_bytes", "readonly", "warn_after")
@@ -116,10 +119,13 @@ class SynthesisCache:
 
     def close(self) -> None:
         """Close the files; the next use, by any cache on this folder, opens them again."""
+        self.flush()
         self.backend.close()
 
     def get(self, key: bytes) -> CacheEntry | None:
         """Return the entry under the key, or None: a miss, which a damaged value is too."""
+        if self._writer is not None and self._writer.is_here:
+            self._writer.wait_for(key)
         entry, damaged = None, False
         try:
             value = self.backend.get(key)
@@ -146,12 +152,54 @@ class SynthesisCache:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """While inside, expect misses: no look-up counts towards the warning about them."""
-        warn_after, self.warn_after = self.warn_after, None
+        """While inside, expect misses, and let a thread store what is made.
+
+        No look-up counts towards the warning about misses. At the end all is stored.
+
+        Raises:
+            CacheError: something could not be stored. Where another error ends it, that is a
+                warning.
+        """
+        before = self.warn_after, self.is_filling
+        self.warn_after, self.is_filling = None, True
         try:
             yield
+        except BaseException:
+            try:
+                self.flush()
+            except CacheError as error:
+                warnings.warn(str(error), stacklevel=3)
+            raise
+        else:
+            self.flush()
         finally:
-            self.warn_after = warn_after
+            self.warn_after, self.is_filling = before
+
+    def put_later(self, keys: Sequence[bytes], entries: Entries) -> None:
+        """Let a thread store entries while the caller goes on; `get` waits for what it asks for.
+
+        All is stored at the end of `filling`, after `flush`, and before the process ends, if it is
+        not killed.
+
+        Args:
+            keys: of the entries.
+            entries: gives them; called by the thread.
+
+        Raises:
+            CacheError: entries that were given before could not be stored.
+        """
+        if self._writer is None or not self._writer.is_here:
+            self._writer = BackgroundWriter(self.put_many, str(self.path))
+        self._writer.put(keys, entries)
+
+    def flush(self) -> None:
+        """Wait until all is stored that was given to `put_later`.
+
+        Raises:
+            CacheError: something could not be stored.
+        """
+        if self._writer is not None and self._writer.is_here:
+            self._writer.flush()
 
     def as_stored(self, key: bytes, entry: CacheEntry) -> CacheEntry:
         """Return an entry as `get` will give it: another one only where the encoding loses."""

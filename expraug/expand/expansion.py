@@ -117,7 +117,10 @@ def expand(
         cache=options.cache,  # type: ignore[arg-type]
         batch_size=options.batch_size or 1,
     )
-    augmenter = create(device="cuda" if on_ray_gpu else options.device)
+    if on_ray_gpu:
+        augmenter = create(device="cuda", on_miss="keep")  # this process may have no such device
+    else:
+        augmenter = create(device=options.device)
     augmenter.detector = MemoizedDetector(augmenter.detector, augmenter.cache)
     listing = face_set.listing()
     plan = _plan(augmenter, face_set, listing, options)
@@ -147,8 +150,8 @@ def expand(
 
     def describe() -> None:
         _read(report, work)
-        elsewhere = on_ray_gpu and not torch.cuda.is_available()
-        write_card(work, report, create(device="cpu") if elsewhere else augmenter)
+        here = "cuda" if torch.cuda.is_available() else "cpu"
+        write_card(work, report, create(device=here) if on_ray_gpu else augmenter)
 
     parts.finish(describe)
     _read(report, work)

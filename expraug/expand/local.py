@@ -269,7 +269,7 @@ class LocalEngine:
             if face is not None:
                 images += [image] * len(decoded.job.requests)
                 requests += decoded.job.requests
-        outcomes = iter(self.augmenter(images, requests))
+        outcomes = iter(self.augmenter(images, requests, on_miss="synthesize"))
         return [
             _Result(reason=NoFaceError.reason, message="the detector found no face")
             if face is None

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from expraug.faces.pixels import Pixels, shrunk, stack
 from expraug.faces.separable import is_upright, sample_upright, strips_upright
 
 TEMPLATE = np.array(
@@ -75,11 +75,11 @@ def supersampling(ratio: float) -> int:
     return min(max(1, math.ceil(ratio - 0.25)), MAX_SUPERSAMPLING)
 
 
-def reduce(pixels: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def reduce(pixels: Pixels, matrix: np.ndarray, size: int) -> tuple[Pixels, np.ndarray]:
     """Return an image as small as its aligned face needs it: averages of squares of pixels.
 
     Args:
-        pixels: (H, W) or (H, W, 3) uint8.
+        pixels: of an image, or a part of one.
         matrix: (2, 3) from `similarity`.
         size: side of the canonical frame, in pixels.
 
@@ -90,7 +90,7 @@ def reduce(pixels: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarra
     if ratio < REDUCED_FROM:
         return pixels, matrix
     factor = int(ratio / REDUCED_TO)
-    return np.array(Image.fromarray(pixels).reduce(factor)), matrix / factor
+    return shrunk(pixels, factor), matrix / factor
 
 
 def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: int = 1) -> Tensor:
@@ -151,8 +151,14 @@ def _sample_grid(
     size: tuple[int, int],
     per_pixel: int,
     part: slice | None = None,
+    inside: Tensor | None = None,
 ) -> Tensor:
-    """Sample on grids, or on some rows of them."""
+    """Sample on grids, or on some rows of them.
+
+    Args:
+        inside: (B, 2) float, (width, height) of each image where what is right of it or below is
+            padding; None where there is none.
+    """
     height, width = images.shape[-2:]
     dtype, device = images.dtype, images.device
     theta = matrices.to(device=device, dtype=dtype)
@@ -171,6 +177,9 @@ def _sample_grid(
         across = columns.view(1, 1, -1) * along_x[:, axis]
         down = rows.view(1, -1, 1) * along_y[:, axis]
         grid[..., axis] = (across + down).add_(start[:, axis])
+    if inside is not None:  # as `padding_mode` does at the ends of the images proper
+        last = ((inside * 2 - 1) * (to_unit / 2) - 1).view(-1, 1, 1, 2)
+        grid = torch.minimum(grid, last)
     sampled = F.grid_sample(
         images, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -190,6 +199,19 @@ def _box_filter(images: Tensor, side: int) -> Tensor:
             if row or column:
                 total += images[..., row::side, column::side]
     return total.div_(side * side)
+
+
+def sample_padded(
+    images: Tensor, inside: Tensor, matrices: np.ndarray, size: tuple[int, int], per_pixel: int
+) -> Tensor:
+    """Sample images of different sizes at once, as `sample` does those of one size off the CPU.
+
+    Args:
+        images: (B, C, H, W) float, each padded at its right and bottom.
+        inside: (B, 2) float, width and height of each before.
+        matrices, size, per_pixel: as `sample` takes them.
+    """
+    return _sample_grid(images, torch.from_numpy(matrices), size, per_pixel, None, inside)
 
 
 def align(images: Tensor, matrices: np.ndarray, size: int) -> Tensor:
@@ -218,6 +240,5 @@ def align_image(image: np.ndarray, points: np.ndarray, size: int) -> Tensor:
     Returns:
         (3, S, S) float in [0, 255]; a grey face has three equal channels.
     """
-    image, matrix = reduce(image, similarity(points[None, :5].astype(np.float64))[0], size)
-    pixels = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None].float()
-    return align(pixels, matrix[None], size)[0].expand(3, -1, -1)
+    small, matrix = reduce(image, similarity(points[None, :5].astype(np.float64))[0], size)
+    return align(stack([small]).float(), matrix[None], size)[0].expand(3, -1, -1)

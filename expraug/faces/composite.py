@@ -74,28 +74,55 @@ def paste_back(
     Returns:
         (B, C, bottom - top, right - left) uint8: the box with the change in it.
     """
-    size = change.shape[-1]
     top, left, bottom, right = box
     region = images[:, :, top:bottom, left:right]
-    if images.shape[1] == 1:
-        change = luminance(change)
-    masked = change * face_mask(size).to(change) * 255
-    # box coordinates in [0, 1]² -> image pixels -> canonical pixels
-    to_canonical = invert(matrices) * size
-    linear = to_canonical[:, :, :2]
-    spread = linear * np.array([right - left, bottom - top])
-    start = linear @ np.array([[left], [top]]) + to_canonical[:, :, 2:]
-    per_pixel = supersampling(1 / scale(matrices[0], size))
-    back = np.concatenate([spread, start], axis=2)
-    shape = (bottom - top, right - left)
+    corners = np.tile([left, top], (len(matrices), 1))
     if images.device.type != "cpu":
-        resized = sample(masked, torch.from_numpy(back), shape, per_pixel)
-        return resized.add_(region).round_().clamp_(0, 255).to(torch.uint8)
+        return paste_regions(region, change, matrices, corners)
+    masked, back, per_pixel = _prepared(region, change, matrices, corners)
     # colours last, as image arrays have them, and never all of a photograph in floats
     pixels = region.permute(0, 2, 3, 1)
     pasted = torch.empty(pixels.shape, dtype=torch.uint8)
     for i, matrix in enumerate(back):
-        for rows, part in strips(masked[i], matrix, shape, per_pixel):
+        for rows, part in strips(masked[i], matrix, (bottom - top, right - left), per_pixel):
             added = part.permute(1, 2, 0).contiguous().add_(pixels[i, rows])
             pasted[i, rows] = added.round_().clamp_(0, 255)
     return pasted.permute(0, 3, 1, 2)
+
+
+def paste_regions(
+    regions: Tensor, change: Tensor, matrices: np.ndarray, corners: np.ndarray
+) -> Tensor:
+    """Add the change of aligned faces to parts of the images they came from, all at once.
+
+    Args:
+        regions: (B, C, h, w) uint8, of 1 or 3 channels; what lies beside an image is padding.
+        change: as `paste_back` takes it.
+        matrices: (B, 2, 3) from `similarity`; they must need the same supersampling.
+        corners: (B, 2), (x, y) of the regions' first pixels in their images.
+
+    Returns:
+        As `regions`, with the change in it.
+    """
+    masked, back, per_pixel = _prepared(regions, change, matrices, corners)
+    height, width = regions.shape[2:]
+    resized = sample(masked, torch.from_numpy(back), (height, width), per_pixel)
+    return resized.add_(regions).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _prepared(
+    regions: Tensor, change: Tensor, matrices: np.ndarray, corners: np.ndarray
+) -> tuple[Tensor, np.ndarray, int]:
+    """Return the masked change, and what `sample` takes to resize it to the regions."""
+    size = change.shape[-1]
+    height, width = regions.shape[2:]
+    if regions.shape[1] == 1:
+        change = luminance(change)
+    masked = change * face_mask(size).to(change) * 255
+    # region coordinates in [0, 1]² -> image pixels -> canonical pixels
+    to_canonical = invert(matrices) * size
+    linear = to_canonical[:, :, :2]
+    spread = linear * np.array([width, height])
+    start = linear @ corners[:, :, None].astype(np.float64) + to_canonical[:, :, 2:]
+    per_pixel = supersampling(1 / scale(matrices[0], size))
+    return masked, np.concatenate([spread, start], axis=2), per_pixel

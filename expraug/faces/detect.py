@@ -16,6 +16,7 @@ from PIL import Image
 
 from expraug.errors import MissingDependencyError
 from expraug.faces.image import as_array, read_image
+from expraug.faces.pixels import Pixels, as_tensor, shrunk, sides
 from expraug.threads import map_threads, single_threaded
 
 CROP_POINTS = np.array(
@@ -83,8 +84,11 @@ class Detector(Protocol):
     """Whether the points follow from the image's size alone, so that caching them gains nothing."""
     landmarks: bool
     """Whether locations have `mesh`, `blendshapes` and `pose`, which some synthesizers need."""
+    tensors: bool
+    """Whether images may also be (1 or 3, H, W) uint8 tensors on any device; else these are copied
+    to arrays. One that looks at them there has a `device`, and `to`, which moves it."""
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def __call__(self, images: Sequence[Any]) -> list[DetectedFace | None]:
         """Return a location for each (H, W) or (H, W, 3) uint8 image, None where no face is."""
         ...
 
@@ -99,6 +103,7 @@ class CropDetector:
 
     constant = True
     landmarks = False
+    tensors = True
 
     def __init__(self, points: np.ndarray | Sequence[Sequence[float]] = CROP_POINTS) -> None:
         self.points = np.asarray(points, np.float64)
@@ -106,8 +111,8 @@ class CropDetector:
             raise ValueError(f"crop points must be (5, 2) fractions, not {self.points.shape}")
         self.fingerprint = f"crop-{np.round(self.points, 4).tolist()}"
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
-        sizes = np.array([(image.shape[1], image.shape[0]) for image in images], np.float64)
+    def __call__(self, images: Sequence[Pixels]) -> list[DetectedFace | None]:
+        sizes = np.array([sides(image)[::-1] for image in images], np.float64).reshape(-1, 2)
         points = (self.points * sizes[:, None] - 0.5).astype(np.float32)
         return [DetectedFace(p) for p in points]
 
@@ -120,6 +125,7 @@ class KnownFaceDetector:
     """
 
     constant = True
+    tensors = True
 
     def __init__(self, face: DetectedFace) -> None:
         self.face = face
@@ -127,7 +133,7 @@ class KnownFaceDetector:
         digest = hashlib.sha256(np.ascontiguousarray(face.pack(), np.float32).tobytes())
         self.fingerprint = f"known-{digest.hexdigest()[:16]}"
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def __call__(self, images: Sequence[Pixels]) -> list[DetectedFace | None]:
         return [self.face] * len(images)
 
 
@@ -150,6 +156,7 @@ class MTCNNDetector:
 
     constant = False
     landmarks = False
+    tensors = True
 
     def __init__(
         self, device: str | torch.device = "cpu", side: int = 320, batch_size: int | None = None
@@ -168,10 +175,10 @@ class MTCNNDetector:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mtcnn": None}  # a worker loads its own
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def __call__(self, images: Sequence[Pixels]) -> list[DetectedFace | None]:
         return [next(iter(faces), None) for faces in self.detect_all(images)]
 
-    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+    def detect_all(self, images: Sequence[Pixels]) -> list[list[DetectedFace]]:
         """Return all faces of each image, the largest first."""
         if self._mtcnn is None:
             self._mtcnn = _load_mtcnn(self.device)
@@ -182,19 +189,19 @@ class MTCNNDetector:
             found = map_threads(self._detect, parts, cores)
         return [faces for part in found for faces in part]
 
-    def _detect(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+    def _detect(self, images: Sequence[Pixels]) -> list[list[DetectedFace]]:
         batch = torch.stack([self._fit(image) for image in images])
         boxes, _, points = self._mtcnn.detect(batch.to(self.device), landmarks=True)
         return [self._faces(*each) for each in zip(images, boxes, points, strict=True)]
 
-    def _fit(self, image: np.ndarray) -> torch.Tensor:
+    def _fit(self, image: Pixels) -> torch.Tensor:
         """Return the image scaled into the square's top left corner: (side, side, 3) float."""
-        shape = image.shape[:2]
+        shape = sides(image)
         factor = max(shape) // (4 * self.side)
         if factor > 1:  # in floats, all of a large photograph would fill the memory
-            image = np.array(Image.fromarray(image).reduce(factor))
-        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-        pixels = (pixels if image.ndim == 3 else pixels.unsqueeze(2)).permute(2, 0, 1)[None]
+            image = shrunk(image, factor)
+        device = image.device if isinstance(image, torch.Tensor) else torch.device("cpu")
+        pixels = as_tensor(image, device)[None]
         ratio = self.side / max(shape)
         size = [max(1, round(side * ratio)) for side in shape]
         pixels = F.interpolate(
@@ -204,7 +211,7 @@ class MTCNNDetector:
         square[: size[0], : size[1]] = pixels[0].permute(1, 2, 0)
         return square
 
-    def _faces(self, image: np.ndarray, boxes: Any, points: Any) -> list[DetectedFace]:
+    def _faces(self, image: Pixels, boxes: Any, points: Any) -> list[DetectedFace]:
         if boxes is None or len(boxes) == 0:
             return []
         boxes, points = np.asarray(boxes, np.float64), np.asarray(points, np.float64)
@@ -212,7 +219,7 @@ class MTCNNDetector:
         # Last digits differ with hardware; on a quarter-pixel raster the same photograph gets the
         # same points, so the same synthetic face, nearly everywhere.
         points = np.round(points[np.argsort(-area, kind="stable")] * 4) / 4
-        ratio = max(image.shape[:2]) / self.side
+        ratio = max(sides(image)) / self.side
         placed = ((points + 0.5) * ratio - 0.5).astype(np.float32)
         return [DetectedFace(face, len(boxes)) for face in placed]
 
@@ -288,7 +295,7 @@ def detect_faces(
     return all_faces(detector, arrays)
 
 
-def all_faces(detector: Detector, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+def all_faces(detector: Detector, images: Sequence[Pixels]) -> list[list[DetectedFace]]:
     """Return all faces of each image that the detector can tell apart, the largest first."""
     if hasattr(detector, "detect_all"):
         found: list[list[DetectedFace]] = detector.detect_all(images)

@@ -11,6 +11,7 @@ import numpy as np
 from expraug.faces.align import invert, reduce, scale, similarity, supersampling
 from expraug.faces.composite import mask_box
 from expraug.faces.detect import DetectedFace
+from expraug.faces.pixels import Pixels, cut_out, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +19,26 @@ class FramedFace:
     """A face cut out of its image.
 
     Args:
-        pixels: (h, w) or (h, w, 3) uint8, of the image.
+        pixels: part of the image.
         matrix: (2, 3) float64, from the canonical frame to these pixels (`align.similarity`).
         reduced, reduced_matrix: the same, no larger than the aligned face needs it.
         origin: (top, left) of the pixels in the image.
         box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
         size: side of the aligned face, in pixels.
-        group: decides which others it can be batched with.
+        down, up: samples per side that a pixel takes when the face is aligned, and pasted back.
+        group: decides which others it can be batched with on the CPU.
         face: in the image.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     matrix: np.ndarray
-    reduced: np.ndarray
+    reduced: Pixels
     reduced_matrix: np.ndarray
     origin: tuple[int, int]
     box: tuple[int, int, int, int]
     size: int
+    down: int
+    up: int
     group: tuple[Any, ...]
     face: DetectedFace
 
@@ -50,13 +54,11 @@ LARGEST = 256
 """Side from which no larger face is aligned, in pixels."""
 
 
-def frame(
-    image: np.ndarray, face: DetectedFace, size: int, size_agnostic: bool = False
-) -> FramedFace:
+def frame(image: Pixels, face: DetectedFace, size: int, size_agnostic: bool = False) -> FramedFace:
     """Cut a face out of its image.
 
     Args:
-        image: (H, W) or (H, W, 3) uint8.
+        image: the image.
         face: in it.
         size: side of the synthesizer's aligned faces, in pixels.
         size_agnostic: it takes faces of any side: detailed images are given larger ones.
@@ -66,16 +68,18 @@ def frame(
     corners = np.array([[x, y, 1.0] for x in (0, 1) for y in (0, 1)]) @ matrix.T
     left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 2, 0)
     right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
-    pixels = image[top:bottom, left:right]
+    pixels = cut_out(image, int(top), int(left), int(bottom), int(right))
     matrix[:, 2] -= (left, top)
-    box = mask_box(matrix, *pixels.shape[:2])
+    box = mask_box(matrix, *sides(pixels))
     while size_agnostic and size < LARGEST and scale(matrix, size) > DETAILED:
         size *= 2
     reduced, reduced_matrix = reduce(pixels, matrix, size)
     down, up = supersampling(scale(reduced_matrix, size)), supersampling(1 / scale(matrix, size))
-    group = (size, pixels.shape, reduced.shape, box, down, up)
+    group = (size, down, up, tuple(pixels.shape), tuple(reduced.shape), box)
     origin = (int(top), int(left))
-    return FramedFace(pixels, matrix, reduced, reduced_matrix, origin, box, size, group, face)
+    return FramedFace(
+        pixels, matrix, reduced, reduced_matrix, origin, box, size, down, up, group, face
+    )
 
 
 def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:

@@ -167,7 +167,7 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
     else:
         array = np.asarray(image)
     if array.dtype.kind == "f":
-        _check_range(array)
+        _check_range(float(array.min(initial=0)), float(array.max(initial=0)))
         array = np.clip(np.rint(array * 255), 0, 255).astype(np.uint8)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -180,9 +180,8 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
     return _large_enough(array)
 
 
-def _check_range(values: np.ndarray) -> None:
+def _check_range(low: float, high: float) -> None:
     """Raise ValueError unless floats are in [0, 1], but for what resizing overshoots."""
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also where one is NaN
         raise ValueError(
             f"a float image must be finite and in [0, 1], not [{low:.3g}, {high:.3g}]: change the "
@@ -191,12 +190,15 @@ def _check_range(values: np.ndarray) -> None:
 
 
 def _large_enough(array: np.ndarray) -> np.ndarray:
-    height, width = array.shape[:2]
+    _check_sides(*array.shape[:2])
+    return array
+
+
+def _check_sides(height: int, width: int) -> None:
     if min(height, width) < MIN_SIDE:
         raise UnreadableImageError(
             f"image is {width}x{height}, too small to hold a face: under {MIN_SIDE} pixels a side"
         )
-    return array
 
 
 def like(made: np.ndarray, source: np.ndarray, image: Image.Image) -> Image.Image:
@@ -317,15 +319,49 @@ def as_given(made: np.ndarray, source: np.ndarray, image: Image.Image | np.ndarr
 def _tensor_like(made: np.ndarray, source: np.ndarray, image: Tensor) -> Tensor:
     change = torch.from_numpy(made.astype(np.int16) - source)
     change = change.permute(2, 0, 1) if change.ndim == 3 else change.reshape(image.shape)
-    change = change.to(image.device)
-    plain = image.as_subclass(Tensor)
-    if image.is_floating_point():
-        changed = (plain + change.to(image.dtype) / 255).clamp(0, 1)
-        result = torch.where(change == 0, plain, changed)
-    else:
-        result = (plain + change).to(torch.uint8)
+    result = _with_change(image.as_subclass(Tensor), change.to(image.device))
     if type(image) is Tensor:
         return result
     from torchvision import tv_tensors  # seconds to import, and whoever has such a tensor has it
 
     return tv_tensors.wrap(result, like=image) if isinstance(image, tv_tensors.TVTensor) else result
+
+
+def _with_change(images: Tensor, change: Tensor) -> Tensor:
+    """Return uint8 or float tensors with an int16 change in [-255, 255] added to them."""
+    if not images.is_floating_point():
+        return (images + change).to(torch.uint8)
+    changed = (images + change.to(images.dtype) / 255).clamp(0, 1)
+    return torch.where(change == 0, images, changed)
+
+
+def batch_pixels(images: Tensor) -> Tensor:
+    """Return a batch as `as_array` does its images, but where it is.
+
+    Args:
+        images: (B, 1 or 3, H, W), uint8 or float in [0, 1]; B at least 1.
+
+    Returns:
+        (B, 1 or 3, H, W) uint8 on the same device, colours last in memory.
+
+    Raises:
+        ValueError, UnreadableImageError: as `as_array` does.
+    """
+    values = images.detach()
+    if values.is_floating_point():
+        values = values.float()
+        low, high = torch.stack(values.aminmax()).tolist()
+        _check_range(low, high)
+        values = (values * 255).round_().clamp_(0, 255).to(torch.uint8)
+    if values.dtype != torch.uint8 or values.ndim != 4 or values.shape[1] not in (1, 3):
+        raise ValueError(
+            f"a batch of images must be (B, 1 or 3, H, W), grey or RGB, uint8 or float in [0, 1]; "
+            f"got {images.dtype}, shape {tuple(images.shape)}"
+        )
+    _check_sides(*values.shape[2:])
+    return values.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def batch_as_given(made: Tensor, source: Tensor, images: Tensor) -> Tensor:
+    """Return a changed batch in the form of the one that `batch_pixels` made `source` from."""
+    return _with_change(images, made.to(torch.int16) - source)

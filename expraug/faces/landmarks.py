@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from expraug.faces.blaze import Crop, cut, faces_of, letterbox, place
 from expraug.faces.detect import DetectedFace
+from expraug.faces.pixels import Pixels, as_tensor, sides
 from expraug.faces.pose import head_pose
 from expraug.faces.several import apart, area_of, lies_in, parts_of
 from expraug.networks.batching import independently
@@ -56,6 +57,7 @@ class LandmarkDetector:
 
     constant = False
     landmarks = True
+    tensors = True
 
     def __init__(
         self, mode: Literal["detect", "crop"] = "detect", device: str | torch.device = "cpu"
@@ -71,21 +73,21 @@ class LandmarkDetector:
         self.device = torch.device(device)
         return self
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[DetectedFace | None]:
+    def __call__(self, images: Sequence[Pixels]) -> list[DetectedFace | None]:
         return [next(iter(faces), None) for faces in self._detect(images, 1)]
 
-    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+    def detect_all(self, images: Sequence[Pixels]) -> list[list[DetectedFace]]:
         """Return all faces of each image, the largest first."""
         return self._detect(images, None)
 
-    def _detect(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
+    def _detect(self, images: Sequence[Pixels], most: int | None) -> list[list[DetectedFace]]:
         if self.device.type != "cpu":
             return self._batch(images, most)
         with single_threaded() as threads:
             return map_threads(lambda image: self._batch([image], most)[0], images, threads)
 
     @torch.inference_mode()
-    def _batch(self, images: Sequence[np.ndarray], most: int | None) -> list[list[DetectedFace]]:
+    def _batch(self, images: Sequence[Pixels], most: int | None) -> list[list[DetectedFace]]:
         nets = _nets(str(self.device))
         found: list[list[DetectedFace]] = [[] for _ in images]
         pictures = [_fit(image, self.device) for image in images]
@@ -93,7 +95,7 @@ class LandmarkDetector:
         for attempt in range(3):
             framed = []
             for i in remaining:
-                padded_first = self.mode == "crop" or max(images[i].shape[:2]) < _SMALL_CROP
+                padded_first = self.mode == "crop" or max(sides(images[i])) < _SMALL_CROP
                 share = ((0.25, 0.5, 0.0) if padded_first else (0.0, 0.25, 0.5))[attempt]
                 pad = int(share * max(pictures[i][0].shape[1:]))
                 framed.append((_padded(pictures[i][0], pad), pad))
@@ -213,13 +215,11 @@ def _nets(device: str) -> FaceLandmarkNets:
     return load_face_landmarker().to(device)
 
 
-def _fit(image: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
+def _fit(image: Pixels, device: torch.device) -> tuple[Tensor, float]:
     """Return the image as (3, H, W) float at a size to detect at, and by how much it was scaled."""
-    longer = max(image.shape[:2])
+    longer = max(sides(image))
     ratio = min(_LARGEST / longer, float(max(1, round(_SMALLEST / longer))))
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    picture = pixels[None]
+    picture = as_tensor(image, device)[None]
     if ratio != 1:
         size = [max(1, round(side * ratio)) for side in picture.shape[2:]]
         picture = resize(picture, size, InterpolationMode.BICUBIC, antialias=True)

@@ -6,7 +6,6 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +54,6 @@ def _detector(device: str) -> LandmarkDetector:
     return LandmarkDetector("crop", device)
 
 
-def _pixels(faces: Tensor) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 images of (B, 3, S, S) faces in [0, 1]."""
-    whole = (faces.detach().nan_to_num() * 255).round().clamp(0, 255).to(torch.uint8)
-    return list(whole.permute(0, 2, 3, 1).cpu().numpy())
+def _pixels(faces: Tensor) -> list[Tensor]:
+    """Return (3, S, S) uint8 images of (B, 3, S, S) faces in [0, 1]."""
+    return list((faces.detach().nan_to_num() * 255).round().clamp(0, 255).to(torch.uint8))

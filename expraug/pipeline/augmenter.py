@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
-from expraug.cache import CacheEntry, SynthesisCache, image_digest
-from expraug.errors import CacheMissError, UnsupportedExpressionError
+from expraug.cache import SynthesisCache
+from expraug.errors import UnsupportedExpressionError
 from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, create_detector
+from expraug.faces.pixels import Pixels, on_device
 from expraug.gate import Gate, IdentityGate
 from expraug.landmark_gate import with_landmark_check
-from expraug.pipeline.device import existing_device
-from expraug.pipeline.key import Fingerprint, synthetic_key
+from expraug.pipeline.device import device_for
+from expraug.pipeline.key import Fingerprint
+from expraug.pipeline.lookup import OnMiss, find_or_make
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.pipeline.requests import Outcome, SynthesisRequest, sample_menu
-from expraug.pipeline.synthesize import synthesize, with_patch
+from expraug.pipeline.synthesize import synthesize
+from expraug.pipeline.synthetic import Result, Synthetic, beside, digests_of, with_patch
 from expraug.policy import Policy, Uniform
 from expraug.synthesizer import AUTO, Synthesizer, create_synthesizer, resolve_name
 
 if TYPE_CHECKING:
     from expraug.expressions import LabelScheme
     from expraug.pipeline.warm import WarmReport
-
-OnMiss = Literal["synthesize", "keep", "error"]
 
 
 class ExpressionAugmenter:
@@ -54,16 +54,17 @@ class ExpressionAugmenter:
             raise an "error".
         per_image: requests that each image offers; see `menu`.
         seed: decides, with an image's bytes and the policy, which ones.
-        device: where the synthesizer runs.
+        device: where detector, synthesizer and gate run. With `on_miss="keep"` or "error" it may
+            be one that this machine lacks: of a cache that was made on it, all can be read.
         batch_size: faces per batch.
 
     Attributes:
         stats: counts of outcomes in this process: "made", "cached", and each reason.
         variants: number of the synthesizer's variants.
-        fingerprint: the `Fingerprint` of what it makes.
 
     Raises:
         MissingWeightsError: no such synthesizer.
+        DeviceError: no such device.
         ValueError: an argument out of range, or a detector without the landmarks that the
             synthesizer needs.
     """
@@ -107,7 +108,7 @@ class ExpressionAugmenter:
             source: [t for t in synthesizer.expressions if synthesizer.supports(source, t)]
             for source in (None, *Expression)
         }
-        self.device = existing_device(device)
+        self.device = device_for(device, on_miss)
         self.policy: Policy = policy or Uniform()
         percents = np.rint(np.linspace(low, high, max(intensity_levels, 1)) * 100)
         self.percents = [max(1, int(level)) for level in np.unique(percents)]
@@ -127,16 +128,21 @@ class ExpressionAugmenter:
         self.batch_size = batch_size
         self.stats: Counter[str] = Counter()
         self._probabilities: dict[tuple[Any, ...], list[tuple[Expression, float]]] = {}
-        self.fingerprint = Fingerprint(
-            self.synthesizer.fingerprint,
-            self.detector.fingerprint,
-            self.gate.fingerprint if self.gate else "no-gate",
-        )
-        self._cache_name = str(self.fingerprint)
+        self._synthesizer_fingerprint = self.synthesizer.fingerprint
+        self._register()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decides on the bytes of what it makes, besides image and request."""
+        gate = self.gate.fingerprint if self.gate else "no-gate"
+        made_by = self._synthesizer_fingerprint, self.detector.fingerprint, gate
+        return Fingerprint(*made_by, self.device.type)
+
+    def _register(self) -> None:
         if self.cache is not None and not self.cache.readonly:
-            self.cache.register(self._cache_name)
+            self.cache.register(str(self.fingerprint))
             if not self.detector.constant:
-                self.cache.register(self.detector.fingerprint)
+                self.cache.register(self._memoized().cache_name)
 
     def __getstate__(self) -> dict[str, Any]:
         # settings alone: `datasets` knows a computation by its pickle, which use must not change
@@ -162,10 +168,16 @@ class ExpressionAugmenter:
         return self._synthesizer
 
     def to(self, device: str | torch.device) -> ExpressionAugmenter:
-        """Move detector, synthesizer and gate to a device, and return the augmenter itself."""
-        self.device = torch.device(device)
-        if hasattr(self.detector, "to"):
-            self.detector.to(self.device)
+        """Move detector, synthesizer and gate to a device, and return the augmenter itself.
+
+        What is made there has other keys in the cache (`Fingerprint`).
+
+        Raises:
+            DeviceError: no such device, as when the augmenter is made.
+        """
+        self.device = device_for(device, self.on_miss)
+        self._memoized().to(self.device)
+        self._register()
         return self  # synthesizer and gate follow with the first faces
 
     def available(self, source: Expression | None) -> list[Expression]:
@@ -215,7 +227,7 @@ class ExpressionAugmenter:
 
     def __call__(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[Pixels],
         requests: Sequence[SynthesisRequest | None],
         *,
         on_miss: OnMiss | None = None,
@@ -224,60 +236,57 @@ class ExpressionAugmenter:
         """Carry requests out.
 
         Args:
-            images: (H, W) grey or (H, W, 3) RGB uint8; sizes may differ.
+            images: (H, W) grey or (H, W, 3) RGB uint8 arrays, or (1 or 3, H, W) uint8 tensors on
+                any device; sizes may differ.
             requests: what is asked of each; None leaves the image alone.
             on_miss: instead of the augmenter's own.
             digests: of the images (`expraug.cache.image_digest`), if they are known.
 
         Returns:
-            One outcome per image. Whatever goes wrong with a face leaves it as it is, with the
-            reason.
+            One outcome per image, which has its form and device. Whatever goes wrong with a face
+            leaves it as it is, with the reason.
 
         Raises:
             UnsupportedExpressionError: a target that the synthesizer does not have.
             CacheMissError: a miss with `on_miss="error"`, or with a CUDA synthesizer in a worker.
+            CacheError: a thread could not store what was made before.
         """
         outcomes = [Outcome(image) for image in images]
-        asked = [(i, request) for i, request in enumerate(requests) if request is not None]
-        if not asked:
-            return outcomes
-        if digests is None:
-            by_array = {id(images[i]): image_digest(images[i]) for i, _ in asked}
-            digests = [by_array.get(id(image), b"") for image in images]
-        keys = {i: synthetic_key(digests[i], self._cache_name, request) for i, request in asked}
-        entries: dict[int, CacheEntry] = {}
-        if self.cache is not None:
-            for i, key in keys.items():
-                if (found := self.cache.get(key)) is not None:
-                    entries[i] = found
-        cached = set(entries)
-        missing = [(i, request) for i, request in asked if i not in entries]
-        if missing and self.may_synthesize(len(missing), on_miss or self.on_miss):
-            made = self.synthesize(
-                [images[i] for i, _ in missing],
-                [request for _, request in missing],
-                [digests[i] for i, _ in missing],
-            )
-            stored = [(keys[i], entry) for (i, _), (entry,) in zip(missing, made, strict=True)]
-            if self.cache is not None:
-                if not self.cache.readonly:
-                    self.cache.put_many(stored)
-                stored = [(key, self.cache.as_stored(key, entry)) for key, entry in stored]
-            entries |= {i: entry for (i, _), (_, entry) in zip(missing, stored, strict=True)}
-        for i, request in asked:
-            outcome = self.outcome(images[i], request, entries.get(i), cached=i in cached)
-            self.stats[outcome.reason or ("cached" if i in cached else "made")] += 1
-            outcomes[i] = outcome
+        found = find_or_make(self, images, requests, digests, on_miss or self.on_miss)
+        results = beside([images[i] for i in found], [one.result for one in found.values()])
+        for (i, one), result in zip(found.items(), results, strict=True):
+            request = requests[i]
+            assert request is not None
+            outcomes[i] = self.outcome(images[i], request, result, one.cached)
+            self.stats[outcomes[i].reason or ("cached" if one.cached else "made")] += 1
         return outcomes
+
+    def fill(
+        self,
+        images: Sequence[Pixels],
+        requests: Sequence[SynthesisRequest],
+        digests: Sequence[bytes],
+    ) -> list[tuple[str, bool]]:
+        """Carry requests out for the cache alone, without making images of them.
+
+        Returns:
+            Of each request the reason why it cannot be used, or "", and whether it was cached.
+        """
+        found = find_or_make(self, images, requests, digests, "synthesize")
+        told = [(self._reason(one.result), one.cached) for one in found.values()]
+        self.stats.update(reason or ("cached" if cached else "made") for reason, cached in told)
+        return told
 
     def synthesize(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[Pixels],
         requests: Sequence[SynthesisRequest],
         digests: Sequence[bytes] | None,
         frames: int | None = None,
-    ) -> list[list[CacheEntry]]:
+    ) -> list[list[Synthetic]]:
         """Find faces and make what is asked, past the cache of synthetics; see `synthesize`."""
+        digests = digests_of(images) if digests is None else digests
+        images = on_device(images, self.device)
         return synthesize(
             images,
             self.detect(images, digests),
@@ -290,32 +299,22 @@ class ExpressionAugmenter:
         )
 
     def outcome(
-        self, image: np.ndarray, request: SynthesisRequest, entry: CacheEntry | None, cached: bool
+        self, image: Pixels, request: SynthesisRequest, result: Result | None, cached: bool
     ) -> Outcome:
-        """Return what an entry of the cache (None: there is none) makes of an image."""
-        if entry is None:
-            return Outcome(image, reason="not_cached")
-        if entry.patch is None:
-            return Outcome(image, reason=entry.reason, cached=cached)
-        reason = self.gate.rejection(entry.scores) if self.gate else ""
+        """Return what a result beside an image (None: there is none) makes of it."""
+        reason = self._reason(result)
+        if result is None or result.patch is None:
+            return Outcome(image, reason=reason, cached=cached)
         if reason:
-            return Outcome(image, reason=reason, scores=entry.scores, cached=cached)
-        return Outcome(with_patch(image, entry), request.target, "", entry.scores, cached)
+            return Outcome(image, reason=reason, scores=result.scores, cached=cached)
+        return Outcome(with_patch(image, result), request.target, "", result.scores, cached)
 
-    def may_synthesize(self, count: int, on_miss: OnMiss) -> bool:
-        in_worker = get_worker_info() is not None
-        if on_miss == "synthesize" and in_worker and self.device.type == "cuda":
-            raise CacheMissError(
-                "a DataLoader worker met a face that is not cached, and CUDA cannot run in a "
-                "worker. Either warm the cache before training (augmenter.warm(dataset)), or apply "
-                "RandomExpression to whole batches in the training process"
-            )
-        if on_miss == "error":
-            raise CacheMissError(
-                f"{count} synthetic face(s) not in the cache, and on_miss='error': run "
-                f"augmenter.warm(dataset) with these settings first"
-            )
-        return on_miss == "synthesize"
+    def _reason(self, result: Result | None) -> str:
+        if result is None:
+            return "not_cached"
+        if result.patch is None:
+            return result.reason
+        return self.gate.rejection(result.scores) if self.gate else ""
 
     def clip(
         self,
@@ -332,7 +331,7 @@ class ExpressionAugmenter:
         return clip(self, image, source, target, frames, variant=variant)
 
     def detect(
-        self, images: Sequence[np.ndarray], digests: Sequence[bytes] | None = None
+        self, images: Sequence[Pixels], digests: Sequence[bytes] | None = None
     ) -> list[DetectedFace | None]:
         """Return the largest face of each image, None where there is none.
 
@@ -342,10 +341,12 @@ class ExpressionAugmenter:
             images: as `__call__` takes them.
             digests: of the images, if they are known.
         """
-        detector = self.detector
-        if not isinstance(detector, MemoizedDetector):
-            detector = MemoizedDetector(detector, self.cache)
-        return detector(images, digests)
+        return self._memoized()(images, digests)
+
+    def _memoized(self) -> MemoizedDetector:
+        if isinstance(self.detector, MemoizedDetector):
+            return self.detector
+        return MemoizedDetector(self.detector, self.cache)
 
     def warm(
         self,

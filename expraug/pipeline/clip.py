@@ -9,7 +9,7 @@ from expraug.errors import CacheMissError, failure
 from expraug.expressions import Expression
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
-from expraug.pipeline.synthesize import with_patch
+from expraug.pipeline.synthetic import beside, with_patch
 
 
 def clip(
@@ -57,10 +57,11 @@ def clip(
             "training process (num_workers=0), or on the CPU (device='cpu')"
         )
     request = SynthesisRequest(wanted, variant=variant)
-    (entries,) = augmenter.synthesize([image], [request], None, frames)
+    (found,) = augmenter.synthesize([image], [request], None, frames)
+    entries = beside([image] * len(found), found)
     last = augmenter.outcome(image, request, entries[-1], cached=False)
     augmenter.stats[last.reason or "made"] += 1
     if last.reason:
         raise failure(last.reason, last.scores, f"the clip of {wanted}", image.shape)
-    made = np.stack([with_patch(image, entry) for entry in entries])
+    made = np.stack([with_patch(image, entry) for entry in entries if entry is not None])
     return made[:, None] if made.ndim == 3 else made.transpose(0, 3, 1, 2)

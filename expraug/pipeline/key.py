@@ -14,16 +14,22 @@ class Fingerprint:
     """What decides on the bytes of a synthetic face besides image and request.
 
     As text it is part of every cache key. Nothing reads it back.
+
+    Args:
+        synthesizer, detector, gate: their own fingerprints.
+        device: type of the device that it is made on ("cpu", "cuda", ...): rounding differs.
+        compositing: `COMPOSITING_VERSION`.
     """
 
     synthesizer: str
     detector: str
     gate: str
+    device: str
     compositing: int = COMPOSITING_VERSION
 
     def __str__(self) -> str:
-        parts = (self.synthesizer, self.detector, self.gate, f"compositing-{self.compositing}")
-        return "|".join(parts)
+        compositing = f"compositing-{self.compositing}"
+        return "|".join((self.synthesizer, self.detector, self.gate, self.device, compositing))
 
 
 def synthetic_key(digest: bytes, fingerprint: str, request: SynthesisRequest) -> bytes:

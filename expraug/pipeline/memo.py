@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+import torch
 
-from expraug.cache import CacheEntry, SynthesisCache, entry_key, image_digest
+from expraug.cache import CacheEntry, SynthesisCache, entry_key
 from expraug.faces.detect import DetectedFace, Detector, all_faces
+from expraug.faces.pixels import Pixels, as_array
+from expraug.pipeline.synthetic import digests_of
 
 
 class MemoizedDetector:
     """A detector that looks at each image once.
 
     Images are told apart by their pixels. What is found stays in memory until `forget`, and in the
-    cache, if there is one, under the detector's fingerprint.
+    cache, if there is one, under the detector's fingerprint and the type of its device.
 
     Args:
         detector: looks for the faces. What follows from an image's size alone is not remembered.
         cache: keeps what is found.
     """
+
+    tensors = True
 
     def __init__(self, detector: Detector, cache: SynthesisCache | None = None) -> None:
         self.detector, self.cache = detector, cache
@@ -27,44 +32,64 @@ class MemoizedDetector:
         self.landmarks = getattr(detector, "landmarks", False)
         self._known: dict[bytes, DetectedFace | None] = {}
 
+    @property
+    def cache_name(self) -> str:
+        """What its keys in the cache are made of."""
+        device = getattr(self.detector, "device", None)
+        return f"{self.fingerprint}|{'cpu' if device is None else device.type}"
+
+    def to(self, device: str | torch.device) -> MemoizedDetector:
+        """Move the detector to a device, and return this; what is in memory is let go of."""
+        move: Any = getattr(self.detector, "to", None)
+        if move is not None:
+            move(device)
+        self.forget()
+        return self
+
     def forget(self) -> None:
         """Let go of what is in memory."""
         self._known.clear()
 
     def __call__(
-        self, images: Sequence[np.ndarray], digests: Sequence[bytes] | None = None
+        self, images: Sequence[Pixels], digests: Sequence[bytes] | None = None
     ) -> list[DetectedFace | None]:
         """Return what the detector does.
 
         Args:
-            images: as the detector takes them.
+            images: (H, W) or (H, W, 3) uint8 arrays, or (1 or 3, H, W) tensors.
             digests: of the images, if they are known.
         """
         if self.constant:
-            return self.detector(images)
+            return self._detect(images)
         if digests is None:
-            by_array = {id(image): image_digest(image) for image in images}
-            digests = [by_array[id(image)] for image in images]
+            digests = digests_of(images)
         unknown = {d: im for d, im in zip(digests, images, strict=True) if d not in self._known}
         if self.cache is not None:
             for digest in list(unknown):
-                entry = self.cache.get(entry_key(digest, self.fingerprint))
+                entry = self.cache.get(entry_key(digest, self.cache_name))
                 if entry is not None:
                     self._known[digest] = _face(entry)
                     del unknown[digest]
         if unknown:
-            found = self.detector(list(unknown.values()))
+            found = self._detect(list(unknown.values()))
             self._known.update(zip(unknown, found, strict=True))
             if self.cache is not None and not self.cache.readonly:
-                self.cache.put_many(
-                    (entry_key(digest, self.fingerprint), _entry(face))
-                    for digest, face in zip(unknown, found, strict=True)
-                )
+                keys = [entry_key(digest, self.cache_name) for digest in unknown]
+                entries = [_entry(face) for face in found]
+                if self.cache.is_filling:
+                    self.cache.put_later(keys, lambda: entries)
+                else:
+                    self.cache.put_many(zip(keys, entries, strict=True))
         return [self._known[digest] for digest in digests]
 
-    def detect_all(self, images: Sequence[np.ndarray]) -> list[list[DetectedFace]]:
+    def detect_all(self, images: Sequence[Pixels]) -> list[list[DetectedFace]]:
         """Return all faces of each image, the largest first; these are not remembered."""
         return all_faces(self.detector, images)
+
+    def _detect(self, images: Sequence[Pixels]) -> list[DetectedFace | None]:
+        if not getattr(self.detector, "tensors", False):
+            images = [as_array(im) if isinstance(im, torch.Tensor) else im for im in images]
+        return self.detector(images)
 
 
 def _face(entry: CacheEntry) -> DetectedFace | None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -52,14 +53,14 @@ class Outcome:
     """What became of one image.
 
     Args:
-        image: uint8, shape as the source; the very source array where nothing was changed.
+        image: uint8 array or tensor, as the source; the very source where nothing was changed.
         target: the expression it shows now; None where nothing was changed.
         reason: why it was left alone ("not_asked", "no_face", "identity_lost", ...); else "".
         scores: gate scores by name.
         cached: whether it came from the cache.
     """
 
-    image: np.ndarray
+    image: Any
     target: Expression | None = None
     reason: str = "not_asked"
     scores: Mapping[str, float] = field(default_factory=dict)

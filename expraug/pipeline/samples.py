@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from expraug.cache import image_digest
 from expraug.errors import AmbiguousLabelError, NoFaceError, RejectedError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
-from expraug.faces.image import as_array, as_given, check_mode
+from expraug.faces.image import as_array, as_given, batch_as_given, batch_pixels, check_mode
 from expraug.labels import read_label, write_label
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import Outcome, SynthesisRequest
+from expraug.pipeline.synthetic import batch_digests
 
 SampleRequest = Callable[[int, bytes, Expression], SynthesisRequest | None]
 """Decides on the request of a sample, from its position, its image's digest and what it shows."""
@@ -35,12 +37,21 @@ class AugmentedSample(NamedTuple):
     request: SynthesisRequest | None
 
 
+class _Seen(NamedTuple):
+    """A sample that is worked on."""
+
+    position: int
+    source: Expression
+    pixels: Any  # `expraug.faces.pixels.Pixels`
+    digest: bytes
+
+
 class _Asked(NamedTuple):
     """A sample of which something is asked."""
 
     position: int
     source: Expression
-    pixels: np.ndarray
+    pixels: Any
     digest: bytes
     request: SynthesisRequest
 
@@ -94,6 +105,63 @@ def augment_samples(
                 outcome = Outcome(pixels, None, error.reason, outcome.scores, outcome.cached)
         results[i] = AugmentedSample(image, label, outcome, request)
     return results
+
+
+def augment_batch(
+    augmenter: ExpressionAugmenter,
+    scheme: LabelScheme,
+    images: Tensor,
+    labels: Sequence[Any],
+    sample_request: SampleRequest,
+    *,
+    wanted: Sequence[bool] | None = None,
+) -> tuple[Tensor, list[Any]]:
+    """Do for a batch that stays on its device what `augment_samples` does, to the same bytes.
+
+    The pixels of the images that are worked on are copied to the host once, for their digests, by
+    which menu and cache know an image through every door. Besides them only landmarks and scores
+    cross; faces that are cached are copied to the device as patches.
+
+    Args:
+        augmenter, scheme, labels, sample_request, wanted: see there.
+        images: (B, 1 or 3, H, W), uint8 or float in [0, 1], on any device.
+
+    Returns:
+        (B, 1 or 3, H, W) of the same type there, with the bytes that came in where nothing was
+        changed, and the labels; the very batch where that goes for all images.
+    """
+    made = list(labels)
+    sources = _sources_of(augmenter, scheme, labels, wanted)
+    if not sources:
+        return images, made
+    rows = torch.tensor([i for i, _ in sources], device=images.device)
+    try:
+        pixels = batch_pixels(images[rows])
+    except UnreadableImageError as error:
+        augmenter.stats[error.reason] += len(sources)
+        return images, made
+    seen = [
+        _Seen(i, source, row, digest)
+        for (i, source), row, digest in zip(sources, pixels, batch_digests(pixels), strict=True)
+    ]
+    asked = _requested(augmenter, scheme, seen, sample_request)
+    outcomes = augmenter(
+        [sample.pixels for sample in asked],
+        [sample.request for sample in asked],
+        digests=[sample.digest for sample in asked],
+    )
+    changed = [(s, o) for s, o in zip(asked, outcomes, strict=True) if o.target is not None]
+    if not changed:
+        return images, made
+    rows = torch.tensor([sample.position for sample, _ in changed], device=images.device)
+    new = torch.stack([outcome.image for _, outcome in changed])
+    old = torch.stack([sample.pixels for sample, _ in changed])
+    batch = images.clone()
+    batch[rows] = batch_as_given(new, old, images[rows])
+    for sample, outcome in changed:
+        assert outcome.target is not None
+        made[sample.position] = write_label(labels[sample.position], scheme, outcome.target)
+    return batch, made
 
 
 class SampleClip(NamedTuple):
@@ -163,21 +231,51 @@ def _asked_of(
     wanted: Sequence[bool] | None,
 ) -> list[_Asked]:
     """Return the samples of which something is asked, and count why others are left alone."""
-    asked: list[_Asked] = []
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels")
+    seen: list[_Seen] = []
+    for i, source in _sources_of(augmenter, scheme, labels, wanted):
         try:
-            source = read_label(label, scheme)
-            if source is None or (wanted is not None and not wanted[i]):
-                continue
-            check_mode(image)
-            pixels = as_array(image)
-        except (AmbiguousLabelError, RejectedError, UnreadableImageError) as error:
+            check_mode(images[i])
+            pixels = as_array(images[i])
+        except (RejectedError, UnreadableImageError) as error:
             augmenter.stats[error.reason] += 1
             continue
-        digest = image_digest(pixels)
-        request = sample_request(i, digest, source)
+        seen.append(_Seen(i, source, pixels, image_digest(pixels)))
+    return _requested(augmenter, scheme, seen, sample_request)
+
+
+def _sources_of(
+    augmenter: ExpressionAugmenter,
+    scheme: LabelScheme,
+    labels: Sequence[Any],
+    wanted: Sequence[bool] | None,
+) -> list[tuple[int, Expression]]:
+    """Return the samples that are worked on, and what they show, and count why others are not."""
+    sources: list[tuple[int, Expression]] = []
+    for i, label in enumerate(labels):
+        try:
+            source = read_label(label, scheme)
+        except AmbiguousLabelError as error:
+            augmenter.stats[error.reason] += 1
+            continue
+        if source is not None and (wanted is None or wanted[i]):
+            sources.append((i, source))
+    return sources
+
+
+def _requested(
+    augmenter: ExpressionAugmenter,
+    scheme: LabelScheme,
+    seen: Iterable[_Seen],
+    sample_request: SampleRequest,
+) -> list[_Asked]:
+    """Return the samples of which something is asked that can be made."""
+    asked: list[_Asked] = []
+    for sample in seen:
+        request = sample_request(sample.position, sample.digest, sample.source)
         if request is None or request.target not in scheme:
             continue
-        if request.target in augmenter.available(source):
-            asked.append(_Asked(i, source, pixels, digest, request))
+        if request.target in augmenter.available(sample.source):
+            asked.append(_Asked(*sample, request))
     return asked

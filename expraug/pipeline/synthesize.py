@@ -5,23 +5,21 @@ Nothing else calls a synthesizer, but for the recipes that train one.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.cache import CacheEntry
-from expraug.faces.align import align
-from expraug.faces.composite import face_mask, paste_back
+from expraug.faces.batches import aligned, composited, ordered
+from expraug.faces.composite import face_mask
 from expraug.faces.detect import DetectedFace
 from expraug.faces.frame import FramedFace, frame, stack_landmarks
+from expraug.faces.pixels import Pixels
 from expraug.gate import Gate
 from expraug.networks.batching import independently
 from expraug.pipeline.requests import SynthesisRequest
+from expraug.pipeline.synthetic import Synthetic
 from expraug.synthesizer import Synthesizer
 from expraug.threads import map_threads, single_threaded
 
@@ -37,7 +35,7 @@ _PIECE_BYTES = 32 << 20
 
 @torch.inference_mode()
 def synthesize(
-    images: Sequence[np.ndarray],
+    images: Sequence[Pixels],
     faces: Sequence[DetectedFace | None],
     requests: Sequence[SynthesisRequest],
     synthesizer: Synthesizer,
@@ -46,11 +44,11 @@ def synthesize(
     device: torch.device,
     batch_size: int,
     frames: int | None = None,
-) -> list[list[CacheEntry]]:
+) -> list[list[Synthetic]]:
     """Make synthetic faces, or clips of them.
 
     Args:
-        images: (H, W) or (H, W, 3) uint8; sizes may differ.
+        images: on the device, on the CPU as arrays or tensors (`on_device`); sizes may differ.
         faces: in them; None where there is none.
         requests: what to make of each; the intensity of a clip is ignored.
         synthesizer: makes them; it is moved to the device.
@@ -60,26 +58,26 @@ def synthesize(
         frames: of each clip, at least 2; None makes one picture of each image.
 
     Returns:
-        For each image the entries of its frames (one without `frames`): the changed box, and
-        scores in the last. Or a single entry without a picture and with a reason: "no_face";
+        For each image its frames (one without `frames`): the changed box, and scores in the last.
+        Or a single one without a picture and with a reason: "no_face";
         "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
         equals its source.
     """
     synthesizer = synthesizer.to(device)
-    entries = [[CacheEntry(None, reason="no_face")] for _ in images]
-    groups: dict[tuple[Any, ...], list[tuple[int, FramedFace]]] = defaultdict(list)
-    for i, (image, face) in enumerate(zip(images, faces, strict=True)):
-        if face is not None:
-            framed = frame(image, face, synthesizer.image_size, synthesizer.size_agnostic)
-            groups[framed.group].append((i, framed))
-    by_size: dict[int, list[tuple[int, FramedFace]]] = defaultdict(list)
-    for members in groups.values():
-        by_size[members[0][1].size] += members
+    entries = [[Synthetic(None, reason="no_face")] for _ in images]
+    framed = [
+        (i, frame(image, face, synthesizer.image_size, synthesizer.size_agnostic))
+        for i, (image, face) in enumerate(zip(images, faces, strict=True))
+        if face is not None
+    ]
+    framed = [framed[k] for k in ordered([face for _, face in framed])]
     with single_threaded() as threads:
-        for ordered in by_size.values():
-            pieces = list(_pieces(ordered, batch_size if frames is None else 1, threads, device))
+        for _, of_one_size in groupby(framed, lambda pair: pair[1].size):
+            pieces = list(
+                _pieces(list(of_one_size), batch_size if frames is None else 1, threads, device)
+            )
 
-            def make(piece: Sequence[tuple[int, FramedFace]]) -> list[list[CacheEntry]]:
+            def make(piece: Sequence[tuple[int, FramedFace]]) -> list[list[Synthetic]]:
                 asked = [requests[i] for i, _ in piece]
                 batch = [face for _, face in piece]
                 return _batch(batch, asked, synthesizer, gate, device, frames)
@@ -112,11 +110,10 @@ def _batch(
     gate: Gate | None,
     device: torch.device,
     frames: int | None,
-) -> list[list[CacheEntry]]:
-    """Synthesize faces of one aligned size, those of one group beside each other."""
+) -> list[list[Synthetic]]:
+    """Synthesize faces of one aligned size, alike ones beside each other."""
     size = framed[0].size
-    groups = [list(g) for _, g in groupby(framed, key=lambda face: face.group)]
-    faces = torch.cat([_aligned(group, device) for group in groups])
+    faces = aligned(framed, device)
     target = torch.tensor([int(request.target) for request in requests], device=device)
     extra = {k: v.to(device) for k, v in _extra_inputs(framed, requests, synthesizer).items()}
     if frames is None:
@@ -132,42 +129,24 @@ def _batch(
     if gate is not None:
         seen = (faces + changes[:, -1] * face_mask(size).to(changes)).clamp(0, 1)
         scores = _scores(gate, faces, seen, target)
-    values = {name: score.float().cpu().tolist() for name, score in scores.items()}
-    entries: list[list[CacheEntry]] = []
-    parts = torch.split(changes, [len(group) for group in groups])
-    for group, c in zip(groups, parts, strict=True):
-        pixels = _stack([face.pixels for face in group]).to(device)
-        matrix = np.stack([face.matrix for face in group])
-        # (faces, frames, h, w, C): the boxes with the changes in them
-        boxes = [paste_back(pixels, c[:, k], matrix, group[0].box) for k in range(c.shape[1])]
-        arrays = torch.stack(boxes, 1).permute(0, 1, 3, 4, 2).contiguous().cpu().numpy()
-        arrays = arrays[..., 0] if arrays.shape[-1] == 1 else arrays
-        for face, patches in zip(group, arrays, strict=True):
-            i = len(entries)
-            given = {name: v[i] for name, v in values.items()}
-            top, left, bottom, right = face.box
-            if not usable[i]:
-                reason = "out_of_range" if finite[i] else "not_finite"
-                entries.append([CacheEntry(None, reason=reason)])
-            elif np.array_equal(patches[-1], face.pixels[top:bottom, left:right]):
-                entries.append([CacheEntry(None, reason="unchanged")])
-            else:
-                rest = [CacheEntry(patch, face.patch_origin) for patch in patches[:-1]]
-                entries.append([*rest, CacheEntry(patches[-1], face.patch_origin, given)])
-    return entries
-
-
-def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Return images of one size as (B, C, h, w) uint8."""
-    pixels = torch.from_numpy(np.stack(arrays))
-    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-
-
-def _aligned(group: Sequence[FramedFace], device: torch.device) -> Tensor:
-    """Return the aligned faces of a group, (B, 3, S, S) float in [0, 1]."""
-    pixels = _stack([face.reduced for face in group]).to(device)
-    matrices = np.stack([face.reduced_matrix for face in group])
-    return align(pixels.float().div_(255), matrices, group[0].size).expand(-1, 3, -1, -1)
+    patches, unchanged = composited(framed, changes)
+    columns = (finite, usable, unchanged, *scores.values())
+    # the one time that the host waits for a device here
+    told = torch.stack([column.float().to(device) for column in columns])
+    found: list[list[Synthetic]] = []
+    for face, boxes, (is_finite, is_usable, is_unchanged, *values) in zip(
+        framed, patches, told.T.tolist(), strict=True
+    ):
+        if not is_usable:
+            found.append([Synthetic(None, reason="out_of_range" if is_finite else "not_finite")])
+        elif is_unchanged:
+            found.append([Synthetic(None, reason="unchanged")])
+        else:
+            given = dict(zip(scores, values, strict=True))
+            *rest, last = boxes
+            made_of_one = [Synthetic(patch, face.patch_origin) for patch in rest]
+            found.append([*made_of_one, Synthetic(last, face.patch_origin, given)])
+    return found
 
 
 def _scores(gate: Gate, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -187,14 +166,3 @@ def _extra_inputs(
         for name, arrays in stack_landmarks(framed).items():
             extra[name] = torch.from_numpy(arrays)
     return extra
-
-
-def with_patch(image: np.ndarray, entry: CacheEntry) -> np.ndarray:
-    """Return the image with an entry's patch in its place."""
-    assert entry.patch is not None
-    (top, left), (height, width) = entry.origin, entry.patch.shape[:2]
-    if (height, width) == image.shape[:2]:
-        return entry.patch
-    changed = image.copy()
-    changed[top : top + height, left : left + width] = entry.patch
-    return changed

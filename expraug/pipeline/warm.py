@@ -251,15 +251,15 @@ def _warm_batch(
             digests.append(digest)
             indices.append(sample.index)
     without_face = set()
-    outcomes = augmenter(images, requests, on_miss="synthesize", digests=digests)
-    for index, request, outcome in zip(indices, requests, outcomes, strict=True):
-        if outcome.reason:
-            report.rejected.append((index, request, outcome.reason))
-        if outcome.reason == NoFaceError.reason:
+    told = augmenter.fill(images, requests, digests)
+    for index, request, (reason, cached) in zip(indices, requests, told, strict=True):
+        if reason:
+            report.rejected.append((index, request, reason))
+        if reason == NoFaceError.reason:
             without_face.add(index)
-        elif outcome.reason:
-            report.skipped[outcome.reason] += 1
-        elif outcome.cached:
+        elif reason:
+            report.skipped[reason] += 1
+        elif cached:
             report.cached += 1
         else:
             report.made += 1

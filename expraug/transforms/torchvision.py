@@ -20,7 +20,7 @@ from expraug.gate import Gate
 from expraug.labels import SchemeLike
 from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.pipeline.requests import uniforms_from_digest
-from expraug.pipeline.samples import SampleRequest, augment_samples
+from expraug.pipeline.samples import SampleRequest, augment_batch, augment_samples
 from expraug.policy import Policy
 from expraug.synthesizer import Synthesizer
 from expraug.transforms import augmenter_for
@@ -36,6 +36,10 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
     [0, 1]. Put it first in the pipeline: behind a random crop no face is ever seen twice, and
     the cache is of no use. What comes out has the form of what came in; where nothing is changed,
     image and label are the very objects that were given.
+
+    A batch of tensors is worked on where the augmenter is (`device`), and comes back where it was,
+    in its own type (uint8, float32, float16, bfloat16): the same bytes as its images would give one
+    by one, if uint8. Its pixels are copied to the host once, to tell images apart by their digests.
 
     A label is a class index, a class name, or a one-hot or soft vector over the classes (one-hot
     where it was changed); of a batch, (B,) or (B, classes).
@@ -59,7 +63,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         cache: folder or `SynthesisCache`.
         on_miss: "synthesize", "keep" or "error".
         per_image: number of requests that each image offers, at most.
-        device: where the synthesizer runs.
+        device: where detector, synthesizer and gate run; see `ExpressionAugmenter`.
         p: probability that a face is worked on.
         seed: see above.
         labels_getter: "default", or a function that picks the label out of the sample. The default
@@ -196,14 +200,24 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         check_batch(images, labels)
         if len(images) == 0:
             return images, labels
+        if isinstance(images, Tensor):
+            return self._changed_tensors(images, labels)
         rows = rows_of(images)
         made = self._changed_samples(rows, rows_of(labels))
         if all(image is row for (image, _), row in zip(made, rows, strict=True)):
             return images, labels
-        changed = stacked([image for image, _ in made], images)
+        return stacked([im for im, _ in made], images), stacked([lb for _, lb in made], labels)
+
+    def _changed_tensors(self, images: Tensor, labels: Any) -> tuple[Any, Any]:
+        plain, rows = images.as_subclass(Tensor), rows_of(labels)
+        scheme = self._scheme_of(rows[0])
+        request, wanted = self._sampling(len(plain), scheme)
+        made, new = augment_batch(self.augmenter, scheme, plain, rows, request, wanted=wanted)
+        if made is plain:
+            return images, labels
         if isinstance(images, tv_tensors.TVTensor):
-            changed = tv_tensors.wrap(changed, like=images)
-        return changed, stacked([label for _, label in made], labels)
+            made = tv_tensors.wrap(made, like=images)
+        return made, stacked(new, labels)
 
 
 def check_batch(images: Any, labels: Any) -> None:

@@ -22,6 +22,7 @@ class MediaPipeDetector:
     """
 
     constant = False
+    tensors = False
     landmarks = True
 
     def __init__(self, task: Path, mode: Literal["detect", "crop"]) -> None:

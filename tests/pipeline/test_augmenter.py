@@ -133,7 +133,7 @@ def test_on_miss(neutral_images, tmp_path):
 def test_cuda_in_a_worker_names_the_two_ways_out(neutral_images, monkeypatch):
     augmenter = ExpressionAugmenter()
     augmenter.device = torch.device("cuda")
-    monkeypatch.setattr("expraug.pipeline.augmenter.get_worker_info", lambda: object())
+    monkeypatch.setattr("expraug.pipeline.lookup.get_worker_info", lambda: object())
     with pytest.raises(CacheMissError, match=r"warm the cache.*whole batches"):
         augmenter(neutral_images[:1], [SynthesisRequest(HAPPY)])
 

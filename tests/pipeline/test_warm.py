@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from expraug import Balance
-from expraug.cache import SynthesisCache, find_store, image_digest
+from expraug.cache import CacheError, SynthesisCache, find_store, image_digest
 from expraug.labels import dataset_scheme
 
 SCHEME = ["happy", "neutral"]
@@ -221,3 +222,26 @@ def test_faces_that_are_not_found_are_listed_once(neutral_images, tmp_path):
 def test_warming_needs_a_cache():
     with pytest.raises(ValueError, match="needs a cache"):
         crop_augmenter("pixel").warm([], SCHEME)
+
+
+def test_what_cannot_be_stored_is_told_and_the_rest_is_kept(neutral_images, tmp_path, monkeypatch):
+    """The thread that stores faces says what went wrong; the same call goes on."""
+    pairs = [(image, 0) for image in neutral_images]
+    augmenter = crop_augmenter("pixel", cache=tmp_path, batch_size=4)
+    store, calls = augmenter.cache.put_many, []
+
+    def third_fails(items):
+        calls.append(threading.current_thread().name)
+        if len(calls) == 3:
+            raise MemoryError("no room for a patch")
+        return store(items)
+
+    monkeypatch.setattr(augmenter.cache, "put_many", third_fails)
+    with pytest.raises(CacheError, match=r"could not be stored \(MemoryError: no room for a patch"):
+        augmenter.warm(pairs, EVERY, progress=False)
+    assert {name.rpartition("_")[0] for name in calls} == {"expraug-cache"}
+    kept = augmenter.cache.info().entries
+    assert kept >= 8, "what came before it, and what was on its way"
+    report = augmenter.warm(pairs, EVERY, progress=False)
+    assert report.cached == kept
+    assert report.made == 40 - kept
