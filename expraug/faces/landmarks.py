@@ -21,6 +21,7 @@ from expraug.faces.detect import DetectedFace
 from expraug.faces.pose import head_pose
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import FaceLandmarkNets, FaceMeshNet, load_face_landmarker
+from expraug.networks.face_mesh_cpu import NetsOnCPU
 from expraug.threads import map_threads, single_threaded
 
 _LARGEST, _SMALLEST, _SMALL_CROP = 640, 288, 100
@@ -95,7 +96,7 @@ class LandmarkDetector:
 
 
 def _find(
-    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]]
+    nets: FaceLandmarkNets | NetsOnCPU, framed: Sequence[tuple[Tensor, int]]
 ) -> list[DetectedFace | None]:
     """Return the largest face of each picture, in pixels before it was padded."""
     squares = torch.stack([letterbox(picture) for picture, _ in framed])
@@ -165,8 +166,9 @@ def read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _nets(device: str) -> FaceLandmarkNets:
-    return load_face_landmarker().to(device)
+def _nets(device: str) -> FaceLandmarkNets | NetsOnCPU:
+    nets = load_face_landmarker()
+    return NetsOnCPU(nets) if device == "cpu" else nets.to(device)
 
 
 def _fit(image: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
@@ -184,4 +186,7 @@ def _fit(image: np.ndarray, device: torch.device) -> tuple[Tensor, float]:
 
 def _padded(picture: Tensor, pad: int) -> Tensor:
     """Return the picture with its border repeated around it by so many pixels."""
-    return F.pad(picture[None], (pad,) * 4, mode="replicate")[0] if pad else picture
+    if not pad:
+        return picture
+    channels = picture[:1] if picture.stride(0) == 0 else picture  # of a grey one only one
+    return F.pad(channels[None], (pad,) * 4, mode="replicate")[0].expand(3, -1, -1)
