@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ KEPT, LEAST_RISE = 0.5, 1.0
 """Chosen on validation people (`expraug/weights/landmark_classifier/README.md`)."""
 
 _EYES, _MOST_TILT = (33, 263), math.radians(10)  # outer corners; an aligned face's are level
+_REMEMBERED = 256  # sources whose landmarks were read last, on the CPU, where each comes alone
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
@@ -51,8 +53,12 @@ class LandmarkGate:
     ) -> None:
         self._given = classifier
         self.kept, self.least_rise = kept, least_rise
+        self._recent: dict[bytes, tuple[Tensor, Tensor]] = {}
         weights = self.classifier.weight.numpy().tobytes() + self.classifier.bias.numpy().tobytes()
         self.fingerprint = f"landmarks-{hashlib.sha256(weights).hexdigest()[:8]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recent": {}}  # a pickle tells settings, not what was seen
 
     @property
     def classifier(self) -> LandmarkClassifier:
@@ -60,9 +66,7 @@ class LandmarkGate:
         return self._given or _embedded()
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        # an image comes with several requests: its face is read once
-        sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
-        before, there = (part[row] for part in self._read(sources.view(-1, *faces.shape[1:])))
+        before, there = self._read_sources(faces)
         after, still_there = self._read(synthetic)
         known = class_index(self.classifier.expressions).to(target.device)[target]
         column = known.clamp(min=0)[:, None]
@@ -78,6 +82,22 @@ class LandmarkGate:
             "landmarks_kept": torch.where(nothing, 0.0, kept),
             "landmarks_rise": torch.where(nothing, 0.0, rise),
         }
+
+    def _read_sources(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Do as `_read`: an image comes with several requests, and its face is read once."""
+        if faces.device.type != "cpu" or len(faces) != 1:
+            sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
+            logits, there = self._read(sources.view(-1, *faces.shape[1:]))
+            return logits[row], there[row]
+        pixels = faces.detach().contiguous().numpy()
+        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        known = self._recent.get(digest)
+        if known is None:
+            known = self._read(faces)
+            while len(self._recent) >= _REMEMBERED:
+                self._recent.pop(next(iter(self._recent)), None)
+            self._recent[digest] = known
+        return known
 
     def _read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, E) logits of aligned faces, and (B,) whether there is a face at all."""

@@ -147,6 +147,7 @@ class MixerBlock(nn.Module):
     def forward(self, x: Tensor, wanted: int = 97) -> Tensor:
         """Return the first so many tokens, (B, wanted, 64), of (B, 97, 64)."""
         first, activation, second = self.tokens
+        assert isinstance(second, nn.Linear)
         hidden = activation(first(self.norm_tokens(x).transpose(1, 2)))
         mixed = F.linear(hidden, second.weight[:wanted], second.bias[:wanted])
         x = x[:, :wanted] + mixed.transpose(1, 2)
