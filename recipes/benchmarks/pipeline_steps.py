@@ -203,7 +203,8 @@ class Synthesis:
         target = torch.full((len(group),), int(TARGET), device=self.device)
         names = self.inputs[group[0]]
         inputs = {name: torch.cat([self.inputs[i][name] for i in group]) for name in names}
-        return self.net(faces, target, torch.ones(len(group), device=self.device), **inputs)
+        made: Tensor = self.net(faces, target, torch.ones(len(group), device=self.device), **inputs)
+        return made
 
     def align(self, chunk: Sequence[int]) -> None:
         """Cut faces out of their images and align them."""
