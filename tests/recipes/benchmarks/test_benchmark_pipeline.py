@@ -60,7 +60,8 @@ def test_steps_do_what_the_pipeline_does(neutral_images: list[np.ndarray]) -> No
         step.work(range(3))
     made = Synthesis(faces, "transfer")
     for i in range(3):
-        assert made.synthetic[i].shape == made.aligned[i].shape == (3, 128, 128)
+        size = made.framed[i].size
+        assert made.synthetic[i].shape == made.aligned[i].shape == (3, size, size)
         assert (made.synthetic[i] - made.aligned[i]).abs().max() > 0.1
     for step in (made.align, made.synthesize, made.composite, made.check):
         step([0, 2])
