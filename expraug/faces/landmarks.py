@@ -59,7 +59,7 @@ class LandmarkDetector:
         if mode not in ("detect", "crop"):
             raise ValueError(f"mode must be 'detect' or 'crop', not {mode!r}")
         self.mode = mode
-        self.fingerprint = f"face-landmarker-2-{mode}"
+        self.fingerprint = f"face-landmarker-3-{mode}"
         self.to(device)
 
     def to(self, device: str | torch.device) -> LandmarkDetector:

@@ -144,13 +144,8 @@ class MixerBlock(nn.Module):
         self.tokens = nn.Sequential(nn.Linear(97, 384), nn.ReLU(), nn.Linear(384, 97))
         self.channels = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
 
-    def forward(self, x: Tensor, wanted: int = 97) -> Tensor:
-        """Return the first so many tokens, (B, wanted, 64), of (B, 97, 64)."""
-        first, activation, second = self.tokens
-        assert isinstance(second, nn.Linear)
-        hidden = activation(first(self.norm_tokens(x).transpose(1, 2)))
-        mixed = F.linear(hidden, second.weight[:wanted], second.bias[:wanted])
-        x = x[:, :wanted] + mixed.transpose(1, 2)
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.tokens(self.norm_tokens(x).transpose(1, 2)).transpose(1, 2)
         out: Tensor = x + self.channels(self.norm_channels(x))
         return out
 
@@ -162,12 +157,10 @@ class BlendshapeNet(nn.Module):
         super().__init__()
         self.to_tokens, self.to_channels = nn.Linear(146, 96), nn.Linear(2, 64)
         self.token = nn.Parameter(torch.zeros(1, 1, 64))
-        self.blocks = nn.ModuleList(MixerBlock() for _ in range(4))
+        self.blocks = nn.Sequential(*(MixerBlock() for _ in range(4)))
         self.head = nn.Linear(64, BLENDSHAPES)
         self.scale: Tensor
         self.register_buffer("scale", torch.tensor(1.0))
-        self.subset: Tensor
-        self.register_buffer("subset", torch.tensor(SUBSET), persistent=False)
 
     def forward(self, points: Tensor) -> Tensor:
         """Return scores.
@@ -178,14 +171,11 @@ class BlendshapeNet(nn.Module):
         Returns:
             (B, 52) float in [0, 1], in MediaPipe's order.
         """
-        chosen = points[:, self.subset]
+        chosen = points[:, list(SUBSET)]
         centred = chosen - chosen.mean(1, keepdim=True)
         x = centred / centred.norm(dim=2, keepdim=True).mean(1, keepdim=True) * self.scale
         x = self.to_channels(self.to_tokens(x.transpose(1, 2)).transpose(1, 2))
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        x = self.blocks[-1](x, 1)  # scores are read from the first token alone
+        x = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), x], 1))
         scores: Tensor = self.head(x[:, 0]).sigmoid()
         return scores
 
