@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ KEPT, LEAST_RISE = 0.5, 1.0
 MOST_BEYOND = 0.0
 """2.5 % of real faces go further."""
 
+_REMEMBERED = 256  # sources whose landmarks were read last, on the CPU, where each comes alone
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
@@ -72,10 +73,14 @@ class LandmarkGate:
     ) -> None:
         self._given = classifier
         self.kept, self.least_rise, self.most_beyond = kept, least_rise, most_beyond
+        self._recent: dict[bytes, _Read] = {}
         weights = hashlib.sha256()
         for tensor in self.classifier.state_dict().values():
             weights.update(tensor.cpu().numpy().tobytes())
         self.fingerprint = f"landmarks-{weights.hexdigest()[:8]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recent": {}}  # a pickle tells settings, not what was seen
 
     @property
     def classifier(self) -> LandmarkClassifier:
@@ -83,15 +88,9 @@ class LandmarkGate:
         return self._given or _embedded()
 
     def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
-        if faces.device.type == "cpu":
-            # an image comes with several requests: its face is read once
-            sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
-            read = self._read(sources.view(-1, *faces.shape[1:]))
-            before, there = read.logits[row], read.there[row]
-        else:  # where reading costs less than finding equal ones
-            read = self._read(faces)
-            before, there = read.logits, read.there
-        after, still_there = (read := self._read(synthetic)).logits, read.there
+        source, read = self._read_sources(faces), self._read(synthetic)
+        before, there = source.logits, source.there
+        after, still_there = read.logits, read.there
         known = class_index(self.classifier.expressions).to(target.device)[target]
         column = known.clamp(min=0)[:, None]
         others = torch.ones_like(before, dtype=torch.bool).scatter(1, column, False)
@@ -108,6 +107,24 @@ class LandmarkGate:
             "landmarks_rise": torch.where(nothing, 0.0, rise),
             "landmarks_beyond": torch.where(nothing, 0.0, beyond),
         }
+
+    def _read_sources(self, faces: Tensor) -> _Read:
+        """Do as `_read`: on the CPU an image comes with several requests, and is read once."""
+        if faces.device.type != "cpu":  # where reading costs less than finding equal ones
+            return self._read(faces)
+        if len(faces) != 1:
+            sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
+            read = self._read(sources.view(-1, *faces.shape[1:]))
+            return _Read(*(part[row] for part in read))
+        pixels = faces.detach().contiguous().numpy()
+        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        known = self._recent.get(digest)
+        if known is None:
+            known = self._read(faces)
+            while len(self._recent) >= _REMEMBERED:
+                self._recent.pop(next(iter(self._recent)), None)
+            self._recent[digest] = known
+        return known
 
     def _read(self, faces: Tensor) -> _Read:
         """Read aligned faces."""

@@ -135,3 +135,26 @@ def test_pickles_small_and_the_same_before_and_after_use(happy_images):
     gate.score(face, face, torch.tensor([int(Expression.SAD)]))
     assert pickle.dumps(gate) == before
     assert len(before) < 1000
+
+
+def test_a_source_of_several_requests_is_read_once(happy_images, neutral_images, monkeypatch):
+    gate = LandmarkGate()
+    images = [*happy_images[:2], *neutral_images[:2]]
+    found = LandmarkDetector()(images)
+    aligned = [
+        align_image(i, f.points, 128)[None] / 255 for i, f in zip(images, found, strict=True)
+    ]
+    target = torch.tensor([int(Expression.SAD)])
+    read = []
+    original = LandmarkGate._read
+    monkeypatch.setattr(
+        LandmarkGate, "_read", lambda self, faces: read.append(len(faces)) or original(self, faces)
+    )
+    for made in aligned[2:]:
+        told = gate.score(aligned[0], made, target)
+        again = gate.score(aligned[0].clone(), made, target)
+        alone = LandmarkGate().score(aligned[0], made, target)
+        assert told == again == alone
+    assert len(read) == 1 + 4 + 4, "its source once, then what was made of it each time"
+    gate.score(aligned[1], aligned[2], target)
+    assert len(read) == 11, "another source is read"

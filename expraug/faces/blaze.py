@@ -70,14 +70,22 @@ def cut(picture: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tenso
     Returns:
         (3, side, side).
     """
+    if picture.stride(0) == 0:  # grey, its channels one and the same
+        return _cut(picture[:1], crop, side, zeros).expand(len(picture), -1, -1)
+    return _cut(picture, crop, side, zeros)
+
+
+def _cut(picture: Tensor, crop: Crop, side: int, zeros: bool) -> Tensor:
     height, width = picture.shape[1:]
     # the original maps corners to corners but counts pixels from their middles: half a pixel off
     axis = torch.arange(side, device=picture.device, dtype=picture.dtype) / side - 0.5
-    v, u = torch.meshgrid(axis * crop.side, axis * crop.side, indexing="ij")
-    cos, sin = math.cos(crop.turn), math.sin(crop.turn)
-    x = u * cos - v * sin + crop.centre[0]
-    y = u * sin + v * cos + crop.centre[1]
-    grid = torch.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], -1)[None]
+    cos, sin = 2 * crop.side * math.cos(crop.turn), 2 * crop.side * math.sin(crop.turn)
+    across, down = axis[None], axis[:, None]
+    grid = picture.new_empty(1, side, side, 2)
+    x = across * (cos / width) + ((crop.centre[0] + 0.5) * 2 / width - 1)
+    y = across * (sin / height) + ((crop.centre[1] + 0.5) * 2 / height - 1)
+    torch.sub(x, down * (sin / width), out=grid[0, ..., 0])
+    torch.add(y, down * (cos / height), out=grid[0, ..., 1])
     mode = "zeros" if zeros else "border"
     return F.grid_sample(picture[None], grid, padding_mode=mode, align_corners=False)[0]
 

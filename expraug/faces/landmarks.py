@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from expraug.faces.pose import head_pose
 from expraug.faces.several import apart, area_of, lies_in, parts_of
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import FaceLandmarkNets, FaceMeshNet, load_face_landmarker
+from expraug.networks.face_mesh_cpu import NetsOnCPU
 from expraug.threads import map_threads, single_threaded
 
 _LARGEST, _SMALLEST, _SMALL_CROP = 640, 288, 100
@@ -36,6 +37,8 @@ _MAX_FACES = 16
 _ALIGNED_CENTRE, _ALIGNED_SIDE = (0.5, 0.555), 1.145
 """Where the detector would put its crop in the canonical frame, as fractions of the frame: medians
 over faces of LFW, FER2013 and London."""
+
+_Nets: TypeAlias = FaceLandmarkNets | NetsOnCPU
 
 
 class LandmarkDetector:
@@ -112,7 +115,7 @@ class LandmarkDetector:
 
 
 def _find(
-    nets: FaceLandmarkNets, framed: Sequence[tuple[Tensor, int]], most: int | None
+    nets: _Nets, framed: Sequence[tuple[Tensor, int]], most: int | None
 ) -> list[list[DetectedFace]]:
     """Return the `most` largest faces of each picture, in pixels before it was padded."""
     faces: list[list[DetectedFace]] = []
@@ -124,7 +127,10 @@ def _find(
 
 
 def _with_small(
-    nets: FaceLandmarkNets, picture: Tensor, ratio: float, known: Sequence[DetectedFace]
+    nets: _Nets,
+    picture: Tensor,
+    ratio: float,
+    known: Sequence[DetectedFace],
 ) -> list[DetectedFace]:
     """Return the known faces of an image and those found in parts of its picture.
 
@@ -146,7 +152,7 @@ def _with_small(
     return sorted(faces, key=lambda face: -area_of(np.asarray(face.mesh)))
 
 
-def _meshes(nets: FaceLandmarkNets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
+def _meshes(nets: _Nets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
     """Return the meshes in each picture, (478, 3) each, in pixels of it."""
     squares = torch.stack([letterbox(picture) for picture in pictures])
     crops: list[tuple[int, Crop]] = []
@@ -169,9 +175,7 @@ def _meshes(nets: FaceLandmarkNets, pictures: Sequence[Tensor]) -> list[list[np.
     return found
 
 
-def _face(
-    nets: FaceLandmarkNets, mesh: np.ndarray, number: int, picture: Tensor, pad: int
-) -> DetectedFace:
+def _face(nets: _Nets, mesh: np.ndarray, number: int, picture: Tensor, pad: int) -> DetectedFace:
     """Return one of so many faces of a picture, with its scores and pose."""
     points = torch.from_numpy(mesh[None, :, :2]).float().to(picture.device)
     scores = nets.blendshapes(points)[0].cpu().numpy()
@@ -211,8 +215,9 @@ def read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _nets(device: str) -> FaceLandmarkNets:
-    return load_face_landmarker().to(device)
+def _nets(device: str) -> _Nets:
+    nets = load_face_landmarker()
+    return NetsOnCPU(nets) if device == "cpu" else nets.to(device)
 
 
 def _fit(image: Pixels, device: torch.device) -> tuple[Tensor, float]:
@@ -228,4 +233,7 @@ def _fit(image: Pixels, device: torch.device) -> tuple[Tensor, float]:
 
 def _padded(picture: Tensor, pad: int) -> Tensor:
     """Return the picture with its border repeated around it by so many pixels."""
-    return F.pad(picture[None], (pad,) * 4, mode="replicate")[0] if pad else picture
+    if not pad:
+        return picture
+    channels = picture[:1] if picture.stride(0) == 0 else picture  # of a grey one only one
+    return F.pad(channels[None], (pad,) * 4, mode="replicate")[0].expand(3, -1, -1)

@@ -24,7 +24,7 @@ def combine(weights: Tensor, rows: Tensor) -> Tensor:
     """
     total = rows.new_zeros(len(weights), rows.shape[1])
     for k in range(len(rows)):
-        total = total + weights[:, k : k + 1] * rows[k]
+        total += weights[:, k : k + 1] * rows[k]
     return total
 
 

@@ -27,7 +27,7 @@ from expraug.synthesizers.transfer.finder import LandmarkFinder
 
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _LID_GAP = (0.010, 0.022)  # below the first an eye does not open further, from the second on freely
-_CPU_BATCH = 16  # larger ones leave the processor's cache and are slower
+_CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 1000  # of an expression
 _LARGEST_ANGLE = 45  # degrees of yaw and pitch up to which the covariates were learned
 
