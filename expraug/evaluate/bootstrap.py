@@ -61,13 +61,24 @@ class Bootstrap:
             values: (N,) figures or booleans, one an image.
             people: the N people they belong to. A round that draws none of them gives nan.
         """
-        place = np.array([self._index[p] for p in people], int)
+        place = self._places(people)
         size = self._weights.shape[1]
         sums = np.bincount(place, np.asarray(values, float), size)
         counts = np.bincount(place, minlength=size).astype(float)
         weights = self._weights.astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((weights @ sums) / (weights @ counts))
+
+    def weights(self, people: Sequence[str]) -> np.ndarray:
+        """Return how often everyone is drawn, once, then in each round: (1 + rounds, N) float.
+
+        Args:
+            people: the N people that images belong to.
+        """
+        return self._weights[:, self._places(people)].astype(float)
+
+    def _places(self, people: Sequence[str]) -> np.ndarray:
+        return np.array([self._index[p] for p in people], int)
 
     def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
         """Return the mean with its interval."""
