@@ -102,15 +102,15 @@ def without_pose(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn faces to the front, and move and scale them to one place.
 
     The canonical mesh is fitted in scaled orthographic projection, by least squares with the
-    weights that the head's pose is found with (the affine camera, then the rotation next to it).
-    Every landmark is taken to be as deep as in that mesh.
+    weights that the head's pose is found with, the jaw left out (the affine camera, then the
+    rotation next to it). Every landmark is taken to be as deep as in that mesh.
 
-    It was chosen on 1,296 pairs of neutral photographs of one person (LFW, not the test people):
-    root mean square difference, over the regions, 0.015 of the side, where a similarity in the
-    image plane by lid corners, bridge and temples leaves 0.031, and the five points of the
-    alignment 0.026. Removing what is linear in yaw and pitch from these, fitted on neutral faces,
-    comes to 0.014 to 0.017, but needs faces to be fitted on, and the five points move with the
-    mouth.
+    It was chosen on 1,296 pairs of neutral photographs of one person (LFW, none of the test
+    people). Their landmarks differ by 0.016 of the side (median of the root mean square over the
+    regions); moved by the five points of the alignment alone, by 0.026, and by a similarity in the
+    image plane on lid corners, bridge and temples, by 0.031. Removing from these what is linear in
+    yaw and pitch comes to 0.014 and 0.017, but has to be fitted on neutral faces, and the five
+    points move with the mouth.
 
     Args:
         points: (N, 478, 2), (x, y) as fractions of the aligned face's side.
@@ -137,7 +137,9 @@ def _canonical() -> tuple[np.ndarray, np.ndarray]:
     middle and in the frame's unit; and the weights, (468,), with a sum of 1."""
     nets = load_face_landmarker()
     mesh = nets.canonical.double().numpy() * [1, -1, -1]
-    weights = nets.weights.double().numpy() / float(nets.weights.double().sum())
+    weights = nets.weights.double().numpy().copy()
+    weights[list(REGIONS["jaw"])] = 0
+    weights /= weights.sum()
     left, right = mesh[[33, 133]].mean(0), mesh[[362, 263]].mean(0)
     mesh = (mesh - weights @ mesh) * (TEMPLATE[1, 0] - TEMPLATE[0, 0]) / (right - left)[0]
     return mesh, weights

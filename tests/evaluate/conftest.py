@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from real_smiles import Smiles, read_smiles
 from torch import Tensor
 
 from expraug.datasets import FaceItem
@@ -148,3 +149,9 @@ def brighten() -> type[Brighten]:
 def evaluation(faces: Path, encoder: CoarsePicture) -> Evaluation:
     torch.set_num_threads(1)
     return evaluate("pixel", faces, identity=encoder, alignment="detect")
+
+
+@pytest.fixture(scope="session")
+def smiles(shared: Path) -> Smiles:
+    """Neutral and smiling photographs of 56 people."""
+    return read_smiles(shared)
