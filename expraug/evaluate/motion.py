@@ -19,11 +19,14 @@ expression is added to the change of a synthetic: each such difference in turn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 import xxhash
+from torch import Tensor
 
 from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
@@ -35,7 +38,7 @@ from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
 
 NAME = "naturalness of motion"
-_FOLDS = 5
+_GROUPS = 5
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,9 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
     """
     data, real, made = context.data, context.real(target), context.synthetics(target)
     kinds = shown_by_sources(context, target)
-    start = _of(context, real, [i for e in kinds for i in real.of(e).tolist()])
-    goal = _of(context, real, real.of(target).tolist())
+    shown = {e: _of(context, real, real.of(e)) for e in Expression}
+    goal = shown[target]
+    start = _of(context, real, torch.cat([real.of(e) for e in kinds]))
     sources = data.faces[made.made_of]
     before, after = landmarks(context, data.who(made.made_of), sources, made.made_faces)
     if min(map(len, (start, goal, after))) < MIN_REAL:
@@ -155,7 +159,7 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
     compare = partial(outside, bootstrap=context.bootstrap)
 
     def of(region: str) -> RegionMotion:
-        scale = ClassScale(start, goal, region)
+        scale = ClassScale(start, goal, region, tuple(shown.values()))
         place, copied = scale(after), scale(before)
         zero = copied.mean()  # the sources may be of another set than the real faces
         real_places = scale(goal)
@@ -194,34 +198,45 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
 class ClassScale:
     """How far the landmarks of a region have gone towards a class: 0 as at the start, 1 as there.
 
-    It is Fisher's linear discriminant between real faces at the start and at the goal. Nobody is
-    measured by a discriminant that knows their own photographs: people are put into five groups,
+    It is Fisher's linear discriminant between real faces at the start and at the goal. How faces
+    vary otherwise is read from real faces of every class, as one class alone may have few. Nobody
+    is measured by a discriminant that knows their own photographs: people are put into five groups,
     and each is measured by what the other four show. 0 and 1 are the means of what is measured so.
 
     Args:
         start: of real faces.
         goal: of real faces of the class.
         region: of the face.
+        classes: of real faces of every class there is; none takes start and goal.
 
     Raises:
-        TooFewFacesError: the landmarks of these do not differ.
+        TooFewFacesError: the landmarks of start and goal do not differ, or they are of too few
+            people.
     """
 
-    def __init__(self, start: Landmarks, goal: Landmarks, region: str) -> None:
+    def __init__(
+        self,
+        start: Landmarks,
+        goal: Landmarks,
+        region: str,
+        classes: Sequence[Landmarks] = (),
+    ) -> None:
         self._region = region
-        a, b = start.of(region), goal.of(region)
-        others_a, others_b = (groups(x.people)[:, None] != range(_FOLDS) for x in (start, goal))
-        self._weights = np.zeros((_FOLDS, a.shape[1]))
-        self._zero, self._unit = np.zeros(_FOLDS), 1.0
-        for fold in range(_FOLDS):
-            known_a, known_b = a[others_a[:, fold]], b[others_b[:, fold]]
-            if not (len(known_a) and len(known_b)):
+        width = start.of(region).shape[1]
+        self._weights = np.zeros((_GROUPS, width))
+        self._zero, self._unit = np.zeros(_GROUPS), 1.0
+        for group in range(_GROUPS):
+            a, b, *others = (
+                faces.of(region)[groups(faces.people) != group]
+                for faces in (start, goal, *(classes or (start, goal)))
+            )
+            if not (len(a) and len(b)):
                 raise TooFewFacesError("the real faces are of too few people")
-            mean_a, mean_b = known_a.mean(0), known_b.mean(0)
-            around = np.concatenate([known_a - mean_a, known_b - mean_b])
-            weights = np.linalg.solve(shrunk_covariance(around), mean_b - mean_a)
-            weights /= weights @ (mean_b - mean_a)
-            self._weights[fold], self._zero[fold] = weights, weights @ mean_a
+            step = b.mean(0) - a.mean(0)
+            around = np.concatenate([rows - rows.mean(0) for rows in others if len(rows) > 1])
+            weights = np.linalg.solve(shrunk_covariance(around), step)
+            weights /= weights @ step
+            self._weights[group], self._zero[group] = weights, weights @ a.mean(0)
         zero, unit = self(start).mean(), self(goal).mean()
         if unit <= zero:
             raise TooFewFacesError(
@@ -232,14 +247,14 @@ class ClassScale:
 
     def __call__(self, faces: Landmarks) -> np.ndarray:
         """Return where (N,) faces are."""
-        fold = groups(faces.people)
-        along = (faces.of(self._region) * self._weights[fold]).sum(1)
-        return np.asarray((along - self._zero[fold]) / self._unit)
+        group = groups(faces.people)
+        along = (faces.of(self._region) * self._weights[group]).sum(1)
+        return np.asarray((along - self._zero[group]) / self._unit)
 
 
 def groups(people: list[str]) -> np.ndarray:
     """Return the group, of five, of each of N people: (N,) int, by a hash of the name."""
-    return np.array([xxhash.xxh32_intdigest(p.encode()) % _FOLDS for p in people], int)
+    return np.array([xxhash.xxh32_intdigest(p.encode()) % _GROUPS for p in people], int)
 
 
 def root_mean_square(moved: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
@@ -264,8 +279,8 @@ def _both_ways(differences: np.ndarray) -> np.ndarray:
     return np.concatenate([differences, -differences])
 
 
-def _of(context: Context, faces: FaceSet, indices: list[int]) -> Landmarks:
-    return landmarks(context, [faces.people[i] for i in indices], faces.faces[indices])[0]
+def _of(context: Context, faces: FaceSet, indices: Tensor) -> Landmarks:
+    return landmarks(context, faces.who(indices), faces.faces[indices])[0]
 
 
 def _of_pairs(context: Context, pairs: PhotographPairs) -> tuple[Landmarks, Landmarks]:

@@ -153,5 +153,5 @@ def evaluation(faces: Path, encoder: CoarsePicture) -> Evaluation:
 
 @pytest.fixture(scope="session")
 def smiles(shared: Path) -> Smiles:
-    """Neutral and smiling photographs of 56 people."""
+    """Neutral and smiling photographs of real people."""
     return read_smiles(shared)

@@ -20,7 +20,7 @@ from expraug.faces.landmarks import read_aligned
 from expraug.faces.warp import pixel_grid
 from expraug.networks.fer_classifier import load_fer_classifier
 
-PEOPLE = 56
+LIMIT = 80
 _GRID = 32
 
 
@@ -99,7 +99,7 @@ def read_smiles(shared: Path) -> Smiles:
         [shared / "data" / "london_faces" / "train.parquet"],
         create_detector("detect"),
         split="all",
-        limit=PEOPLE,
+        limit=LIMIT,
     )
     neutral, happy = (
         {found.people[i]: i for i in found.of(e).tolist()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from torch import Tensor
 from expraug import Expression, create_synthesizer
 from expraug.evaluate import Context
 from expraug.evaluate import landmarks as module
+from expraug.evaluate.face_set import FaceSet, collect
 from expraug.evaluate.landmarks import FACE, REGIONS, features, landmarks, per_face, without_pose
+from expraug.faces.detect import create_detector
 from expraug.networks.face_mesh import load_face_landmarker
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
@@ -60,23 +63,24 @@ def test_regions_are_disjoint_and_their_own_mirror_images() -> None:
         assert distance.min(1).max() < 0.05  # cm
 
 
+@pytest.fixture(scope="module")
+def data(faces: Path) -> FaceSet:
+    """Three people, neutral and smiling."""
+    return collect([faces], create_detector("detect"), split="all", limit=3)
+
+
 @pytest.fixture
-def context(
-    neutral_images: list[np.ndarray], happy_images: list[np.ndarray], crops: Callable,
-    in_context: Callable,
-) -> Context:  # fmt: skip
-    people = ["a", "b", "c"]
-    data = crops(
-        neutral_images[:3] + happy_images[:3], [NEUTRAL] * 3 + [HAPPY] * 3, people + people
-    )
+def context(data: FaceSet, in_context: Callable) -> Context:
     found: Context = in_context(data, create_synthesizer("pixel"))
     return found
 
 
 def test_mouths_of_smiles_are_wider(context: Context) -> None:
-    faces = context.data.faces
-    neutral, happy = landmarks(context, ["a", "b", "c"], faces[:3], faces[3:])
-    assert neutral.people == happy.people == ["a", "b", "c"]
+    data = context.data
+    at, then = data.of(NEUTRAL), data.of(HAPPY)
+    assert data.who(at) == data.who(then)
+    neutral, happy = landmarks(context, data.who(at), data.faces[at], data.faces[then])
+    assert neutral.people == happy.people == data.who(at)
     widths = [part.points[:, 291, 0] - part.points[:, 61, 0] for part in (neutral, happy)]
     assert (widths[1] > widths[0] + 0.02).all()
     assert neutral.of("nose").shape == (3, 2 * len(REGIONS["nose"]))
