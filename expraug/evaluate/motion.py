@@ -139,10 +139,12 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
 
     Raises:
         TooFewFacesError: fewer than 10 synthetics, real faces of the class, or real faces that
-            show what the sources show; or the landmarks of these two do not differ.
+            show what the sources show; or the landmarks of the latter two do not differ.
     """
     data, real, made = context.data, context.real(target), context.synthetics(target)
     kinds = shown_by_sources(context, target)
+    if not kinds:
+        raise TooFewFacesError("all its sources show it already")
     shown = {e: _of(context, real, real.of(e)) for e in Expression}
     goal = shown[target]
     start = _of(context, real, torch.cat([real.of(e) for e in kinds]))

@@ -14,14 +14,13 @@ from expraug.evaluate import Bootstrap, Context
 from expraug.evaluate.context import Sources, Synthetics
 from expraug.evaluate.face_set import FaceSet, collect
 from expraug.expressions import Expression
-from expraug.faces import warp
 from expraug.faces.detect import create_detector
 from expraug.faces.landmarks import read_aligned
-from expraug.faces.warp import pixel_grid
+from expraug.faces.warp import pixel_grid, warp
 from expraug.networks.fer_classifier import load_fer_classifier
 
 LIMIT = 80
-_GRID = 32
+_GRID = 24
 
 
 @dataclass

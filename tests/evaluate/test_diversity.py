@@ -83,13 +83,13 @@ def test_photographs_of_one_person_are_not_compared() -> None:
 
 def test_a_clump_covers_little_and_a_like_sample_as_much_as_real_ones() -> None:
     rng = np.random.default_rng(1)
-    real, alike = rng.normal(size=(2, 120, 4))
-    like = covered(real, names(120), alike, names(120, "q"))
+    real, alike = rng.normal(size=(2, 300, 4))
+    like = covered(real, names(300), alike, names(300, "q"))
     assert like.coverage.value == pytest.approx(like.real_coverage.value, abs=0.05)
     assert like.density.value == pytest.approx(like.real_density.value, abs=0.15)
     assert like.coverage.low < like.real_coverage.value < like.coverage.high
-    clump = covered(real, names(120), alike * 0.05, names(120, "q"))
+    clump = covered(real, names(300), alike * 0.05, names(300, "q"))
     assert clump.coverage.value < 0.5 < like.coverage.value
     assert clump.density.value > 1.2 * like.density.value
-    far = covered(real, names(120), alike + 50, names(120, "q"))
+    far = covered(real, names(300), alike + 50, names(300, "q"))
     assert far.coverage.value == far.density.value == 0

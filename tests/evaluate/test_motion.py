@@ -31,9 +31,11 @@ def test_real_smiles_are_inside(smiles: Smiles) -> None:
         assert compared.below.value < 0.2
         assert compared.above.value < 0.25
     assert face.copied.below.value > 0.5
-    assert 0.7 < face.toward_class.median < 1.3
+    assert 0.6 < face.toward_class.median < 1.6
     assert list(found.regions) == [FACE, *REGIONS]
-    assert found.pairs == found.regions["jaw"].toward_class.real == len(smiles.sources)
+    real = len(context.data.of(HAPPY))
+    assert found.pairs == found.regions["jaw"].toward_class.real == real > 20
+    assert face.toward_class.below.n == len(smiles.sources)
     assert found.repeats == found.lost == 0
     lines = {line.measure for line in motion.measure(context).lines()}
     assert {"motion: not expressed", "own change: exaggerated", "size of change: too small"} < lines
@@ -56,7 +58,7 @@ def test_doubled_smiles_are_exaggerated(smiles: Smiles) -> None:
     assert face.own_change is not None
     assert face.size is not None
     for compared in (face.toward_class, face.own_change, face.size):
-        assert compared.above.value > 0.6
+        assert compared.above.value > 0.4
         assert compared.above.low > 0.05
         assert compared.below.value < 0.1
 
