@@ -20,7 +20,7 @@ from expraug.faces.warp import pixel_grid, warp
 from expraug.networks.fer_classifier import load_fer_classifier
 
 LIMIT = 80
-_GRID = 24
+_GRID = 32
 
 
 @dataclass
