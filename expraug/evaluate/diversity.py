@@ -6,7 +6,10 @@ Both are read in two spaces: landmarks without the head's pose, and the classifi
 synthetic − source, of real people the difference between photographs with both expressions; its
 spread is the root mean square distance between the changes of two people. Photographs differ in
 more than the expression, so what photographs of one person with the same expression differ by is
-subtracted from the real spread.
+subtracted from the real spread. Where too few real people were photographed with both expressions,
+the spread of their changes is, for landmarks, that of real faces of the class less that of real
+faces like the sources, as what people's faces are and what they do adds up. Features do not add up
+so: they need the pairs.
 
 *Density* and *coverage* (Naeem et al. 2020, arXiv 2002.09797) ask how many synthetics lie among
 real faces of the class, and near how many of these there is one. Both depend on the number of
@@ -62,15 +65,14 @@ class TargetDiversity:
 
     Args:
         spread: by space, of the synthetics' changes over that of real people's; 1 is as diverse as
-            real. Empty where too few real people were photographed with both expressions.
-        pairs, repeats: number of real pairs of photographs with both expressions, and with one.
-        coverage: by space. Empty where there are fewer than 20 real faces.
+            real. Not there where the latter spread no more than without the expression.
+        compared: with what: "23 real pairs" of photographs, or "54 real faces".
+        coverage: by space. Not there where there are fewer than 20 real faces.
         real_from: the set of the real faces of the class.
     """
 
     spread: dict[str, Estimate]
-    pairs: int
-    repeats: int
+    compared: str
     coverage: dict[str, Coverage]
     real_from: str
 
@@ -92,7 +94,7 @@ class Diversity(Result):
         for space in _SPACES:
             for target, t in self.targets.items():
                 if (e := t.spread.get(space)) is not None:
-                    beside = f"of changes; {t.pairs} real pairs"
+                    beside = f"of changes; {t.compared}"
                     lines.append(Line(f"diversity, {space}", target, str(e), beside, str(e.n)))
         for word in ("coverage", "density"):
             for space in _SPACES:
@@ -107,7 +109,7 @@ class Diversity(Result):
 
 
 def measure(context: Context) -> Diversity:
-    """Measure every target of which there are enough real faces or pairs."""
+    """Measure every target of which there are at least 10 real faces or pairs."""
     found = context.by_target(NAME, lambda target: measure_target(context, target))
     return Diversity(found, context.data.name)
 
@@ -116,13 +118,21 @@ def measure_target(context: Context, target: Expression) -> TargetDiversity:
     """Measure one target.
 
     Raises:
-        TooFewFacesError: fewer than 10 real people with both expressions, and fewer than 20 real
-            faces of the class; or fewer than 10 synthetics.
+        TooFewFacesError: fewer than 10 synthetics; or fewer than 10 real pairs of photographs, and
+            fewer than 10 real faces of the class or like the sources.
     """
     data, made, real = context.data, context.synthetics(target), context.real(target)
     kinds = shown_by_sources(context, target)
     pairs, repeats = changed(context, kinds, target), repeated(context, kinds)
     sources, at = made.made_of, real.of(target)
+    like = torch.cat([real.of(e) for e in kinds] or [at[:0]])
+    enough_pairs = len(pairs) >= MIN_REAL
+    if not enough_pairs and min(len(at), len(like)) < MIN_REAL:
+        raise TooFewFacesError(
+            f"fewer than {MIN_REAL}: {len(pairs)} real pairs of photographs, {len(at)} real faces, "
+            f"{len(like)} real ones like the sources"
+        )
+    compared = f"{len(pairs)} real pairs" if enough_pairs else f"{len(at)} real faces"
     spread: dict[str, Estimate] = {}
     coverage: dict[str, Coverage] = {}
     for space in _SPACES:
@@ -130,24 +140,27 @@ def measure_target(context: Context, target: Expression) -> TargetDiversity:
         people, (before, after) = read(data.who(sources), data.faces[sources], made.made_faces)
         if len(people) < MIN_REAL:
             raise TooFewFacesError(f"fewer than {MIN_REAL} synthetics: {len(people)}")
-        real_people, (first, second) = read(pairs.people, *pairs.photographs)
-        if len(set(real_people)) >= MIN_REAL:
+        changes = after - before, people
+        class_people, (of_class,) = read(real.who(at), real.faces[at])
+        if len(class_people) >= 2 * MIN_REAL:
+            coverage[space] = covered(of_class, class_people, after, people)
+        if enough_pairs:
+            real_people, (first, second) = read(pairs.people, *pairs.photographs)
             again, (one, other) = read(repeats.people, *repeats.photographs)
-            spread[space] = relative_spread(
-                (after - before, people),
-                (second - first, real_people),
-                (other - one, again),
-                context.bootstrap,
+            beside = (second - first, real_people), (other - one, again)
+        elif space == "landmarks":
+            like_people, (like_sources,) = read(real.who(like), real.faces[like])
+            beside = (of_class, class_people), (like_sources, like_people)
+        else:
+            continue
+        found = relative_spread(changes, *beside, context.bootstrap)
+        if np.isfinite(found.value):
+            spread[space] = found
+        else:
+            context.skipped[f"diversity, {space}, {target}"] = (
+                f"{compared} differ no more than photographs without the expression"
             )
-        real_people, (rows,) = read(real.who(at), real.faces[at])
-        if len(real_people) >= 2 * MIN_REAL:
-            coverage[space] = covered(rows, real_people, after, people)
-    if not (spread or coverage):
-        raise TooFewFacesError(
-            f"{len(at)} real faces, and {len(pairs)} real pairs of photographs; "
-            f"{2 * MIN_REAL} of these or {MIN_REAL} of those are needed"
-        )
-    return TargetDiversity(spread, len(pairs), len(repeats), coverage, real.name)
+    return TargetDiversity(spread, compared, coverage, real.name)
 
 
 Changes = tuple[np.ndarray, list[str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,22 @@ def test_one_smile_on_everybody_is_not_diverse(smiles: Smiles) -> None:
     assert one.spread["landmarks"].value < 0.6
     assert one.spread["landmarks"].high < real.spread["landmarks"].value
     assert one.spread["features"].value < real.spread["features"].value
+
+
+@pytest.mark.shared
+def test_without_pairs_faces_of_the_class_stand_in_for_landmarks(smiles: Smiles) -> None:
+    at = smiles.data.of(HAPPY).tolist()
+    people = [f"{p} elsewhere" if i in at else p for i, p in enumerate(smiles.data.people)]
+    given = {
+        "data": replace(smiles.data, people=people),
+        "bootstrap": Bootstrap(people, rounds=200),
+    }
+    real = diversity.measure(smiles.context(smiles.happy, **given)).targets["happy"]
+    one = diversity.measure(smiles.context(smiles.one_for_all(), **given)).targets["happy"]
+    assert real.compared == f"{len(at)} real faces"
+    assert list(real.spread) == ["landmarks"]
+    assert set(real.coverage) == {"landmarks", "features"}
+    assert one.spread["landmarks"].value < 0.6 * real.spread["landmarks"].value
 
 
 @pytest.mark.shared
