@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,10 +57,10 @@ class Smiles:
     before: Tensor
     after: Tensor
 
-    def context(self, made: Tensor, **given: object) -> Context:
+    def context(self, made: Tensor, **given: Any) -> Context:
         """Return a context in which these faces were made of the sources."""
         every = torch.ones(len(self.sources), dtype=torch.bool)
-        settings = {
+        settings: dict[str, Any] = {
             "augmenter": None,
             "data": self.data,
             "reference": None,
