@@ -184,11 +184,15 @@ class ParquetSource:
     class), identity (or person, subject) where there is one. Labels and names are kept in memory,
     images are read as they are asked for; see `ImageColumn`.
 
+    Args:
+        path: the file.
+        label: the label column, if it has another name; rows without a label are left out then.
+
     Raises:
         ValueError: no image or label column; the message lists the columns there are.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, label: str | None = None) -> None:
         self.path = Path(path)
         try:
             schema = pq.read_schema(self.path)
@@ -198,12 +202,17 @@ class ParquetSource:
                 f"a parquet file"
             ) from error
         image = _column(schema.names, IMAGE_KEYS, self.path)
-        label = _column(schema.names, LABEL_KEYS, self.path)
+        labelled = label is not None
+        label = _column(schema.names, (label,) if label else LABEL_KEYS, self.path)
         person = next((c for c in PERSON_COLUMNS if c in schema.names), None)
         self._images = ImageColumn(self.path, image)
         columns = [c for c in (f"{image}.path", label, person) if c is not None]
         table = pq.ParquetFile(self.path).read(columns)
         names = _class_names(schema.metadata or {}, label)
+        self._rows = list(range(len(table)))
+        if labelled:
+            self._rows = [i for i, known in enumerate(table[label].is_valid().to_pylist()) if known]
+            table = table.take(self._rows)
         values = table[label].to_pylist()
         self._labels = [
             # -1 marks a row without label
@@ -214,7 +223,8 @@ class ParquetSource:
         self._persons = table[person].to_pylist() if person else None
         named = image in table.column_names  # a struct of bytes alone has no paths to read
         paths = pc.struct_field(table[image], [0]).to_pylist() if named else [None] * len(values)
-        self._stems = [Path(p).stem if p else f"row{i:06d}" for i, p in enumerate(paths)]
+        pairs = zip(self._rows, paths, strict=True)
+        self._stems = [Path(p).stem if p else f"row{i:06d}" for i, p in pairs]
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -222,13 +232,12 @@ class ParquetSource:
     def __getitem__(self, index: int) -> FaceItem:
         person = None if self._persons is None else self._persons[index]
         identity = None if person is None else str(person)
-        label = self._labels[index]
-        file = self._images[index]
-        return FaceItem(self._stems[index], label, f"row {index}", file, identity)
+        label, row = self._labels[index], self._rows[index]
+        return FaceItem(self._stems[index], label, f"row {row}", self._images[row], identity)
 
     def listing(self) -> list[Listed]:
-        rows = enumerate(zip(self._labels, self._stems, strict=True))
-        return [Listed(label, f"row {i}", stem) for i, (label, stem) in rows]
+        rows = zip(self._labels, self._rows, self._stems, strict=True)
+        return [Listed(label, f"row {row}", stem) for label, row, stem in rows]
 
 
 class ItemSource:
@@ -252,9 +261,10 @@ def open_source(path: str | Path) -> FaceSource:
     """Open a source set.
 
     Args:
-        path: a folder with one sub-folder per class; a parquet file; or a published data set as its
-            owners distribute it, "raf-db:FOLDER", or one split of it, "raf-db:train:FOLDER" (names:
-            `expraug.datasets.list_datasets`).
+        path: a folder with one sub-folder per class; a parquet file, with the name of its label
+            column behind a colon if it has an unusual one, "faces.parquet:ferplus"; or a published
+            data set as its owners distribute it, "raf-db:FOLDER", or one split of it,
+            "raf-db:train:FOLDER" (names: `expraug.datasets.list_datasets`).
 
     Raises:
         FileNotFoundError: nothing there, no class folders in it, or not the data set's layout.
@@ -271,6 +281,9 @@ def open_source(path: str | Path) -> FaceSource:
         return FolderSource(path)
     if path.is_file():
         return ParquetSource(path)
+    file, _, label = str(path).rpartition(":")
+    if label and file.endswith(".parquet") and Path(file).is_file():
+        return ParquetSource(file, label)
     raise FileNotFoundError(f"{path}: no such folder or parquet file{_unknown_name(path)}")
 
 
@@ -287,7 +300,10 @@ def _unknown_name(path: Path) -> str:
 def source_path(path: str | Path) -> Path:
     """Return the folder or file that `open_source` reads: FOLDER of "raf-db:train:FOLDER"."""
     named = _named(path)
-    return Path(path) if named is None else named[2].expanduser()
+    if named is not None:
+        return named[2].expanduser()
+    file, _, label = str(path).rpartition(":")
+    return Path(file) if label and file.endswith(".parquet") else Path(path)
 
 
 def _named(path: str | Path) -> tuple[str, str, Path] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ class Estimate:
 
     Args:
         value: the figure on all people; nan where it cannot be had.
-        low, high: bounds of the interval.
+        low, high: bounds of the interval; nan where there is none.
         n: number of images, or of pairs, behind it.
     """
 
@@ -31,9 +31,18 @@ class Estimate:
         low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
         return cls(float(rounds[0]), float(low), float(high), n)
 
+    @classmethod
+    def mean(cls, estimates: Iterable[Estimate]) -> Estimate:
+        """Return the mean of the values that there are, without an interval; n counts them."""
+        values = [e.value for e in estimates if math.isfinite(e.value)]
+        mean = sum(values) / len(values) if values else math.nan
+        return cls(mean, math.nan, math.nan, len(values))
+
     def __str__(self) -> str:
         if not math.isfinite(self.value):
             return "–"
+        if not math.isfinite(self.low):
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -61,13 +70,24 @@ class Bootstrap:
             values: (N,) figures or booleans, one an image.
             people: the N people they belong to. A round that draws none of them gives nan.
         """
-        place = np.array([self._index[p] for p in people], int)
+        place = self._places(people)
         size = self._weights.shape[1]
         sums = np.bincount(place, np.asarray(values, float), size)
         counts = np.bincount(place, minlength=size).astype(float)
         weights = self._weights.astype(float)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((weights @ sums) / (weights @ counts))
+
+    def weights(self, people: Sequence[str]) -> np.ndarray:
+        """Return how often everyone is drawn, once, then in each round: (1 + rounds, N) float.
+
+        Args:
+            people: the N people that images belong to.
+        """
+        return self._weights[:, self._places(people)].astype(float)
+
+    def _places(self, people: Sequence[str]) -> np.ndarray:
+        return np.array([self._index[p] for p in people], int)
 
     def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
         """Return the mean with its interval."""

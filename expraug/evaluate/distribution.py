@@ -20,7 +20,7 @@ class Distribution:
         name: of the figure.
         target: expression asked for.
         synthetic: (M,) float, of each face that was made, in the order of
-            `Context.synthetics(target).made_faces`.
+            `Context.synthetics(target).made_faces`; fewer where some have no such figure.
         real: (R,) float, of real faces of the class; empty where it means nothing there.
     """
 

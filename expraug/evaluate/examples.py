@@ -99,6 +99,8 @@ def measure(context: Context) -> Examples:
         if told.target not in made:
             continue
         sources, faces = made[told.target]
+        if len(told.synthetic) != len(sources):  # some have no such figure
+            continue
         order = np.argsort(told.synthetic).tolist()
         half = min(EXTREMES, len(order) // 2)
         for word, chosen in (("lowest", order[:half]), ("highest", order[::-1][:half])):

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from expraug.evaluate import (
     classifier_recall,
+    diversity,
     examples,
     failures,
     frechet,
     gan_train,
     identity,
+    motion,
     reconstruction,
     subgroups,
     throughput,
@@ -46,6 +48,8 @@ MEASURES = (
     Measure("identity", identity.measure),
     Measure("failures", failures.measure),
     Measure("subgroups", subgroups.measure),
+    Measure("motion", motion.measure),
+    Measure("diversity", diversity.measure),
     Measure("reconstruction", reconstruction.measure),
     Measure("frechet", frechet.measure),
     Measure("gan_train", gan_train.measure),

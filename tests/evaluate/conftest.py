@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from real_smiles import Smiles, read_smiles
 from torch import Tensor
 
 from expraug.datasets import FaceItem
@@ -151,3 +152,9 @@ def evaluation(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluat
         # as on a machine that has never downloaded FaceNet
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         return evaluate("pixel", faces, alignment="detect")
+
+
+@pytest.fixture(scope="session")
+def smiles(shared: Path) -> Smiles:
+    """Neutral and smiling photographs of real people."""
+    return read_smiles(shared)
