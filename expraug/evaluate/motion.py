@@ -177,8 +177,8 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
         zero = copied.mean()  # the sources may be of another set than the real faces
         real_places = scale(goal)
         if region == FACE:
-            shown = Distribution("motion towards the class", target, place - zero, real_places)
-            context.distributions.append(shown)
+            told = Distribution("motion towards the class", target, place - zero, real_places)
+            context.distributions.append(told)
         toward = compare(place - zero, after.people, real_places, goal.people)
         copies = compare(copied - zero, after.people, real_places, goal.people)
         if len(first) < MIN_REAL:
