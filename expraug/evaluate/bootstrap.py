@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Estimate:
         drawn = rounds[1:][np.isfinite(rounds[1:])]
         low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
         return cls(float(rounds[0]), float(low), float(high), n)
+
+    @classmethod
+    def over_seeds(cls, rounds: Sequence[np.ndarray], n: int) -> Estimate:
+        """Read an estimate off the rounds of several seeds: the mean figure; the interval spans
+        people and seeds."""
+        value = np.mean([each[0] for each in rounds])
+        return cls.of(np.concatenate([[value], *(each[1:] for each in rounds)]), n)
 
     def __str__(self) -> str:
         if not math.isfinite(self.value):
@@ -69,9 +78,29 @@ class Bootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((weights @ sums) / (weights @ counts))
 
+    def weights(self, people: Sequence[str]) -> np.ndarray:
+        """Return how often each of N images counts, on everyone and in each round: (1 + rounds, N)
+        float."""
+        return self._weights[:, [self._index[p] for p in people]].astype(float)
+
     def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
         """Return the mean with its interval."""
         return Estimate.of(self.mean(values, people), len(values))
+
+
+def halves(people: Sequence[str]) -> np.ndarray:
+    """Return which half of the people each of N images shows: (N,) int, 0 or 1.
+
+    Whoever has most images goes first, each to the half that has fewer.
+    """
+    counts = Counter(people)
+    sizes = [0, 0]
+    half: dict[str, int] = {}
+    order = sorted(counts, key=lambda p: (-counts[p], xxhash.xxh32_intdigest(p.encode())))
+    for person in order:
+        half[person] = int(sizes[1] < sizes[0])
+        sizes[half[person]] += counts[person]
+    return np.array([half[person] for person in people], int)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
