@@ -20,16 +20,11 @@ from torch import Tensor, nn
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves
 from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
+from expraug.evaluate.regions import REGIONS, region_of
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
 
 NAME = "detectability"
-REGIONS: dict[str, tuple[float, float, float, float]] = {
-    "face": (0.0, 0.0, 1.0, 1.0),
-    "mouth": (0.60, 0.25, 0.91, 0.75),
-    "brows": (0.17, 0.18, 0.35, 0.82),
-}
-"""Top, left, bottom and right, as fractions of the aligned face."""
 STEPS, SEEDS = 200, 2
 SLIGHTEST = 0.01
 """The least intensity there is: what the pipeline does to a face that hardly changes."""
@@ -75,7 +70,7 @@ class Detectability(Result):
     def lines(self) -> list[Line]:
         lines = []
         for name, region in self.regions.items():
-            beside = f"0.5 is perfect; control {region.control}"
+            beside = f"0.5 is perfect; control {region.control or '–'}"
             lines.append(Line(f"{NAME}, {name}", "", str(region.auc), beside, str(region.auc.n)))
             for target, e in region.targets.items():
                 than = "than real faces of other expressions" if target in self.elsewhere else ""
@@ -255,7 +250,7 @@ def cross_fitted(faces: Mixture, region: str, steps: int, seeds: int) -> list[np
     Raises:
         TooFewFacesError: fewer than 20 pairs of one half of the people to learn from.
     """
-    pixels = region_of(faces.faces, region)
+    pixels = _looked_at(faces.faces, region)
     label = torch.from_numpy(faces.synthetic).float()
     scores = [np.zeros(len(label)) for _ in range(seeds)]
     for half in (0, 1):
@@ -274,14 +269,12 @@ def cross_fitted(faces: Mixture, region: str, steps: int, seeds: int) -> list[np
     return scores
 
 
-def region_of(faces: Tensor, region: str) -> Tensor:
+def _looked_at(faces: Tensor, region: str) -> Tensor:
     """Return what a net sees of (N, 3, S, S) uint8 faces: (N, 3, h, w) float in [-1, 1].
 
     A region keeps its pixels, in which traces of resampling are; the whole face is reduced.
     """
-    side = faces.shape[-1]
-    top, left, bottom, right = (round(f * side) for f in REGIONS[region])
-    pixels = faces[..., top:bottom, left:right].float()
+    pixels = region_of(faces, region).float()
     if region == "face":
         pixels = F.interpolate(pixels, (_SIDE, _SIDE), mode="area")
     return (pixels / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from expraug.evaluate import (
+    ceiling,
     classifier_recall,
+    detectability,
     examples,
     failures,
     frechet,
@@ -48,7 +50,9 @@ MEASURES = (
     Measure("subgroups", subgroups.measure),
     Measure("reconstruction", reconstruction.measure),
     Measure("frechet", frechet.measure),
+    Measure("detectability", detectability.measure, detectability.faces_to_make),
     Measure("gan_train", gan_train.measure),
+    Measure("ceiling", ceiling.measure),
     Measure("untouched", untouched.measure, untouched.faces_to_make),
     Measure("throughput", throughput.measure),
     Measure("examples", examples.measure),

@@ -10,7 +10,11 @@ import torch
 from expraug import Expression
 from expraug.errors import MissingDependencyError
 from expraug.evaluate import reconstruction
-from expraug.evaluate.reconstruction import UnlikePhotographsError, ssim_and_psnr
+from expraug.evaluate.reconstruction import (
+    UnlikePhotographsError,
+    landmark_error,
+    ssim_and_psnr,
+)
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
@@ -32,6 +36,8 @@ def test_pairs_against_known_values(crops: Callable, in_context: Callable, brigh
     assert found.psnr.value == pytest.approx(float(-10 * torch.log10(error).mean()), abs=1e-3)
     assert found.psnr_gain.value == pytest.approx(found.psnr.value - found.copy_psnr.value)
     assert found.ssim.n == 2
+    assert found.mouth_ssim.value == pytest.approx(found.ssim.value, abs=0.2)
+    assert found.landmark_error.n == 0, "noise has no landmarks"
 
 
 def test_equal_pictures_are_as_near_as_can_be() -> None:
@@ -39,6 +45,26 @@ def test_equal_pictures_are_as_near_as_can_be() -> None:
     ssim, psnr = ssim_and_psnr(faces, faces)
     assert ssim == pytest.approx([1, 1])
     assert psnr.tolist() == [100, 100]
+
+
+def test_landmarks_tell_a_smile_from_its_absence(
+    neutral_images: list[np.ndarray], happy_images: list[np.ndarray], crops: Callable
+) -> None:
+    people = list("abcd")
+    images = [*neutral_images[:4], *happy_images[:4]]
+    faces = crops(images, [NEUTRAL] * 4 + [HAPPY] * 4, people * 2).faces
+    neutral, happy = faces[:4], faces[4:]
+    assert landmark_error(happy, happy)[0] == pytest.approx([0] * 4, abs=1e-4)
+    error, eyes = landmark_error(neutral, happy)
+    assert (error / eyes > 0.02).all()
+    assert (error / eyes < 0.3).all()
+    shifted = happy.roll(2, dims=3)
+    assert landmark_error(shifted, happy)[0] == pytest.approx([2] * 4, abs=0.5)
+
+
+def test_without_a_face_there_are_no_landmarks() -> None:
+    grey = torch.full((1, 3, 64, 64), 128).byte()
+    assert np.isnan(landmark_error(grey, grey)[0]).all()
 
 
 def test_nobody_with_both_says_nothing(
