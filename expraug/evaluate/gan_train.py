@@ -3,30 +3,35 @@
 It learns every target from synthetics and neutral from their real sources, and is tested on real
 faces of other people, next to a net that learns from as many real faces. What is recognised but
 teaches nothing shows here: a low Fréchet distance has been seen beside synthetics of no use.
+
+The net sees oriented gradients (Dalal & Triggs 2005): from the few dozen faces of a class that
+there are, it learns more than one that has to find its own filters, and in a second.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves, ratio
 from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
-from expraug.networks.fer_classifier import FERNet, see
+from expraug.networks.fer_classifier import see
 
 NAME = "GAN-train"
 MIN_TRAIN, MIN_TEST = 10, 10
 """Fewest faces of a class to learn from, and to test on, of each half of the people."""
-STEPS, SEEDS = 150, 2
-_BATCH = 64
+STEPS, SEEDS = 200, 3
+_BATCH, _RATE = 64, 3e-3
+_ORIENTATIONS, _CELL = 8, 6
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,12 @@ class Faces:
     """Labelled faces as the nets see them.
 
     Args:
-        windows: (N, 1, 48, 48) float.
-        labels: (N,) long, values of `Expression`, or class numbers.
+        views: (N, 2, D) float, features of each face and of its mirror image.
+        labels: (N,) long, values of `Expression`, or numbers of classes.
         people: N.
     """
 
-    windows: Tensor
+    views: Tensor
     labels: Tensor
     people: list[str]
 
@@ -143,13 +148,30 @@ def measure(context: Context, steps: int = STEPS, seeds: int = SEEDS) -> GanTrai
     return GanTrain(found, mean, [str(c) for c in classes], name)
 
 
-def _windows(faces: Tensor) -> Tensor:
+def _views(faces: Tensor) -> Tensor:
+    """Return the features of (N, 3, S, S) uint8 faces and their mirror images: (N, 2, D)."""
     parts = [see(part.float() / 255) for part in faces.split(256)]
-    return torch.cat(parts) if parts else torch.empty(0, 1, 48, 48)
+    both = [torch.stack([gradients(x), gradients(x.flip(3))], 1) for x in parts]
+    return torch.cat(both)
+
+
+def gradients(windows: Tensor) -> Tensor:
+    """Return histograms of oriented gradients of (N, 1, 48, 48) windows: (N, D) float.
+
+    Eight orientations in cells that overlap, each cell normalised by itself.
+    """
+    framed = F.pad(windows, (1, 1, 1, 1), mode="replicate")
+    across = framed[..., 1:-1, 2:] - framed[..., 1:-1, :-2]
+    down = framed[..., 2:, 1:-1] - framed[..., :-2, 1:-1]
+    angles = torch.arange(_ORIENTATIONS).view(1, -1, 1, 1) * 2 * math.pi / _ORIENTATIONS
+    length = torch.hypot(across, down)
+    towards = (torch.atan2(down, across) - angles).cos().clamp(min=0)
+    cells = F.avg_pool2d(length * towards**2, 2 * _CELL, _CELL)
+    return (cells / (cells.square().sum(1, keepdim=True).sqrt() + 0.1)).flatten(1)
 
 
 def _real(faces: FaceSet) -> Faces:
-    return Faces(_windows(faces.faces), faces.labels, faces.people)
+    return Faces(_views(faces.faces), faces.labels, faces.people)
 
 
 def _synthetic(context: Context) -> Faces:
@@ -163,7 +185,7 @@ def _synthetic(context: Context) -> Faces:
             parts.append(made.made_faces)
             labels.append(torch.full((len(made.made_of),), int(target)))
             people = people + data.who(made.made_of)
-    return Faces(_windows(torch.cat(parts)), torch.cat(labels), people)
+    return Faces(_views(torch.cat(parts)), torch.cat(labels), people)
 
 
 def _usable(
@@ -197,7 +219,7 @@ def _numbered(faces: Faces, classes: list[Expression]) -> Faces:
     number[[int(c) for c in classes]] = torch.arange(len(classes))
     labels = number[faces.labels]
     kept = faces.of(np.flatnonzero(labels.numpy() >= 0))
-    return Faces(kept.windows, number[kept.labels], kept.people)
+    return Faces(kept.views, number[kept.labels], kept.people)
 
 
 def _as_many(made: Faces, real: Faces) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -248,24 +270,31 @@ def _cross_fitted(
         net = _train(learn.of(rows[tested]), classes, steps, seed)
         test = np.flatnonzero(half == tested)
         with torch.inference_mode():
-            found[test] = torch.cat([net(x).softmax(1) for x in real.windows[test].split(256)])
+            found[test] = torch.stack([net(x).softmax(1) for x in real.views[test].unbind(1)]).mean(
+                0
+            )
     return found
 
 
-def _train(part: Faces, classes: int, steps: int, seed: int) -> torch.nn.Module:
-    """Train a net of 0.03 million parameters on equal shares of the classes, mirrored and moved."""
+def _train(part: Faces, classes: int, steps: int, seed: int) -> nn.Module:
+    """Train a net with one hidden layer on equal shares of the classes, mirrored or not."""
+    size = part.views.shape[-1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = FERNet([str(Expression(i)) for i in range(classes)], width=8).train()
-        optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.05)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        net = nn.Sequential(
+            nn.BatchNorm1d(size, affine=False),
+            nn.Dropout(0.3),
+            nn.Linear(size, 64),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(64, classes),
+        ).train()
+        optimizer = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
         weight = 1 / torch.bincount(part.labels).float()[part.labels]
         for _ in range(steps):
             batch = torch.multinomial(weight, _BATCH, replacement=True)
-            x = part.windows[batch]
-            x = torch.where(torch.rand(_BATCH, 1, 1, 1) < 0.5, x, x.flip(3))
-            top, left = torch.randint(0, 7, (2,)).tolist()
-            x = F.pad(x, (3, 3, 3, 3), mode="replicate")[:, :, top : top + 48, left : left + 48]
+            x = part.views[batch, torch.randint(2, (_BATCH,))]
             loss = F.cross_entropy(net(x), part.labels[batch], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()

@@ -44,11 +44,11 @@ def test_a_smile_is_inside_the_face(people: FaceSet, in_context: Callable, brigh
     found = ceiling.measure(context)
     happy = found.targets["happy"]
     assert happy.whole.recall.n == 10
-    assert happy.whole.probability.value > 0.7
+    assert happy.whole.probability.value > 0.5
     assert happy.blurred.probability.value > 0.7 * happy.whole.probability.value
     assert happy.exchanged.probability.value > 0.7 * happy.whole.probability.value
     assert happy.inside_blurred.probability.value < 0.5 * happy.whole.probability.value
-    assert happy.kept.value > 0.7
+    assert happy.kept.value > 0.5
     assert 0.3 < found.share < 0.5
 
 
