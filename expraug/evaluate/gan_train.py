@@ -101,7 +101,7 @@ class Faces:
     people: list[str]
 
     def of(self, rows: np.ndarray) -> Faces:
-        return Faces(self.windows[rows], self.labels[rows], [self.people[i] for i in rows.tolist()])
+        return Faces(self.views[rows], self.labels[rows], [self.people[i] for i in rows.tolist()])
 
 
 def measure(context: Context, steps: int = STEPS, seeds: int = SEEDS) -> GanTrain:
