@@ -120,6 +120,15 @@ class Mixture:
                     weights[kind] = least / kind.sum()
         return weights
 
+    def require_pairs(self) -> None:
+        """Raise TooFewFacesError unless each half of the people has 20 pairs to learn from."""
+        pairs = min(self.weights(self.fold == half).sum() / 2 for half in (0, 1))
+        if pairs < MIN_PAIRS:
+            raise TooFewFacesError(
+                f"needs {MIN_PAIRS} synthetic and as many real faces of the same classes and sets, "
+                f"of each half of the people; there are {pairs:.0f}"
+            )
+
     def opponents(self) -> np.ndarray:
         """Return with which faces each is compared: (N, N) float, rows of synthetics sum to 1.
 
@@ -149,6 +158,7 @@ def measure(context: Context, steps: int = STEPS, seeds: int = SEEDS) -> Detecta
         TooFewFacesError: fewer than 20 pairs of one half of the people to learn from.
     """
     faces = pooled(context)
+    faces.require_pairs()  # before more faces are made
     rendered, said = control(context)
     regions = {}
     for name in REGIONS:
@@ -201,8 +211,12 @@ def control(context: Context) -> tuple[Mixture | None, str]:
     if not sources:
         return None, "none"
     where, pixels = torch.cat(sources), torch.cat(faces)
-    said = f"real faces through the pipeline, {' or '.join(sorted(set(words)))}"
-    return _mixture(data, where, pixels, data.labels[where].tolist()), said
+    rendered = _mixture(data, where, pixels, data.labels[where].tolist())
+    try:
+        rendered.require_pairs()
+    except TooFewFacesError:
+        return None, "none, of too few faces"
+    return rendered, f"real faces through the pipeline, {' or '.join(sorted(set(words)))}"
 
 
 def _control_requests(context: Context) -> list[tuple[Tensor, Expression, float]]:
@@ -245,22 +259,12 @@ def _elsewhere(faces: Mixture, targets: Sequence[Expression]) -> list[str]:
 
 
 def cross_fitted(faces: Mixture, region: str, steps: int, seeds: int) -> list[np.ndarray]:
-    """Return what nets that saw none of a face's people say of it: (N,) logits for each seed.
-
-    Raises:
-        TooFewFacesError: fewer than 20 pairs of one half of the people to learn from.
-    """
+    """Return what nets that saw none of a face's people say of it: (N,) logits for each seed."""
     pixels = _looked_at(faces.faces, region)
     label = torch.from_numpy(faces.synthetic).float()
     scores = [np.zeros(len(label)) for _ in range(seeds)]
     for half in (0, 1):
         weights = faces.weights(faces.fold != half)
-        pairs = weights.sum() / 2
-        if pairs < MIN_PAIRS:
-            raise TooFewFacesError(
-                f"needs {MIN_PAIRS} synthetic and as many real faces of the same classes and sets, "
-                f"of each half of the people; there are {pairs:.0f}"
-            )
         test = np.flatnonzero(faces.fold == half)
         for seed in range(seeds):
             net = _train(pixels, label, torch.from_numpy(weights), steps, seed)
