@@ -48,7 +48,8 @@ class ClassCeiling:
         whole: as they are.
         blurred: everything outside the mask blurred.
         exchanged: everything outside it another person's, who is neutral.
-        inside_blurred: everything inside it blurred: what the surroundings tell by themselves.
+        inside_blurred: everything inside it blurred, as a check: what the surroundings tell by
+            themselves, and also what this classifier takes a blur for.
         kept: recall, exchanged / whole: the ceiling of classifier recall, synthetic/real.
         real_from: the set of the faces.
     """
