@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Estimate:
         values = [e.value for e in estimates if math.isfinite(e.value)]
         mean = sum(values) / len(values) if values else math.nan
         return cls(mean, math.nan, math.nan, len(values))
+
+    @classmethod
+    def over_seeds(cls, rounds: Sequence[np.ndarray], n: int) -> Estimate:
+        """Read an estimate off the rounds of several seeds: the mean figure; the interval spans
+        people and seeds."""
+        value = np.mean([each[0] for each in rounds])
+        return cls.of(np.concatenate([[value], *(each[1:] for each in rounds)]), n)
 
     def __str__(self) -> str:
         if not math.isfinite(self.value):
@@ -92,6 +101,21 @@ class Bootstrap:
     def estimate(self, values: np.ndarray, people: Sequence[str]) -> Estimate:
         """Return the mean with its interval."""
         return Estimate.of(self.mean(values, people), len(values))
+
+
+def halves(people: Sequence[str]) -> np.ndarray:
+    """Return which half of the people each of N images shows: (N,) int, 0 or 1.
+
+    Whoever has most images goes first, each to the half that has fewer.
+    """
+    counts = Counter(people)
+    sizes = [0, 0]
+    half: dict[str, int] = {}
+    order = sorted(counts, key=lambda p: (-counts[p], xxhash.xxh32_intdigest(p.encode())))
+    for person in order:
+        half[person] = int(sizes[1] < sizes[0])
+        sizes[half[person]] += counts[person]
+    return np.array([half[person] for person in people], int)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ MEASURABLE = (
     "diversity",
     "gan_train",
     "frechet",
+    "failures",
 )
 """Measures that look at faces alone, so that they can be run on a control."""
 

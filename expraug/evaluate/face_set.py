@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class FaceSet:
         named: whether the set says who is who.
         yaw: of the N heads, in degrees; nan where the detector does not say.
         side: shorter side of the N images, in pixels.
+        sets: numbers of the sets that the N images came from, where there are several.
     """
 
     name: str
@@ -59,6 +61,7 @@ class FaceSet:
     named: bool = False
     yaw: list[float] = field(default_factory=list)
     side: list[int] = field(default_factory=list)
+    sets: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.people)
@@ -85,7 +88,8 @@ def collect(
     """Read, find and align the faces of labelled sets, each image once.
 
     People come in an order that their names' hashes give, each with all photographs, so that a
-    limited set still holds several photographs of one person.
+    limited set still holds several photographs of one person. Several sets take turns, a person
+    each, so that the largest does not crowd out the others.
 
     Args:
         paths: folders with one sub-folder per class, or parquet files.
@@ -110,13 +114,13 @@ def collect(
     found = FaceSet(", ".join(_name(p) for p in paths), torch.empty(0), torch.empty(0), [], [])
     labels: list[int] = []
     counts: Counter[Expression] = Counter()
-    candidates = sorted(_candidates(sources, split, scheme), key=lambda c: c[0])
-    there = Counter(expression for _, _, expression, _, _ in candidates)
+    candidates = sorted(_candidates(sources, split, scheme), key=lambda c: c.turn)
+    there = Counter(candidate.expression for candidate in candidates)
     wanted = sum(min(count, limit) for count in there.values())
-    for _, person, expression, source, index in candidates:
+    for turn, expression, number, row in candidates:
         if counts[expression] >= limit:
             continue
-        item = source[index]
+        item = sources[number][row]
         try:
             image = item.read()
             (face,) = detector([image])
@@ -130,7 +134,8 @@ def collect(
         counts[expression] += 1
         faces.append(aligned(image, face.points, size))
         labels.append(int(expression))
-        found.people.append(person)
+        found.people.append(turn.person)
+        found.sets.append(number)
         found.items.append(item)
         found.yaw.append(float("nan") if face.pose is None else float(face.pose[0]))
         found.side.append(min(image.shape[:2]))
@@ -157,15 +162,29 @@ def _why(found: FaceSet) -> str:
     return lost
 
 
-_Candidate = tuple[tuple[int, str, int], str, Expression, FaceSource, int]
+class _Turn(NamedTuple):
+    """When an image comes: with its person, who comes at some place of the set's own order."""
+
+    place: int
+    hashed: int
+    person: str
+    row: int
+
+
+class _Candidate(NamedTuple):
+    turn: _Turn
+    expression: Expression
+    set_number: int
+    row: int
 
 
 def _candidates(
     sources: Sequence[FaceSource], split: str, scheme: SchemeLike | None
 ) -> list[_Candidate]:
     found: list[_Candidate] = []
-    for source in sources:
+    for number, source in enumerate(sources):
         means = class_expressions(source.classes, scheme)
+        kept: list[tuple[int, str, int, Expression]] = []
         for index in range(len(source)):
             item = source[index]
             expression = means.get(item.class_name)
@@ -175,8 +194,11 @@ def _candidates(
             if known and split != "all" and person_split(str(item.identity)) != split:
                 continue
             person = str(item.identity) if known else item.stem
-            order = (xxhash.xxh32_intdigest(person.encode()), person, index)
-            found.append((order, person, expression, source, index))
+            kept.append((xxhash.xxh32_intdigest(person.encode()), person, index, expression))
+        places = {who: place for place, who in enumerate(sorted({k[:2] for k in kept}))}
+        for hashed, person, index, expression in kept:
+            turn = _Turn(places[hashed, person], hashed, person, index)
+            found.append(_Candidate(turn, expression, number, index))
     return found
 
 

@@ -1,13 +1,21 @@
-"""Failures: of which images nothing is made, and why."""
+"""Failures: of which images nothing is made, which faces a gate refuses, and why."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
+from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.context import Context
 from expraug.evaluate.result import Line, Result
+from expraug.expressions import Expression
+from expraug.landmark_gate import LandmarkGate
 
 NAME = "failures"
+_AT_ONCE = 32
 
 
 @dataclass
@@ -19,12 +27,23 @@ class Failures(Result):
         lost: images of the data that were left out.
         asked: by target, how many synthetics were asked for at full intensity.
         failed: by target, how many of these were not made. They count as not recognised.
+        refused: by target, how many of those that were made the landmark gate refuses. It is not
+            asked in any other measure.
+        share_refused: by target, their share.
+        share_refused_all: the same of all targets.
     """
 
     found: int
     lost: dict[str, int]
     asked: dict[str, int]
     failed: dict[str, dict[str, int]]
+    refused: dict[str, dict[str, int]]
+    share_refused: dict[str, Estimate]
+    share_refused_all: Estimate | None
+
+    def headline(self) -> dict[tuple[str, str], Estimate]:
+        found = {("refused", target): e for target, e in self.share_refused.items()}
+        return found | ({("refused", ""): self.share_refused_all} if self.share_refused_all else {})
 
     def lines(self) -> list[Line]:
         total = self.found + sum(self.lost.values())
@@ -33,17 +52,55 @@ class Failures(Result):
             made = asked - sum(self.failed[target].values())
             share = f"{made / asked:.3f}"
             lines.append(Line("made", target, share, _told(self.failed[target]), str(asked)))
+        for target, e in self.share_refused.items():
+            beside = _told(self.refused[target])
+            lines.append(Line("refused by the landmark gate", target, str(e), beside, str(e.n)))
         return lines
 
 
 def measure(context: Context) -> Failures:
-    """Count."""
+    """Count, and show what was made to the landmark gate."""
+    refused: dict[str, dict[str, int]] = {}
+    shares: dict[str, Estimate] = {}
+    rows: list[np.ndarray] = []
+    people: list[str] = []
+    for target in context.targets:
+        reasons = refusals(context, target)
+        if not reasons:
+            continue
+        wrong = np.array([bool(reason) for reason in reasons])
+        who = context.data.who(context.synthetics(target).made_of)
+        refused[str(target)] = dict(Counter(filter(None, reasons)))
+        shares[str(target)] = context.bootstrap.estimate(wrong, who)
+        rows.append(wrong)
+        people += who
+    everything = context.bootstrap.estimate(np.concatenate(rows), people) if rows else None
     return Failures(
         found=len(context.data),
         lost=dict(context.data.lost),
         asked={str(t): len(context.sources(t)) for t in context.targets},
         failed={target: dict(reasons) for target, reasons in context.failures().items()},
+        refused=refused,
+        share_refused=shares,
+        share_refused_all=everything,
     )
+
+
+def refusals(context: Context, target: Expression) -> list[str]:
+    """Return why the landmark gate refuses each face that was made; "" where it does not."""
+    made, gate = context.synthetics(target), LandmarkGate()
+    reasons = []
+    for sources, faces in zip(
+        context.data.faces[made.made_of].split(_AT_ONCE),
+        made.made_faces.split(_AT_ONCE),
+        strict=True,
+    ):
+        asked = torch.full((len(faces),), int(target))
+        scores = gate.score(sources.float() / 255, faces.float() / 255, asked)
+        values = {name: score.tolist() for name, score in scores.items()}
+        for i in range(len(faces)):
+            reasons.append(gate.rejection({name: v[i] for name, v in values.items()}))
+    return reasons
 
 
 def _told(reasons: dict[str, int]) -> str:

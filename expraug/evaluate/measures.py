@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from expraug.evaluate import (
+    ceiling,
     classifier_recall,
+    detectability,
     diversity,
     examples,
     failures,
@@ -52,7 +54,9 @@ MEASURES = (
     Measure("diversity", diversity.measure),
     Measure("reconstruction", reconstruction.measure),
     Measure("frechet", frechet.measure),
+    Measure("detectability", detectability.measure, detectability.faces_to_make),
     Measure("gan_train", gan_train.measure),
+    Measure("ceiling", ceiling.measure),
     Measure("untouched", untouched.measure, untouched.faces_to_make),
     Measure("throughput", throughput.measure),
     Measure("examples", examples.measure),

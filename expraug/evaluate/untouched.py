@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+import torch.nn.functional as F
 
 from expraug.evaluate.context import Context
 from expraug.evaluate.result import Line, Result
-from expraug.faces import paste_back
+from expraug.faces.align import invert, scale, similarity
+from expraug.faces.composite import face_mask
 from expraug.faces.detect import DetectedFace
-from expraug.faces.frame import frame
 from expraug.pipeline import SynthesisRequest
-from expraug.synthesizer import Synthesizer
 
 NAME = "untouched"
 IMAGES = 20
 """Images that are compared, about, of all targets together."""
+_GRID = 256  # side at which the mask is looked up, in pixels
 
 
 @dataclass
@@ -54,7 +55,7 @@ def measure(context: Context) -> Untouched:
             (face,) = augmenter.detect([image])
             if outcome.target is None or face is None:
                 continue
-            outside = ~reach(image, face, augmenter.synthesizer)
+            outside = ~reach(image, face, augmenter.synthesizer.image_size)
             equal = np.atleast_3d(outcome.image == image).all(axis=2)
             same += int((equal & outside).sum())
             pixels += int(outside.sum())
@@ -62,18 +63,28 @@ def measure(context: Context) -> Untouched:
     return Untouched(same / pixels if pixels else float("nan"), pixels, images)
 
 
-def reach(image: np.ndarray, face: DetectedFace, synthesizer: Synthesizer) -> np.ndarray:
-    """Return which pixels of an image compositing may change: (H, W) bool."""
-    framed = frame(image, face, synthesizer.image_size, synthesizer.size_agnostic)
-    top, left, bottom, right = framed.box
-    black = torch.zeros(1, 1, *framed.pixels.shape[:2], dtype=torch.uint8)
-    # the largest change there is, from black to white: where even that rounds to 0, none arrives
-    change = torch.ones(1, 3, framed.size, framed.size)
-    inside = paste_back(black, change, framed.matrix[None], framed.box)[0, 0].numpy() > 0
-    reached = np.zeros(image.shape[:2], bool)
-    row, column = framed.patch_origin
-    reached[row : row + bottom - top, column : column + right - left] = inside
-    return reached
+def reach(image: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
+    """Return which pixels of an image may change: (H, W) bool.
+
+    It is found by geometry, not by compositing, which is under test: the face mask, wider by the
+    pixel of the synthesizer's frame and the pixel of the image that interpolation may add.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        face: in it.
+        size: side of the synthesizer's frame, in pixels.
+    """
+    matrix = similarity(face.points[None].astype(np.float64))[0]
+    margin = math.ceil(_GRID * (1 / size + 1 / scale(matrix, 1)))
+    mask = (face_mask(_GRID) > 0).float()
+    wide = F.max_pool2d(F.pad(mask, (margin,) * 4), 2 * margin + 1, 1, margin)[0].numpy() > 0
+    inverse = invert(matrix[None])[0]
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    column, row = (
+        np.floor((a * x + b * y + c) * _GRID).astype(int) + margin for a, b, c in inverse
+    )
+    there = (row >= 0) & (row < len(wide)) & (column >= 0) & (column < len(wide))
+    return np.asarray(there & wide[row.clip(0, len(wide) - 1), column.clip(0, len(wide) - 1)])
 
 
 def _per_target(context: Context) -> int:

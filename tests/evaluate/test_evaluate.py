@@ -54,7 +54,10 @@ def test_pixel_on_the_bundled_faces(evaluation: Evaluation) -> None:
     assert "FaceNet" in evaluation.skipped["identity by facenet"]
     assert found["throughput"].parameters == 262_144
     assert found["failures"].failed["happy"] == {}
-    assert "20 synthetic" in evaluation.skipped["gan_train"]
+    assert "needs 10 faces to learn from" in evaluation.skipped["gan_train"]
+    assert "needs 20 synthetic" in evaluation.skipped["detectability"]
+    assert 0 < found["reconstruction"].targets["happy"].landmark_error.value < 0.1
+    assert found["ceiling"].targets["happy"].kept.value > 0
 
 
 def test_json_comes_back(evaluation: Evaluation, tmp_path: Path) -> None:
