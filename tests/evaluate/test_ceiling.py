@@ -40,7 +40,7 @@ def people(faces: Path) -> FaceSet:
 
 
 def test_a_smile_is_inside_the_face(people: FaceSet, in_context: Callable, brighten: type) -> None:
-    context = in_context(people, brighten(), classifier=load_fer_classifier())
+    context = in_context(people, brighten(), classifiers=(load_fer_classifier(),))
     found = ceiling.measure(context)
     happy = found.targets["happy"]
     assert happy.whole.recall.n == 10
@@ -59,7 +59,7 @@ def test_what_the_corners_tell_is_lost_with_them(
     at = people.of(HAPPY)
     faces[at, :, :24], faces[people.of(NEUTRAL), :, :24] = 255, 0
     marked = FaceSet("marked", faces, people.labels, people.people, people.items)
-    context = in_context(marked, brighten(), classifier=CornerClassifier())
+    context = in_context(marked, brighten(), classifiers=(CornerClassifier(),))
     happy = ceiling.measure(context).targets["happy"]
     assert happy.whole.recall.value == 1
     assert happy.exchanged.recall.value == 0

@@ -25,7 +25,7 @@ def test_kinds_of_the_samples(evaluation: Evaluation) -> None:
     assert colour.sources == 20
     assert colour.recall.n == 8 * 10
     assert recall["happy"].synthetic.n == 10
-    assert colour.verified.n == 7 * 10
+    assert colour.verified.n == 8 * 10
     rest = [e.value for t, e in identity.verified.items() if t != "contempt"]
     assert colour.verified.value == pytest.approx(np.mean(rest))
 
