@@ -142,6 +142,10 @@ class Context:
             return self.data
         return other
 
+    def bystanders(self) -> FaceSet:
+        """Return real faces among which synthetics might stand: those of the data."""
+        return self.data
+
     # -- which faces to make a target of
 
     def sources(self, target: Expression) -> Sources:

@@ -29,6 +29,9 @@ MEASURABLE = (
 )
 """Measures that look at faces alone, so that they can be run on a control."""
 
+_SECOND = 1000
+"""From here on sets are counted that were joined to others."""
+
 
 @dataclass
 class ControlContext(Context):
@@ -44,6 +47,9 @@ class ControlContext(Context):
 
     def real(self, target: Expression) -> FaceSet:
         return super().real(target) if self.compared is None else self.compared
+
+    def bystanders(self) -> FaceSet:
+        return self.data if self.compared is None else self.compared
 
     def sources(self, target: Expression) -> Sources:
         if target not in self.given:
@@ -155,6 +161,7 @@ def joined(first: FaceSet, second: FaceSet | None) -> FaceSet:
         first.named or second.named,
         first.yaw + second.yaw,
         first.side + second.side,
+        (first.sets or [0] * len(first)) + [_SECOND + i for i in second.sets or [0] * len(second)],
     )
 
 
@@ -175,4 +182,5 @@ def taken(faces: FaceSet, keep: Tensor) -> FaceSet:
         faces.named,
         [faces.yaw[i] for i in at] if faces.yaw else [],
         [faces.side[i] for i in at] if faces.side else [],
+        [faces.sets[i] for i in at] if faces.sets else [],
     )

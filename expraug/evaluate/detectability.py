@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves
 from expraug.evaluate.context import MIN_REAL, Context
+from expraug.evaluate.controls import ControlContext
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.regions import REGIONS, region_of
 from expraug.evaluate.result import Line, Result
@@ -192,10 +193,11 @@ def faces_to_make(context: Context) -> int:
 def pooled(context: Context) -> Mixture:
     """Return all real faces of the data, and all synthetics at full intensity."""
     data = context.data
+    real = context.bystanders()
     made = {target: context.synthetics(target) for target in context.targets}
     sources = torch.cat([m.made_of for m in made.values()])
     shown = [int(t) for t, m in made.items() for _ in range(len(m.made_of))]
-    return _mixture(data, sources, torch.cat([m.made_faces for m in made.values()]), shown)
+    return _mixture(real, data, sources, torch.cat([m.made_faces for m in made.values()]), shown)
 
 
 def control(context: Context) -> tuple[Mixture | None, str]:
@@ -218,7 +220,7 @@ def control(context: Context) -> tuple[Mixture | None, str]:
     if not sources:
         return None, "none"
     where, pixels = torch.cat(sources), torch.cat(faces)
-    rendered = _mixture(data, where, pixels, data.labels[where].tolist())
+    rendered = _mixture(data, data, where, pixels, data.labels[where].tolist())
     try:
         rendered.require_pairs()
     except TooFewFacesError:
@@ -229,7 +231,9 @@ def control(context: Context) -> tuple[Mixture | None, str]:
 def _control_requests(context: Context) -> list[tuple[Tensor, Expression, float]]:
     """Return which faces are asked for which target at which intensity."""
     supports, data = context.augmenter.synthesizer.supports, context.data
-    requests = []
+    requests: list[tuple[Tensor, Expression, float]] = []
+    if isinstance(context, ControlContext):  # nothing can be made there
+        return requests
     for shown in Expression:
         at = data.of(shown)
         if not len(at):
@@ -246,14 +250,17 @@ def _control_requests(context: Context) -> list[tuple[Tensor, Expression, float]
     return requests
 
 
-def _mixture(data: FaceSet, sources: Tensor, made: Tensor, shown: Sequence[int]) -> Mixture:
-    sets = np.array(data.sets or [0] * len(data))
+def _mixture(
+    real: FaceSet, data: FaceSet, sources: Tensor, made: Tensor, shown: Sequence[int]
+) -> Mixture:
+    """Return real faces, and what was made of sources in the data, of which both have the sets."""
+    sets, of_real = (np.array(faces.sets or [0] * len(faces)) for faces in (data, real))
     return Mixture(
-        torch.cat([data.faces, made]),
-        np.arange(len(data) + len(made)) >= len(data),
-        np.concatenate([sets, sets[sources.numpy()]]),
-        np.concatenate([data.labels.numpy(), np.array(shown, int)]),
-        data.people + data.who(sources),
+        torch.cat([real.faces, made]),
+        np.arange(len(real) + len(made)) >= len(real),
+        np.concatenate([of_real, sets[sources.numpy()]]),
+        np.concatenate([real.labels.numpy(), np.array(shown, int)]),
+        real.people + data.who(sources),
     )
 
 
