@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.networks.class_index import class_index
-from expraug.networks.fer_classifier import FERClassifier
+from expraug.networks.fer_classifier import FERClassifier, load_fer_classifier
 from expraug.networks.identity import (
     IdentityEncoder,
     create_identity_encoder,
@@ -94,24 +94,32 @@ class IdentityGate:
 class ExpressionGate:
     """Rejects a face in which a FER classifier does not see the target.
 
-    The classifier must not have seen the source, nor the exemplar: it would recognise them. So
-    for synthetics to train on, cut the training people into folds, and give the faces of each fold
-    a gate whose classifier was trained on the other folds (`recipes/fer/train.py` does).
+    The classifier should not have seen the source, nor the exemplar: it would recognise them. The
+    embedded one has seen FER2013 and LFW. So for synthetics of these to train on, cut the training
+    people into folds, and give the faces of each fold a gate whose classifier was trained on the
+    other folds (`recipes/fer/train.py` does).
 
     Its scores are "expression", the probability of the target, and for each expression of the
     classifier "p_happy" and so on, from which soft labels can be made.
 
     Args:
-        classifier: trained on real faces.
-        threshold: least probability of the target, for all or by expression. As a weak classifier
+        classifier: trained on real faces; None takes the embedded one, which is loaded at first
+            use.
+        threshold: least probability of the target, for all or by expression. As a classifier
             doubts real faces of a rare class too, `thresholds_of_real` says what is fair. A target
-            without threshold, or that the classifier does not know, passes.
+            without threshold, or that the classifier does not know, passes. None takes what 90 %
+            of real faces reach where the classifier knows that (`FERNet.typical`), else 0.5.
     """
 
     def __init__(
-        self, classifier: FERClassifier, threshold: float | Mapping[Expression, float] = 0.5
+        self,
+        classifier: FERClassifier | None = None,
+        threshold: float | Mapping[Expression, float] | None = None,
     ) -> None:
+        classifier = load_fer_classifier() if classifier is None else classifier
         self.classifier = classifier
+        if threshold is None:
+            threshold = getattr(classifier, "typical", None) or 0.5
         self.thresholds = (
             dict(threshold)
             if isinstance(threshold, Mapping)
@@ -178,6 +186,31 @@ class AllGates:
 
     def rejection(self, scores: Mapping[str, float]) -> str:
         return next((reason for gate in self.gates if (reason := gate.rejection(scores))), "")
+
+
+GateLike = Gate | Literal["identity", "natural"] | None
+"""A gate, or what `create_gate` makes one of."""
+
+
+def create_gate(gate: GateLike) -> Gate | None:
+    """Return a gate by its name.
+
+    Args:
+        gate: "identity", an `IdentityGate`; "natural", which also asks that the FER classifier sees
+            the target as clearly as in nine of ten real faces of it; a `Gate`, or None, which are
+            returned as they are. The pipeline adds its check of the landmarks to either, which also
+            refuses what goes further than real faces.
+
+    Raises:
+        ValueError: no gate of that name.
+    """
+    if gate is None or not isinstance(gate, str):
+        return gate
+    if gate == "identity":
+        return IdentityGate()
+    if gate == "natural":
+        return AllGates([IdentityGate(), ExpressionGate()])
+    raise ValueError(f"gate must be 'identity', 'natural', None or a Gate, not {gate!r}")
 
 
 def _where_finite(scores: Tensor, *faces: Tensor) -> Tensor:

@@ -110,12 +110,12 @@ def test_list() -> None:
 
 
 def test_expand(faces: Path, tmp_path: Path) -> None:
-    arguments = ["expand", faces, tmp_path / "out", "--no-gate", "--targets", "happy"]
+    arguments = ["expand", faces, tmp_path / "out", "--gate", "none", "--targets", "happy"]
     arguments += ["--intensity", "0.8,1", "--format", "webp", "--with-originals"]
     arguments += ["--cache", tmp_path / "cache", "--seed", "3"]
     output = run(*arguments).stdout
     assert "skipped: already_target │      2" in output
-    assert "identity gate: off" in output
+    assert "gate: off" in output
     files = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")]
     names = {re.sub(r"_\d\.webp", "_variant.webp", name) for name in files}
     assert len(names) == len(files)
@@ -135,14 +135,15 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
 
 
 def test_gate_choices(faces: Path, tmp_path: Path) -> None:
-    arguments = ["expand", faces, "--synthesizer", "pixel", "--targets", "happy"]
+    arguments = ["expand", faces, "--synthesizer", "transfer", "--targets", "happy"]
     arguments += ["--alignment", "detect"]
     by_default = run(*arguments, tmp_path / "default").stdout
-    assert "identity gate: identity-dlib-resnet, threshold 0.92" in by_default
-    assert (
-        "identity gate: identity-dlib-resnet" in run(*arguments, tmp_path / "on", "--gate").stdout
-    )
-    assert "identity gate: off" in run(*arguments, tmp_path / "off", "--no-gate").stdout
+    assert "gate: identity-dlib-resnet, threshold 0.92" in by_default
+    named = run(*arguments, tmp_path / "on", "--gate", "identity").stdout
+    assert "gate: identity-dlib-resnet" in named
+    natural = run(*arguments, tmp_path / "natural", "--gate", "natural").stdout
+    assert "gate: identity-dlib-resnet+expression-fer_classifier" in natural
+    assert "gate: off" in run(*arguments, tmp_path / "off", "--gate", "none").stdout
     scores = [
         row["score_identity"]
         for row in pq.read_table(tmp_path / "default" / "manifest.pq").to_pylist()
@@ -156,7 +157,7 @@ def test_classes_given_as_pairs(faces: Path, tmp_path: Path, smile: str) -> None
     (faces / "neutral").rename(faces / "0")
     (faces / "happy").rename(faces / "1")
     out = tmp_path / "out"
-    common = ("expand", faces, out, "--no-gate", "--alignment", "crop", "--synthesizer", smile)
+    common = ("expand", faces, out, "--gate", "none", "--alignment", "crop", "--synthesizer", smile)
     assert "--scheme" in error(*common)
     run(*common, "--scheme", "0=neutral,1=happy")
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"0", "1"}
@@ -166,7 +167,7 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
     out = tmp_path / "out"
     assert "no such folder" in error("expand", tmp_path / "nowhere", out, "--synthesizer", "pixel")
     assert "lies in the source" in error("expand", faces, faces / "out", "--synthesizer", "pixel")
-    common = ("expand", faces, out, "--no-gate", "--synthesizer", "pixel")
+    common = ("expand", faces, out, "--gate", "none", "--synthesizer", "pixel")
     assert "cannot make sad" in error(*common, "--targets", "sad", "--synthesizer", smile)
     assert "no known expression" in error(*common, "--targets", "hapy")
     assert "intensity" in error(*common, "--intensity", "0")
@@ -182,7 +183,15 @@ def test_errors_are_one_line(faces: Path, tmp_path: Path, smile: str) -> None:
 
 
 def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
-    common = ["--synthesizer", "pixel", "--no-gate", "--no-check-landmarks", "--targets", "happy"]
+    common = [
+        "--synthesizer",
+        "pixel",
+        "--gate",
+        "none",
+        "--no-check-landmarks",
+        "--targets",
+        "happy",
+    ]
     run("expand", faces, tmp_path / "frames", *common, "--frames", "3")
     run("expand", faces, tmp_path / "levels", *common, "--intensity", "0.33,0.67,1")
     frames, levels = (
@@ -202,7 +211,8 @@ def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
 
 def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
     sheet = tmp_path / "new" / "sheet.png"
-    arguments = ("preview", faces, sheet, "--faces-shown", "2", "--synthesizer", smile)
+    unchecked = ("--synthesizer", smile, "--no-check-landmarks")
+    arguments = ("preview", faces, sheet, "--faces-shown", "2", *unchecked)
     assert "2 faces" in run(*arguments).stdout
     image = np.asarray(Image.open(sheet))
     step = CELL + GAP
@@ -226,6 +236,10 @@ def test_preview(faces: Path, tmp_path: Path, smile: str) -> None:
 def test_refused_faces_leave_their_cells_empty(faces: Path, tmp_path: Path, smile: str) -> None:
     # a broad smile, of which pixel's neutral face keeps too much
     shutil.copy(FACES / "happy" / "london_022.jpg", faces / "happy" / "happy0.jpg")
+    # and three that it changes well
+    for to, name in (("happy/happy1", 19), ("neutral/neutral0", 19), ("neutral/neutral1", 31)):
+        kind = to.partition("/")[0]
+        shutil.copy(FACES / kind / f"london_{name:03d}.jpg", faces / f"{to}.jpg")
     step = CELL + GAP
 
     def empty(*more: str) -> int:
@@ -263,6 +277,7 @@ def test_preview_without_faces(tmp_path: Path) -> None:
 def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path) -> None:
     image = faces / "neutral" / "neutral0.jpg"
     arguments = ["--synthesizer", "pixel", "--frames", "4", "--shows", "neutral"]
+    arguments += ["--no-check-landmarks"]
     for suffix in (".gif", ".mp4", ".png"):
         out = tmp_path / f"clip{suffix}"
         assert "1 face\n" in run("preview", image, out, "--clip", "happy", *arguments).stdout
@@ -319,6 +334,7 @@ def test_preview_of_one_of_several_faces_in_motion(faces: Path, tmp_path: Path) 
 def test_preview_of_a_set_in_motion(faces: Path, tmp_path: Path, smile: str) -> None:
     sheet = tmp_path / "sheet.gif"
     arguments = ["--clip", "all", "--synthesizer", smile, "--frames", "3", "--faces-shown", "2"]
+    arguments += ["--no-check-landmarks"]
     assert "2 faces" in run("preview", faces, sheet, *arguments).stdout
     step = CELL + GAP
     with Image.open(sheet) as moving:
@@ -395,7 +411,16 @@ def test_cache_verify_finds_damage(cache: Path) -> None:
 
 def test_dry_run(faces: Path, tmp_path: Path) -> None:
     (faces / "happy" / "happy0.jpg").unlink()
-    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--alignment", "crop")
+    arguments = (
+        "expand",
+        faces,
+        tmp_path / "out",
+        "--gate",
+        "none",
+        "--dry-run",
+        "--alignment",
+        "crop",
+    )
     output = run(*arguments, "--balance", "--with-originals").stdout
     assert "│ happy   │      1 │      1 │       1 │                   2 │" in output
     assert "│ neutral │      2 │      2 │       0 │                   2 │" in output
@@ -404,7 +429,7 @@ def test_dry_run(faces: Path, tmp_path: Path) -> None:
 
 
 def test_targets_outside_the_source_set_are_told(faces: Path, tmp_path: Path) -> None:
-    arguments = ("expand", faces, tmp_path / "out", "--no-gate", "--dry-run", "--synthesizer")
+    arguments = ("expand", faces, tmp_path / "out", "--gate", "none", "--dry-run", "--synthesizer")
     quiet = run(*arguments, "pixel")
     assert (quiet.stderr, "note:" in quiet.stdout) == ("", False)
     told = run(*arguments, "pixel", "--targets", "happy,fear")
@@ -419,13 +444,15 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
         "expand",
         faces,
         tmp_path / "out",
-        "--no-gate",
+        "--gate",
+        "none",
         "--alignment",
         "crop",
         "--synthesizer",
         "pixel",
     ]
     arguments += ["--write", "webdataset", "--chunk-size", "1", "--max-per-source", "1"]
+    arguments += ["--no-check-landmarks"]
     output = run(*arguments, "--shard", "1/2").stdout
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")

@@ -119,7 +119,15 @@ def test_hugging_face(synthesizer, photographs):
 
 def test_expand(synthesizer, photographs, tmp_path):
     out = tmp_path / "expanded"
-    arguments = ["expand", str(photographs), str(out), "--synthesizer", synthesizer, "--no-gate"]
+    arguments = [
+        "expand",
+        str(photographs),
+        str(out),
+        "--synthesizer",
+        synthesizer,
+        "--gate",
+        "none",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     rows = pq.read_table(out / "manifest.pq").to_pylist()

@@ -6,7 +6,7 @@ import torch
 from expraug import Expression, ExpressionAugmenter, IdentityGate, SynthesisRequest
 from expraug.faces import align_image, create_detector
 from expraug.faces.composite import face_mask
-from expraug.gate import AllGates, ExpressionGate, thresholds_of_real
+from expraug.gate import AllGates, ExpressionGate, create_gate, thresholds_of_real
 
 
 class MeanColour:
@@ -87,6 +87,39 @@ def test_the_pipeline_gates_by_identity_without_a_download(neutral_images, monke
     strict = ExpressionAugmenter("transfer", alignment="detect", gate=gate)
     (refused,) = strict(neutral_images[:1], [request])
     assert refused.reason == "identity_lost"
+
+
+def test_natural_asks_what_nine_of_ten_real_faces_show(happy_images):
+    gate = create_gate("natural")
+    identity, expression = gate.gates
+    assert isinstance(identity, IdentityGate)
+    assert isinstance(expression, ExpressionGate)
+    assert set(expression.thresholds) == set(Expression)
+    assert 0.3 < expression.thresholds[Expression.HAPPY] < 0.9
+    found = create_detector("crop")(happy_images[:4])
+    after = (
+        torch.stack(
+            [align_image(i, f.points, 128) for i, f in zip(happy_images[:4], found, strict=True)]
+        )
+        / 255
+    )
+    happy = torch.full((4,), int(Expression.HAPPY))
+    shown = gate.score(after, after, happy)
+    reasons = [gate.rejection({k: float(v[i]) for k, v in shown.items()}) for i in range(4)]
+    assert reasons.count("") >= 3
+    angry = torch.full((4,), int(Expression.ANGRY))
+    wrong = gate.score(after, after, angry)
+    reasons = [gate.rejection({k: float(v[i]) for k, v in wrong.items()}) for i in range(4)]
+    assert reasons.count("expression_not_seen") >= 3
+
+
+def test_gates_by_name():
+    assert create_gate(None) is None
+    own = IdentityGate()
+    assert create_gate(own) is own
+    assert isinstance(create_gate("identity"), IdentityGate)
+    with pytest.raises(ValueError, match="'natural'"):
+        create_gate("strict")
 
 
 def test_a_gate_by_name_pickles_without_its_weights():

@@ -267,7 +267,7 @@ def _print_report(report: Report) -> None:
     rows += [(f"skipped: {reason}", count) for reason, count in sorted(report.skipped.items())]
     print_table(("faces", "number"), [(name, f"{n:,}") for name, n in rows])
     _print_classes(report, "synthetic", report.synthetic)
-    typer.echo(f"identity gate: {report.gate}")
+    typer.echo(f"gate: {report.gate}")
     _print_notes(report)
     if report.complete:
         typer.echo(f"manifest: {report.manifest}")

@@ -17,10 +17,10 @@ def parameter(option: Field[Any]) -> inspect.Parameter:
     kind, default = _kind(option), option.default
     flag = cli.get("flag", "--" + option.name.replace("_", "-"))
     shown = {name: cli[name] for name in ("min", "max", "metavar") if name in cli}
-    if "parse" in cli:
-        default = cli.get("shown")
-    elif isinstance(kind, type) and issubclass(kind, Enum):
+    if isinstance(kind, type) and issubclass(kind, Enum):
         default = kind(default)
+    elif "parse" in cli:
+        default = cli.get("shown")
     show = default is not None and default is not False
     told = typer.Option(flag, help=option.metadata["text"], show_default=show, **shown)
     return inspect.Parameter(
@@ -44,7 +44,7 @@ def value_of(option: Field[Any], given: Any) -> Any:
     """Return the value of an option from what the command line gave."""
     parse = option.metadata["cli"].get("parse")
     if isinstance(given, Enum):
-        return given.value
+        given = given.value
     if parse is None or (given is None and option.default is None):
         return given
     return parse(given)

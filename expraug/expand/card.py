@@ -124,7 +124,7 @@ def _body(work: Work, report: Report, with_sheet: bool) -> str:
         f"{', '.join(f'{percent / 100:.2f}' for percent in work.plan.percents)}, variants of each: "
         f"{work.plan.variants}, seed {work.plan.seed}.",
         f"- Limits: {_limits(work.options)}.",
-        f"- Identity gate: {report.gate}.",
+        f"- Gate: {report.gate}.",
         f"- Landmarks checked: {'yes' if work.options.check_landmarks else 'no'}.",
         f"- Whole pipeline: `{augmenter.fingerprint}`.",
         "",

@@ -9,7 +9,7 @@ from pathlib import Path
 from expraug.datasets.source import FaceSource, open_source
 from expraug.errors import ExpraugError
 from expraug.expand.parts import DestinationError
-from expraug.gate import Gate, IdentityGate
+from expraug.gate import AllGates, Gate, GateLike, IdentityGate, create_gate
 
 
 class SourceError(ExpraugError, OSError):
@@ -38,22 +38,20 @@ def check_destination(source: Path, dest: Path) -> None:
         )
 
 
-def choose_gate(gate: str | Gate | None) -> tuple[Gate | None, str]:
+def choose_gate(gate: GateLike) -> tuple[Gate | None, str]:
     """Return the gate to use, its weights loaded, and a line that says which.
 
     Raises:
         InvalidWeightsError: the weights of the identity gate are damaged.
         ValueError: no such gate.
     """
-    if gate is None:
+    chosen = create_gate(gate)
+    if chosen is None:
         return None, "off"
-    if not isinstance(gate, str):
-        return gate, _described(gate)
-    if gate != "identity":
-        raise ValueError(f"gate must be 'identity', None or a Gate, not {gate!r}")
-    identity = IdentityGate()
-    _ = identity.encoder  # what it lacks is told before the work starts
-    return identity, _described(identity)
+    for one in chosen.gates if isinstance(chosen, AllGates) else [chosen]:
+        if isinstance(gate, str) and isinstance(one, IdentityGate):
+            _ = one.encoder  # what it lacks is told before the work starts
+    return chosen, _described(chosen)
 
 
 def _described(gate: Gate) -> str:

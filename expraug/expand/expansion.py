@@ -199,7 +199,7 @@ def _limits(gate: Gate | None) -> list[Any]:
     """Return the limits by which a gate, or several, reject: fingerprints do not hold them."""
     if isinstance(gate, AllGates):
         return [limit for each in gate.gates for limit in _limits(each)]
-    names = ("threshold", "thresholds", "kept", "least_rise")
+    names = ("threshold", "thresholds", "kept", "least_rise", "most_beyond")
     found = [getattr(gate, name) for name in names if hasattr(gate, name)]
     return [
         {str(e): limit for e, limit in sorted(value.items())}

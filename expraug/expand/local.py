@@ -34,6 +34,8 @@ BATCH_BYTES = 128 << 20
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "MPO": ".jpg"}
 _MESSAGES = {
     "identity_lost": "the gate found that it no longer shows the same person",
+    "expression_not_seen": "the gate did not see the target in it",
+    "exaggerated": "its landmarks go further than those of real faces",
     "landmarks_disagree": "its landmarks still show what those of the source did",
     "not_finite": "the synthesizer made numbers that are not finite",
     "out_of_range": "the synthesizer made values far outside the range of pixels",

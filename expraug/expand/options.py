@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from expraug.cache import SynthesisCache
     from expraug.faces.detect import Detector
-    from expraug.gate import Gate
+    from expraug.gate import GateLike
     from expraug.synthesizer import Synthesizer
 
 SchemeLike = LabelScheme | str | Mapping[str, str | None]
@@ -63,8 +63,8 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in _words(text)]
 
 
-def _gate(wanted: bool) -> str | None:
-    return "identity" if wanted else None
+def _gate(name: str) -> str | None:
+    return None if name == "none" else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,14 @@ class ExpandOptions:
         decides=True,
         choices=("crop", "detect"),
     )
-    gate: Literal["identity"] | Gate | None = option(
+    gate: GateLike = option(
         "identity",
-        "Reject faces that are no longer the same person.",
-        python='"identity", a `Gate`, or None for none.',
+        "identity: reject faces that are no longer the same person; natural: also those in which "
+        "the target is seen less clearly than in nine of ten real faces of it.",
+        python="Or a `Gate`; None for none.",
         decides=True,
-        flag="--gate/--no-gate",
         parse=_gate,
-        shown=True,
+        choices=("identity", "natural", "none"),
     )
     check_landmarks: bool = option(
         True,

@@ -15,7 +15,7 @@ from expraug.errors import UnsupportedExpressionError
 from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, create_detector
 from expraug.faces.pixels import Pixels, on_device
-from expraug.gate import Gate, IdentityGate
+from expraug.gate import GateLike, create_gate
 from expraug.landmark_gate import with_landmark_check
 from expraug.pipeline.device import device_for
 from expraug.pipeline.key import Fingerprint
@@ -46,7 +46,7 @@ class ExpressionAugmenter:
         alignment: "crop" (the images are face crops, as FER2013), "detect" (photographs), or a
             `Detector`. A synthesizer that needs landmarks gets them from a `LandmarkDetector` in
             either case.
-        gate: None, "identity" (an `IdentityGate` on the default encoder), or a `Gate`.
+        gate: None, "identity", "natural", or a `Gate`; see `create_gate`.
         check_landmarks: whether faces whose landmarks do not show what was asked are refused too,
             by a `LandmarkGate`.
         cache: folder of a `SynthesisCache`, or one; None keeps nothing.
@@ -77,7 +77,7 @@ class ExpressionAugmenter:
         intensity: tuple[float, float] = (0.6, 1.0),
         intensity_levels: int = 3,
         alignment: str | Detector = "crop",
-        gate: Gate | Literal["identity"] | None = None,
+        gate: GateLike = None,
         check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",
@@ -93,8 +93,6 @@ class ExpressionAugmenter:
             raise ValueError(f"intensity must be 0 < low <= high <= 1, not {intensity}")
         if on_miss not in ("synthesize", "keep", "error"):
             raise ValueError(f"on_miss must be 'synthesize', 'keep' or 'error', not {on_miss!r}")
-        if isinstance(gate, str) and gate != "identity":
-            raise ValueError(f"gate must be 'identity', None or a Gate, not {gate!r}")
         if per_image < 1:
             raise ValueError(f"per_image must be at least 1, not {per_image}")
         self._name: str | None = None
@@ -120,8 +118,7 @@ class ExpressionAugmenter:
                 f"{self.synthesizer.name!r} needs landmarks, which {type(self.detector).__name__} "
                 f"does not find: use alignment='crop', alignment='detect' or a LandmarkDetector"
             )
-        gate = IdentityGate() if isinstance(gate, str) else gate
-        self.gate = with_landmark_check(gate, check_landmarks)
+        self.gate = with_landmark_check(create_gate(gate), check_landmarks)
         self.cache = SynthesisCache(cache) if isinstance(cache, (str, Path)) else cache
         self.on_miss = on_miss
         self.per_image, self.seed = per_image, seed

@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from expraug.cache import SynthesisCache
 from expraug.errors import LabelError, MissingDependencyError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.detect import Detector
-from expraug.gate import Gate
+from expraug.gate import GateLike
 from expraug.labels import LABEL_KEYS, SchemeLike, find_key
 from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.pipeline.samples import augment_samples, request_of_sample
@@ -95,7 +95,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
             `{"balance": {"happy": 7215, "disgust": 436}}`.
         intensity: (low, high) in (0, 1].
         alignment: "crop" (images are face crops), "detect" (photographs), or a `Detector`.
-        gate: None, "identity", or a `Gate`.
+        gate: None, "identity", "natural", or a `Gate`; see `expraug.gate.create_gate`.
         check_landmarks: refuse faces whose landmarks do not show what was asked, too.
         cache: folder of synthetic faces made before, or a `SynthesisCache`; None keeps nothing.
             Fill it with `transform.augmenter.warm(dataset, scheme)`.
@@ -148,7 +148,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
         policy: Policy | Mapping[str, Any] | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
         alignment: str | Detector = "crop",
-        gate: Gate | Literal["identity"] | None = None,
+        gate: GateLike = None,
         check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",

@@ -16,7 +16,7 @@ from expraug.cache import SynthesisCache
 from expraug.errors import LabelError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.detect import Detector
-from expraug.gate import Gate
+from expraug.gate import GateLike
 from expraug.labels import SchemeLike
 from expraug.pipeline import ExpressionAugmenter, OnMiss, SynthesisRequest
 from expraug.pipeline.requests import uniforms_from_digest
@@ -58,7 +58,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         policy: instead of `targets`: a `Policy`, or its JSON form (`create_policy`).
         intensity: (low, high) in (0, 1].
         alignment: "crop" for face crops, "detect" for photographs, or a `Detector`.
-        gate: None, "identity", or a `Gate`.
+        gate: None, "identity", "natural", or a `Gate`; see `expraug.gate.create_gate`.
         check_landmarks: refuse faces whose landmarks do not show what was asked, too.
         cache: folder or `SynthesisCache`.
         on_miss: "synthesize", "keep" or "error".
@@ -102,7 +102,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         policy: Policy | Mapping[str, Any] | None = None,
         intensity: tuple[float, float] = (0.6, 1.0),
         alignment: str | Detector = "crop",
-        gate: Gate | Literal["identity"] | None = None,
+        gate: GateLike = None,
         check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         on_miss: OnMiss = "synthesize",

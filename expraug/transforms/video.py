@@ -16,7 +16,7 @@ from expraug.cache import SynthesisCache
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector
 from expraug.faces.image import MIN_SIDE, as_array
-from expraug.gate import Gate
+from expraug.gate import GateLike
 from expraug.labels import SchemeLike
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.samples import clips_of_samples
@@ -71,7 +71,7 @@ class RandomExpressionClip(RandomExpression):
         targets: Sequence[Expression | str] | None = None,
         policy: Policy | Mapping[str, Any] | None = None,
         alignment: str | Detector = "crop",
-        gate: Gate | Literal["identity"] | None = None,
+        gate: GateLike = None,
         check_landmarks: bool = True,
         cache: SynthesisCache | str | Path | None = None,
         per_image: int = 4,

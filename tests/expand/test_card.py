@@ -61,7 +61,7 @@ def test_card(uneven: Path, tmp_path: Path) -> None:
     assert "| `unreadable_image` | 1 |" in card.text
     assert "balanced classes" in card.text
     assert "threshold 0.25" in report.gate
-    assert f"- Identity gate: {report.gate}." in card.text
+    assert f"- Gate: {report.gate}." in card.text
     for words in ("`pixel`", "did not agree", "Licence of the source set: cc-by-4.0", "IPTC"):
         assert words in card.text
     page = (tmp_path / "out" / "contact_sheet.html").read_text()

@@ -102,7 +102,16 @@ def test_expand_guards_the_folder_of_a_named_set(tree_of, tmp_path):
 
 def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_path):
     root, out = tree_of("kdef").root, tmp_path / "out"
-    arguments = ["--targets", "happy", "--alignment", "crop", "--no-gate", "--synthesizer", "pixel"]
+    arguments = [
+        "--targets",
+        "happy",
+        "--alignment",
+        "crop",
+        "--gate",
+        "none",
+        "--synthesizer",
+        "pixel",
+    ]
     done = CliRunner().invoke(app, ["expand", f"kdef:test:{root}", str(out), *arguments])
     wrong = CliRunner().invoke(app, ["expand", f"raf-db:{root}", str(out), *arguments])
     assert done.exit_code == 0
