@@ -136,7 +136,9 @@ def measure_target(context: Context, target: Expression) -> TargetDiversity:
             fewer than 10 real faces of the class or like the sources.
     """
     data, made, real = context.data, context.synthetics(target), context.real(target)
-    kinds = shown_by_sources(context, target)
+    # of a control of real faces, some sources may show the target already
+    kinds = shown_by_sources(context, target) or [Expression.NEUTRAL]
+    moves = data.labels[made.made_of] != int(target)
     pairs, repeats = changed(context, kinds, target), repeated(context, kinds)
     sources, at = made.made_of, real.of(target)
     like = torch.cat([real.of(e) for e in kinds] or [at[:0]])
@@ -151,13 +153,15 @@ def measure_target(context: Context, target: Expression) -> TargetDiversity:
     coverage: dict[str, Coverage] = {}
     for space in _SPACES:
         read = partial(_rows, context, space)
-        people, (before, after) = read(data.who(sources), data.faces[sources], made.made_faces)
+        people, (made_rows,) = read(data.who(sources), made.made_faces)
         if len(people) < MIN_REAL:
             raise TooFewFacesError(f"fewer than {MIN_REAL} synthetics: {len(people)}")
-        changes = after - before, people
+        moved = sources[moves]
+        movers, (before, after) = read(data.who(moved), data.faces[moved], made.made_faces[moves])
+        changes = after - before, movers
         class_people, (of_class,) = read(real.who(at), real.faces[at])
         if len(class_people) >= 2 * MIN_REAL:
-            coverage[space] = covered(of_class, class_people, after, people)
+            coverage[space] = covered(of_class, class_people, made_rows, people)
         if enough_pairs:
             real_people, (first, second) = read(pairs.people, *pairs.photographs)
             again, (one, other) = read(repeats.people, *repeats.photographs)
@@ -166,6 +170,8 @@ def measure_target(context: Context, target: Expression) -> TargetDiversity:
             like_people, (like_sources,) = read(real.who(like), real.faces[like])
             beside = (of_class, class_people), (like_sources, like_people)
         else:
+            continue
+        if len(movers) < MIN_REAL:
             continue
         found = relative_spread(changes, *beside, context.bootstrap)
         if np.isfinite(found.value):

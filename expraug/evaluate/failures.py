@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from expraug.evaluate.bootstrap import Estimate
-from expraug.evaluate.context import Context
+from expraug.evaluate.context import Context, Synthetics
 from expraug.evaluate.result import Line, Result
 from expraug.expressions import Expression
 from expraug.landmark_gate import LandmarkGate
@@ -69,7 +69,7 @@ def measure(context: Context) -> Failures:
         if not reasons:
             continue
         wrong = np.array([bool(reason) for reason in reasons])
-        who = context.data.who(context.synthetics(target).made_of)
+        who = context.data.who(_moved(context, target).made_of)
         refused[str(target)] = dict(Counter(filter(None, reasons)))
         shares[str(target)] = context.bootstrap.estimate(wrong, who)
         rows.append(wrong)
@@ -87,8 +87,11 @@ def measure(context: Context) -> Failures:
 
 
 def refusals(context: Context, target: Expression) -> list[str]:
-    """Return why the landmark gate refuses each face that was made; "" where it does not."""
-    made, gate = context.synthetics(target), LandmarkGate()
+    """Return why the landmark gate refuses each face that was made; "" where it does not.
+
+    Faces whose source shows the target already, as a control has them, are left out.
+    """
+    made, gate = _moved(context, target), LandmarkGate()
     reasons = []
     for sources, faces in zip(
         context.data.faces[made.made_of].split(_AT_ONCE),
@@ -101,6 +104,14 @@ def refusals(context: Context, target: Expression) -> list[str]:
         for i in range(len(faces)):
             reasons.append(gate.rejection({name: v[i] for name, v in values.items()}))
     return reasons
+
+
+def _moved(context: Context, target: Expression) -> Synthetics:
+    """Return what was made of sources that do not show the target yet."""
+    made = context.synthetics(target)
+    moved = context.data.labels[made.sources] != int(target)
+    reasons = tuple(made.reasons[i] for i in moved.nonzero().flatten().tolist())
+    return Synthetics(made.sources[moved], made.faces[moved], made.made[moved], reasons)
 
 
 def _told(reasons: dict[str, int]) -> str:

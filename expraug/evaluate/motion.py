@@ -50,7 +50,8 @@ class RegionMotion:
     Args:
         toward_class: how far towards the class the synthetics are; 0 as the sources, 1 as the
             class, both in the mean of real faces.
-        copied: the same of the unchanged sources: most of them should be below.
+        copied: the same of the unchanged sources: most of them should be below. None where fewer
+            than 10 sources show something else.
         own_change: by how much that differs from the source; None where too few real people were
             photographed with both expressions.
         size: of the displacement from the source, root mean square over the landmarks, as a
@@ -58,7 +59,7 @@ class RegionMotion:
     """
 
     toward_class: Outside
-    copied: Outside
+    copied: Outside | None
     own_change: Outside | None
     size: Outside | None
 
@@ -126,9 +127,10 @@ class Motion(Result):
                 parts = [f"{r} {getattr(o, side).value:.2f}" for r, o in found.items() if o]
                 beside = ", ".join(parts)
                 if kind == "toward_class":
-                    copied = getattr(t.regions[FACE].copied, side)
                     where = "" if t.real_from == self.data else f" {t.real_from}"
-                    beside += f"; copying {copied.value:.2f}; {whole.real} real{where}"
+                    if (copied := t.regions[FACE].copied) is not None:
+                        beside += f"; copying {getattr(copied, side).value:.2f}"
+                    beside += f"; {whole.real} real{where}"
                 else:
                     beside += f"; {t.pairs} real pairs"
                 share = getattr(whole, side)
@@ -153,18 +155,20 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
             show what the sources show; or the landmarks of the latter two do not differ.
     """
     data, real, made = context.data, context.real(target), context.synthetics(target)
-    kinds = shown_by_sources(context, target)
-    if not kinds:
-        raise TooFewFacesError("all its sources show it already")
+    # of a control of real faces, some sources may show the target already
+    kinds = shown_by_sources(context, target) or [Expression.NEUTRAL]
+    moves = data.labels[made.made_of] != int(target)
     shown = {e: _of(context, real, real.of(e)) for e in Expression}
     goal = shown[target]
     start = _of(context, real, torch.cat([real.of(e) for e in kinds]))
     sources = data.faces[made.made_of]
-    before, after = landmarks(context, data.who(made.made_of), sources, made.made_faces)
-    if min(map(len, (start, goal, after))) < MIN_REAL:
+    (everyone,) = landmarks(context, data.who(made.made_of), made.made_faces)
+    people = data.who(made.made_of[moves])
+    before, after = landmarks(context, people, sources[moves], made.made_faces[moves])
+    if min(map(len, (start, goal, everyone))) < MIN_REAL:
         raise TooFewFacesError(
             f"fewer than {MIN_REAL} faces with landmarks: {len(goal)} real, {len(start)} real "
-            f"that show {', '.join(map(str, kinds))}, {len(after)} synthetic"
+            f"that show {', '.join(map(str, kinds))}, {len(everyone)} synthetic"
         )
     pairs = changed(context, kinds, target)
     first, second = _of_pairs(context, pairs)
@@ -173,19 +177,22 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
 
     def of(region: str) -> RegionMotion:
         scale = ClassScale(start, goal, region, tuple(shown.values()))
-        place, copied = scale(after), scale(before)
-        zero = copied.mean()  # the sources may be of another set than the real faces
-        real_places = scale(goal)
+        real_places, zero, copies = scale(goal), 0.0, None
+        enough = len(before) >= MIN_REAL
+        if enough:
+            copied = scale(before)
+            zero = float(copied.mean())  # the sources may be of another set than the real faces
+            copies = compare(copied - zero, before.people, real_places, goal.people)
+        places = scale(everyone) - zero
         if region == FACE:
-            told = Distribution("motion towards the class", target, place - zero, real_places)
+            told = Distribution("motion towards the class", target, places, real_places)
             context.distributions.append(told)
-        toward = compare(place - zero, after.people, real_places, goal.people)
-        copies = compare(copied - zero, after.people, real_places, goal.people)
-        if len(first) < MIN_REAL:
+        toward = compare(places, everyone.people, real_places, goal.people)
+        if len(first) < MIN_REAL or not enough:
             return RegionMotion(toward, copies, None, None)
         noise = _both_ways(scale(again) - scale(once))
         step = compare(
-            (place - copied)[:, None] + noise,
+            (scale(after) - copied)[:, None] + noise,
             after.people,
             scale(second) - scale(first),
             first.people,
@@ -207,7 +214,7 @@ def measure_target(context: Context, target: Expression) -> TargetMotion:
         pairs=len(first),
         pairs_from=pairs.faces.name,
         repeats=len(once),
-        lost=len(made.made_of) - len(after),
+        lost=len(made.made_of) - len(everyone),
     )
 
 
