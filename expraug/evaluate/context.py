@@ -107,7 +107,7 @@ class Context:
     identity: IdentityEncoder | ExpraugError
     targets: tuple[Expression, ...]
     bootstrap: Bootstrap
-    intensities: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    intensities: tuple[float, ...] = (0.0, 0.5, 1.0)
     further_identity: tuple[IdentityEncoder, ...] = ()
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = lambda step, done, total: None

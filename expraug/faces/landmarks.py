@@ -191,7 +191,6 @@ def five_points(mesh: np.ndarray) -> np.ndarray:
     return np.concatenate([corners, mesh[[1, 61, 291]]]).astype(np.float32)
 
 
-@torch.inference_mode()
 def read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Read landmarks and scores off aligned faces, without looking for where they are.
 
@@ -202,6 +201,16 @@ def read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (B, 478, 2) landmarks, (x, y) as fractions of the frame's side; (B, 52) scores in [0, 1];
         and (B,), the probability of a face being there.
     """
+    if faces.device.type != "cpu" or len(faces) < 2:
+        return _read_aligned(faces)
+    with single_threaded() as threads:  # each face comes by itself anyway
+        parts = map_threads(_read_aligned, faces.split(1), threads)
+    landmarks, scores, sure = (torch.cat(part) for part in zip(*parts, strict=True))
+    return landmarks, scores, sure
+
+
+@torch.inference_mode()
+def _read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     nets, side = _nets(str(faces.device)), float(faces.shape[-1])
     centre = (_ALIGNED_CENTRE[0] * side, _ALIGNED_CENTRE[1] * side)
     crop = Crop(centre, _ALIGNED_SIDE * side, 0.0)

@@ -124,7 +124,7 @@ class NothingThere:
 
 def test_stopped_in_the_middle_it_returns_what_there_is(faces: Path, tmp_path: Path) -> None:
     def stop(step: str, done: int, total: int) -> None:
-        if step.startswith("making neutral, intensity 0.25"):
+        if step.startswith("making neutral, intensity 0.5"):
             raise KeyboardInterrupt
 
     targets = [Expression.HAPPY, Expression.NEUTRAL]
