@@ -23,7 +23,13 @@ from expraug.faces.pixels import Pixels, as_tensor, sides
 from expraug.faces.pose import head_pose
 from expraug.faces.several import apart, area_of, lies_in, parts_of
 from expraug.networks.batching import independently
-from expraug.networks.face_mesh import FaceLandmarkNets, FaceMeshNet, load_face_landmarker
+from expraug.networks.face_mesh import (
+    BLENDSHAPES,
+    LANDMARKS,
+    FaceLandmarkNets,
+    FaceMeshNet,
+    load_face_landmarker,
+)
 from expraug.networks.face_mesh_cpu import NetsOnCPU
 from expraug.threads import map_threads, single_threaded
 
@@ -201,6 +207,8 @@ def read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (B, 478, 2) landmarks, (x, y) as fractions of the frame's side; (B, 52) scores in [0, 1];
         and (B,), the probability of a face being there.
     """
+    if len(faces) == 0:
+        return faces.new_zeros(0, LANDMARKS, 2), faces.new_zeros(0, BLENDSHAPES), faces.new_zeros(0)
     if faces.device.type != "cpu" or len(faces) < 2:
         return _read_aligned(faces)
     with single_threaded() as threads:  # each face comes by itself anyway

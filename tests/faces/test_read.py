@@ -39,6 +39,7 @@ def test_landmarks_are_read_where_a_face_should_be_else_looked_for(
     again = read_face(torch.cat([upright, turned, torch.zeros_like(upright)]))
     assert again.there.tolist() == [True, True, False]
     assert len(looked_for) == 2
+    assert [len(part) for part in read_face(upright[:0])] == [0, 0, 0]
     (there,) = LandmarkDetector("crop")([(upright[0].permute(1, 2, 0) * 255).byte().numpy()])
     assert np.abs(read.landmarks[0].numpy() * 128 - 0.5 - there.mesh).max() < 3
     (also,) = LandmarkDetector("crop")([(turned[0].permute(1, 2, 0) * 255).byte().numpy()])
