@@ -147,7 +147,8 @@ def main(
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
 
         if sets:
-            augmenter = photograph_augmenter(synthesizer)
+            # a faint frame shows what the source does, and may
+            augmenter = photograph_augmenter(synthesizer, check_landmarks=False)
             encoder = create_identity_encoder(identity)
             net = load_fer_classifier(classifier)
             for path in sets:

@@ -7,8 +7,8 @@ Every neutral photograph of a training person is given each expression by `trans
 pipeline that users have. Of the aligned faces, a gate keeps what can be trained on: the person is
 still the same (`--identity`), and a classifier gives the target at least `--least` probability, or
 finds it at least that much likelier than in the source, which is fair to expressions that it seldom
-sees. Contempt, which no classifier here knows, only has to keep the person. The classifier should
-be another one than that of the evaluation; train it with `recipes.fer_classifier.train --half 0`.
+sees. An expression that it does not know only has to keep the person. The classifier should be
+another one than that of the evaluation; train it with `recipes.fer_classifier.train --half 0`.
 
 PAIRS has the columns image (PNG, aligned), expression, identity, source (number of the neutral face
 that it was made of; a neutral face has its own), variant, score_identity and score_expression: it
@@ -102,11 +102,13 @@ class Synthetic:
         }
 
 
-def photograph_augmenter(synthesizer: str) -> ExpressionAugmenter:
+def photograph_augmenter(synthesizer: str, check_landmarks: bool = True) -> ExpressionAugmenter:
     """Return an augmenter of photographs, which looks for the face in each once."""
     model = create_synthesizer(synthesizer)
     detector = create_detector("detect")
-    return ExpressionAugmenter(model, alignment=MemoizedDetector(detector))
+    return ExpressionAugmenter(
+        model, alignment=MemoizedDetector(detector), check_landmarks=check_landmarks
+    )
 
 
 def neutral_photographs(

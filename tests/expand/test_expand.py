@@ -249,7 +249,7 @@ def test_the_identity_gate_is_on_unless_it_is_switched_off(
     assert report.made == 3
     assert report.gate == "identity-dlib-resnet, threshold 0.92"
     assert all(0.9 < r["score_identity"] < 1 for r in rows_of(report) if r["file"])
-    with pytest.raises(ValueError, match="gate must be 'identity'"):
+    with pytest.raises(ValueError, match="gate must be one of identity, natural, none"):
         expand(small_set, tmp_path / "other", synthesizer=smile, gate="auto")  # type: ignore[arg-type]
 
 
@@ -409,4 +409,7 @@ def test_bundled_faces_all_expand(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = expand(FACES, tmp_path / "out", gate=None)
-    assert report.made == sum(report.sources.values()) > 0
+    # the check of the landmarks may refuse a few
+    refused = report.skipped["landmarks_disagree"] + report.skipped["exaggerated"]
+    assert report.made + refused == sum(report.sources.values()) > 0
+    assert refused <= 2

@@ -36,11 +36,11 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     calls = []
     walk = ExpressionAugmenter.__call__
 
-    def stop(self: Any, images: Any, requests: Any) -> Any:
+    def stop(self: Any, images: Any, requests: Any, **more: Any) -> Any:
         calls.append(len(images))
         if len(calls) == 4:  # rows of a chunk are settled one batch later
             raise KeyboardInterrupt
-        return walk(self, images, requests)
+        return walk(self, images, requests, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(ExpressionAugmenter, "__call__", stop)
@@ -59,9 +59,9 @@ def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = []
     walk = ExpressionAugmenter.__call__
 
-    def count(self: Any, batch: Any, requests: Any) -> Any:
+    def count(self: Any, batch: Any, requests: Any, **more: Any) -> Any:
         images.extend(batch)
-        return walk(self, batch, requests)
+        return walk(self, batch, requests, **more)
 
     monkeypatch.setattr(ExpressionAugmenter, "__call__", count)
     report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)

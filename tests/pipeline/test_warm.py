@@ -162,7 +162,7 @@ def test_stopped_and_continued(faces, tmp_path, how, workers):
         command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while entries(tmp_path / "cache") <= 70 and time.monotonic() < deadline:
+    while entries(tmp_path / "cache") <= 40 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, how)  # as a terminal does: the workers too
     told = process.communicate(timeout=60)[1]
@@ -176,7 +176,7 @@ def test_stopped_and_continued(faces, tmp_path, how, workers):
     report = augmenter.warm(pairs, EVERY, num_workers=workers, progress=False)
     assert report.made + report.cached == 400
     assert report.made > 0
-    assert report.cached > 70
+    assert report.cached > 40
     assert SynthesisCache(tmp_path / "cache", readonly=True).verify().damaged == 0
 
 

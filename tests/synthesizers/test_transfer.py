@@ -40,9 +40,9 @@ def counted(monkeypatch):
     images = []
     batch = LandmarkDetector._batch
 
-    def counting(self, given):
+    def counting(self, given, most):
         images.extend(given)
-        return batch(self, given)
+        return batch(self, given, most)
 
     monkeypatch.setattr(LandmarkDetector, "_batch", counting)
     return images

@@ -46,7 +46,7 @@ def test_the_evaluation_of_latents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, _ = fitted()
-    monkeypatch.setattr(evaluation, "create_identity_encoder", lambda name: CoarsePicture())
+    monkeypatch.setattr(evaluation, "create_identity_encoder", lambda *_, **__: CoarsePicture())
     monkeypatch.setattr(
         evaluate_latent, "pose_of", lambda grey: grey.float().flatten(1)[:, 500:503]
     )

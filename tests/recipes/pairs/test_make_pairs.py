@@ -37,7 +37,7 @@ def test_pairs_are_gated_and_pixel_learns_from_them(run_recipe, people, tmp_path
         assert row["identity"] == neutral[row["source"]]["identity"]
         assert row["score_identity"] > 0.9
         assert row["variant"] in (0, 1)
-    assert {"happy", "surprise", "contempt"} <= {row["expression"] for row in rows}
+    assert {"happy", "surprise"} <= {row["expression"] for row in rows}
 
     # everyone in the samples is a test person, of whom the fit takes no real photograph
     synthesizer(fit_made(made, 64, 0.4, 1.5), 64).save_pretrained(tmp_path / "pixel")
