@@ -33,7 +33,7 @@ def first_image(python: Path, image: Path, synthesizer: str) -> tuple[float, flo
     code = CODE.format(image=str(image.resolve()), synthesizer=synthesizer)
     begun, before = time.perf_counter(), os.times()
     # elsewhere, so that the environment's own package is imported and not this checkout
-    subprocess.run([python, "-c", code], check=True, cwd=tempfile.gettempdir())
+    subprocess.run([python.absolute(), "-c", code], check=True, cwd=tempfile.gettempdir())
     wall, after = time.perf_counter() - begun, os.times()
     busy = after.children_user + after.children_system
     return wall, busy - before.children_user - before.children_system
