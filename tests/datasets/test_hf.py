@@ -305,7 +305,9 @@ def test_pushed(rows, tmp_path, monkeypatch, smile):
 
 def test_ranks_go_to_their_gpus(monkeypatch, smile):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("expraug.pipeline.augmenter.device_for", lambda device, _: torch.device(device))
+    monkeypatch.setattr(
+        "expraug.pipeline.augmenter.device_for", lambda device, _: torch.device(device)
+    )
     augmenter = crop_augmenter(smile, alignment="detect")
     augmenter.device = augmenter.detector.device = torch.device("cuda")
     function = ExpressionMap(augmenter)
