@@ -71,7 +71,11 @@ class Evaluation:
         table = Table(title=self.title(), caption=self.caption())
         for column in COLUMNS:
             side: Literal["left", "right"] = "right" if column == "n" else "left"
-            table.add_column(column, justify=side, overflow="fold", no_wrap=column != "beside")
+            most = {"measure": 34, "expression": 16}.get(column)
+            folds = column in ("measure", "expression", "beside")
+            table.add_column(
+                column, justify=side, overflow="fold", no_wrap=not folds, max_width=most
+            )
         last = ""
         for line in self.lines():
             if last and line.measure != last:
