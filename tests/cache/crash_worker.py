@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def work(cache: SynthesisCache, folder: Path, seed: int) -> None:
     while True:
         numbers = [draw.randrange(4000) for _ in range(draw.choice((1, 4, 32)))]
         entries = [(key_of(n), CacheEntry(pattern(n), scores={"n": n})) for n in numbers]
-        if cache.put_many(entries) != len(entries):
+        if (stored := cache.put_many(entries)) != len(entries):
+            print(f"{stored} of {len(entries)} stored", file=sys.stderr)
             os._exit(WRONG)
         os.write(log, np.array(numbers, "<u4").tobytes())
         for number in (draw.randrange(4000) for _ in range(32)):
@@ -54,6 +56,8 @@ def start(cache: SynthesisCache, folder: Path, seed: int) -> int:
     if pid == 0:
         try:
             work(cache, folder, seed)
+        except BaseException:
+            traceback.print_exc()  # for whoever looks for the reason
         finally:
             os._exit(WRONG)
     return pid
