@@ -26,6 +26,7 @@ from scipy.stats import spearmanr
 from expraug.evaluate import Context, Estimate, Result, build_context, progress_bar, run_measures
 from expraug.evaluate.controls import MEASURABLE, copies, real_faces
 from expraug.evaluate.evaluation import choose_measures
+from expraug.evaluate.result import Headline
 from expraug.faces.detect import create_detector
 from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS
 from expraug.pipeline.memo import MemoizedDetector
@@ -39,21 +40,18 @@ USE = "use, synthetic/real"
 LEFT_OUT = ("throughput", "examples", "subgroups")
 """Measures that say nothing about how good the faces are, or say it again."""
 
-Figures = dict[tuple[str, str], Estimate]
-"""By figure and expression; "" stands for all expressions together."""
-
 
 @dataclass
 class Rows:
     """The figures of every row, in a CSV file."""
 
     file: Path
-    rows: dict[str, Figures]
+    rows: dict[str, Headline]
 
     @classmethod
     def read(cls, file: Path) -> Rows:
         """Return what a file holds; nothing if it is not there."""
-        rows: dict[str, Figures] = {}
+        rows: dict[str, Headline] = {}
         if file.is_file():
             with file.open(newline="", encoding="utf-8") as lines:
                 for line in csv.DictReader(lines):
@@ -64,7 +62,7 @@ class Rows:
                     rows.setdefault(line["row"], {})[line["figure"], line["expression"]] = found
         return cls(file, rows)
 
-    def add(self, row: str, figures: Figures) -> None:
+    def add(self, row: str, figures: Headline) -> None:
         """Keep the figures of a row, also in the file."""
         self.rows[row] = figures
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,15 +79,15 @@ class Rows:
         part.replace(self.file)
 
 
-def headline(results: Mapping[str, Result]) -> Figures:
+def headline(results: Mapping[str, Result]) -> Headline:
     """Return the figures of all measures that stand in the table."""
-    found: Figures = {}
+    found: Headline = {}
     for result in results.values():
         found |= result.headline()
     return found
 
 
-def table(rows: Mapping[str, Figures]) -> str:
+def table(rows: Mapping[str, Headline]) -> str:
     """Return the table of all expressions together: a line per row, a column per figure."""
     columns = [f for f, e in _keys(rows) if not e]
     lines = [f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
@@ -99,7 +97,7 @@ def table(rows: Mapping[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def expression_tables(rows: Mapping[str, Figures]) -> str:
+def expression_tables(rows: Mapping[str, Headline]) -> str:
     """Return a table per figure that is known by expression: a column per expression."""
     keys = _keys(rows)
     parts = []
@@ -117,7 +115,7 @@ def expression_tables(rows: Mapping[str, Figures]) -> str:
     return "\n\n".join(parts)
 
 
-def rank_correlations(rows: Mapping[str, Figures]) -> str:
+def rank_correlations(rows: Mapping[str, Headline]) -> str:
     """Return a table of Spearman's rank correlations between figures.
 
     Over all pairs of synthesizer and expression that both figures are known of; controls are left
@@ -135,7 +133,7 @@ def rank_correlations(rows: Mapping[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def _correlation(rows: Mapping[str, Figures], first: str, second: str) -> str:
+def _correlation(rows: Mapping[str, Headline], first: str, second: str) -> str:
     pairs = [
         (figures[first, e].value, figures[second, e].value)
         for figures in rows.values()
@@ -148,7 +146,7 @@ def _correlation(rows: Mapping[str, Figures], first: str, second: str) -> str:
     return f"{spearmanr(known[:, 0], known[:, 1]).statistic:.2f}"
 
 
-def _keys(rows: Mapping[str, Figures]) -> list[tuple[str, str]]:
+def _keys(rows: Mapping[str, Headline]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(key for figures in rows.values() for key in figures))
 
 

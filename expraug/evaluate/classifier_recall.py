@@ -18,7 +18,7 @@ from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
 from expraug.evaluate.context import Context, Sources
 from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result
 from expraug.expressions import Expression
 from expraug.networks.fer_classifier import FERClassifier
 
@@ -97,8 +97,8 @@ class ClassifierRecall(Result):
     def caption(self) -> str:
         return f"classifiers {', '.join(self.classifiers)}"
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        found: dict[tuple[str, str], Estimate] = {}
+    def headline(self) -> Headline:
+        found: Headline = {}
         for classifier, c in self.classifiers.items():
             name = short_name(classifier)
             if c.mean and c.two_sided:

@@ -22,7 +22,7 @@ from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.controls import ControlContext
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.regions import REGIONS, region_of
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
 from expraug.threads import single_threaded
 
@@ -69,11 +69,10 @@ class Detectability(Result):
     def caption(self) -> str:
         return f"detectability control: {self.control}"
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        found: dict[tuple[str, str], Estimate] = {}
+    def headline(self) -> Headline:
+        found: Headline = {}
         for name, region in self.regions.items():
-            found[f"detectability, {name}", ""] = region.auc
-            found |= {(f"detectability, {name}", target): e for target, e in region.targets.items()}
+            found |= headline_of(f"detectability, {name}", region.targets, region.auc)
         return found
 
     def lines(self) -> list[Line]:

@@ -31,7 +31,7 @@ from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.face_set import TooFewFacesError
 from expraug.evaluate.landmarks import FACE, features, landmarks
 from expraug.evaluate.pairs import changed, repeated, shown_by_sources
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_with_mean
 from expraug.expressions import Expression
 
 NAME = "diversity and coverage"
@@ -89,18 +89,14 @@ class Diversity(Result):
     targets: dict[str, TargetDiversity]
     data: str
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        of: dict[str, dict[str, Estimate]] = {}
+    def headline(self) -> Headline:
+        found: Headline = {}
         for space in _SPACES:
             spread = {t: d.spread[space] for t, d in self.targets.items() if space in d.spread}
             there = {t: d.coverage[space] for t, d in self.targets.items() if space in d.coverage}
-            of[f"diversity, {space}"] = spread
-            of[f"coverage, {space}"] = {t: c.coverage for t, c in there.items()}
-        found: dict[tuple[str, str], Estimate] = {}
-        for name, estimates in of.items():
-            if estimates:
-                found[name, ""] = Estimate.mean(estimates.values())
-            found |= {(name, target): e for target, e in estimates.items()}
+            found |= headline_with_mean(f"diversity, {space}", spread)
+            near = {t: c.coverage for t, c in there.items()}
+            found |= headline_with_mean(f"coverage, {space}", near)
         return found
 
     def lines(self) -> list[Line]:

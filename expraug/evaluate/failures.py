@@ -10,7 +10,7 @@ import torch
 
 from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.context import Context, Synthetics
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
 from expraug.landmark_gate import LandmarkGate
 
@@ -41,9 +41,8 @@ class Failures(Result):
     share_refused: dict[str, Estimate]
     share_refused_all: Estimate | None
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        found = {("refused", target): e for target, e in self.share_refused.items()}
-        return found | ({("refused", ""): self.share_refused_all} if self.share_refused_all else {})
+    def headline(self) -> Headline:
+        return headline_of("refused", self.share_refused, self.share_refused_all)
 
     def lines(self) -> list[Line]:
         total = self.found + sum(self.lost.values())

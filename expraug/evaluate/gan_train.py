@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves, ratio
 from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
 from expraug.networks.fer_classifier import see
 from expraug.threads import single_threaded
@@ -74,9 +74,9 @@ class GanTrain(Result):
     def caption(self) -> str:
         return f"{NAME}: {len(self.classes)} classes, tested on {self.real_from}"
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        name = "use, synthetic/real"
-        return {(name, ""): self.mean} | {(name, t): u.ratio for t, u in self.targets.items()}
+    def headline(self) -> Headline:
+        ratios = {target: use.ratio for target, use in self.targets.items()}
+        return headline_of("use, synthetic/real", ratios, self.mean)
 
     def lines(self) -> list[Line]:
         name, chance = f"{NAME}, synthetic/real", 1 / len(self.classes)

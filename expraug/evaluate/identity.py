@@ -14,7 +14,7 @@ from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.context import STOPPED, Context
 from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
 from expraug.networks.identity import IdentityEncoder
 
@@ -84,11 +84,11 @@ class Identity(Result):
     def caption(self) -> str:
         return f"identity {' and '.join(self.encoders)}"
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        found: dict[tuple[str, str], Estimate] = {}
+    def headline(self) -> Headline:
+        found: Headline = {}
         for encoder, v in self.encoders.items():
             found[f"same person, {encoder}", ""] = v.verified_all
-            found |= {(f"cosine, {encoder}", target): e for target, e in v.cosine.items()}
+            found |= headline_of(f"cosine, {encoder}", v.cosine)
         return found
 
     def lines(self) -> list[Line]:

@@ -28,7 +28,6 @@ import torch
 import xxhash
 from torch import Tensor
 
-from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.distribution import Distribution
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
@@ -36,7 +35,7 @@ from expraug.evaluate.frechet import shrunk_covariance
 from expraug.evaluate.landmarks import FACE, REGIONS, Landmarks, landmarks
 from expraug.evaluate.pairs import PhotographPairs, changed, repeated, shown_by_sources
 from expraug.evaluate.ranges import Outside, outside
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_with_mean
 from expraug.expressions import Expression
 
 NAME = "naturalness of motion"
@@ -98,13 +97,11 @@ class Motion(Result):
     targets: dict[str, TargetMotion]
     data: str
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        found: dict[tuple[str, str], Estimate] = {}
+    def headline(self) -> Headline:
+        found: Headline = {}
         for name, side in (("not expressed", "below"), ("exaggerated", "above")):
             of = {t: getattr(m.regions[FACE].toward_class, side) for t, m in self.targets.items()}
-            if of:
-                found[f"motion {name}", ""] = Estimate.mean(of.values())
-            found |= {(f"motion {name}", target): e for target, e in of.items()}
+            found |= headline_with_mean(f"motion {name}", of)
         return found
 
     def lines(self) -> list[Line]:

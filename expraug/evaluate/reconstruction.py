@@ -13,7 +13,7 @@ from expraug.evaluate.bootstrap import Estimate
 from expraug.evaluate.context import Context, Synthetics
 from expraug.evaluate.face_set import FaceSet
 from expraug.evaluate.regions import region_of
-from expraug.evaluate.result import Line, Result
+from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
 from expraug.faces.landmarks import SURE, read_aligned
 
@@ -69,10 +69,10 @@ class Reconstruction(Result):
 
     targets: dict[str, Pairs]
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        name = "gain in landmark error"
-        found = {(name, t): pairs.landmark_error_gain for t, pairs in self.targets.items()}
-        return found | {("gain in SSIM", t): pairs.ssim_gain for t, pairs in self.targets.items()}
+    def headline(self) -> Headline:
+        nearer = {target: pairs.landmark_error_gain for target, pairs in self.targets.items()}
+        alike = {target: pairs.ssim_gain for target, pairs in self.targets.items()}
+        return headline_of("gain in landmark error", nearer) | headline_of("gain in SSIM", alike)
 
     def lines(self) -> list[Line]:
         lines = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from expraug.evaluate.bootstrap import Estimate
+
+Headline = dict[tuple[str, str], Estimate]
+"""Figures by name and expression; "" stands for all expressions together."""
 
 COLUMNS = ("measure", "expression", "value [95 %]", "beside", "n")
 
@@ -32,12 +36,8 @@ class Result:
         """Return the figures for the JSON; {} if they do not belong there."""
         return asdict(self)
 
-    def headline(self) -> dict[tuple[str, str], Estimate]:
-        """Return the few figures that a table of synthesizers shows.
-
-        Returns:
-            By figure and expression; "" for all expressions together.
-        """
+    def headline(self) -> Headline:
+        """Return the few figures that a table of synthesizers shows."""
         return {}
 
     def html(self) -> str:
@@ -48,3 +48,22 @@ class Result:
         """Return what it was measured with, for the table's caption; "" if that goes without
         saying."""
         return ""
+
+
+def headline_of(
+    name: str, targets: Mapping[str, Estimate], together: Estimate | None = None
+) -> Headline:
+    """Return a figure of all expressions together, where it is known, and of each.
+
+    Args:
+        name: of the figure.
+        targets: by target.
+        together: of all.
+    """
+    found = {(name, ""): together} if together is not None else {}
+    return found | {(name, target): e for target, e in targets.items()}
+
+
+def headline_with_mean(name: str, targets: Mapping[str, Estimate]) -> Headline:
+    """Return a figure of each expression, and their mean for all together; {} of none."""
+    return headline_of(name, targets, Estimate.mean(targets.values()) if targets else None)
