@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         open_dataset,
     )
     from expraug.expressions import Expression, LabelScheme
-    from expraug.faces import detect_faces
+    from expraug.faces import SynthesizedFaces, detect_faces
     from expraug.gate import AllGates, ExpressionGate, IdentityGate
     from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
     from expraug.policy import Balance, Matrix, Uniform
@@ -49,6 +49,7 @@ _MODULES = {
     "Outcome": "expraug.pipeline",
     "SynthesisCache": "expraug.cache",
     "SynthesisRequest": "expraug.pipeline",
+    "SynthesizedFaces": "expraug.faces",
     "Synthesizer": "expraug.synthesizer",
     "Uniform": "expraug.policy",
     "augment": "expraug.pipeline",
@@ -78,6 +79,7 @@ __all__ = [
     "Outcome",
     "SynthesisCache",
     "SynthesisRequest",
+    "SynthesizedFaces",
     "Synthesizer",
     "Uniform",
     "augment",

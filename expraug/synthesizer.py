@@ -20,6 +20,8 @@ from expraug.errors import (
     warn,
 )
 from expraug.expressions import Expression
+from expraug.faces.synthesized import SynthesizedFaces
+from expraug.networks.onset import onset
 from expraug.pretrained import (
     CONFIG_FILE,
     EMBEDDED,
@@ -44,7 +46,7 @@ class Synthesizer(nn.Module):
 
     A subclass registers itself with `register_synthesizer`, sets `expressions` and `image_size`,
     passes its constructor arguments (JSON values only) to `super().__init__(**config)`, and
-    implements `forward`.
+    implements `forward`; or `synthesize`, if it knows what moves, and `forward` with it.
     """
 
     name: ClassVar[str]
@@ -93,23 +95,51 @@ class Synthesizer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     # *_ as well, so that a type checker lets subclasses do without what is passed on
+    def synthesize(
+        self, faces: Tensor, target: Tensor, intensity: Tensor, *_: Any, **inputs: Any
+    ) -> SynthesizedFaces:
+        """Return how the faces change: what the pipeline composites into the photograph.
+
+        Here it is what `forward` adds to the faces, and nothing moves. A synthesizer that knows
+        what moves returns its flow, so that the photograph's own pixels move, sharp and with their
+        outline; its `forward` is then `self.synthesize(...).render(faces)`.
+
+        Args:
+            faces, target, intensity: as `forward` takes them.
+            inputs: for a synthesizer that `needs_landmarks` or has `variants`, the keyword
+                arguments of its `forward`; others need not take any.
+        """
+        return SynthesizedFaces(self(faces, target, intensity, **inputs) - faces)
+
     def clip(self, faces: Tensor, target: Tensor, frames: int, *_: Any, **inputs: Any) -> Tensor:
         """Return a sequence from the source to the full expression.
 
-        Frame k shows what `forward` makes at intensity k / (T - 1).
+        Here frame k is what `forward` makes at the intensity that an expression has come to
+        (`expraug.networks.onset`): slowly, then fast, then slowly again, and it stays.
 
         Args:
             faces, target: as `forward` takes them.
             frames: number of frames T, at least 2.
-            inputs: for a synthesizer that `needs_landmarks` or has `variants`, the keyword
-                arguments that the pipeline passes its `forward`; others need not take any.
+            inputs: as `synthesize` takes them.
 
         Returns:
-            (B, T, 3, S, S) float in [0, 1]; here, intensity rises evenly from 0 to 1.
+            (B, T, 3, S, S) float in [0, 1]; the first frame is the source.
         """
-        steps = torch.linspace(0, 1, frames, device=faces.device)
-        made = [self(faces, target, s.expand(len(faces)), **inputs) for s in steps]
+        made = [self(faces, target, i, **inputs) for i in _intensities(faces, frames)]
         return torch.stack(made, dim=1)
+
+    def synthesize_clip(
+        self, faces: Tensor, target: Tensor, frames: int, *_: Any, **inputs: Any
+    ) -> list[SynthesizedFaces]:
+        """Return how the faces change in each frame of a `clip`, T in number.
+
+        Args:
+            faces, target, frames, inputs: as `clip` takes them.
+        """
+        if type(self).clip is not Synthesizer.clip:  # a subclass that makes clips its own way
+            clip = self.clip(faces, target, frames, **inputs)
+            return [SynthesizedFaces(frame - faces) for frame in clip.unbind(1)]
+        return [self.synthesize(faces, target, i, **inputs) for i in _intensities(faces, frames)]
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether a face that shows `source` (None: unknown) can be turned into `target`."""
@@ -183,6 +213,12 @@ class Synthesizer(nn.Module):
                 f"{model.image_size}"
             )
         return model
+
+
+def _intensities(faces: Tensor, frames: int) -> list[Tensor]:
+    """Return the intensity of B faces in each frame of a clip of usual speed, (B,) each."""
+    curve = onset(torch.zeros(1, 2, device=faces.device), frames)[0]
+    return [step.expand(len(faces)) for step in curve]
 
 
 def register_synthesizer(name: str) -> Callable[[type[Synthesizer]], type[Synthesizer]]:

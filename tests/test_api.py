@@ -22,6 +22,7 @@ NAMES = [
     "Outcome",
     "SynthesisCache",
     "SynthesisRequest",
+    "SynthesizedFaces",
     "Synthesizer",
     "Uniform",
     "augment",

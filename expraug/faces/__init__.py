@@ -12,6 +12,7 @@ from expraug.faces.detect import (
 )
 from expraug.faces.image import read_image, to_array
 from expraug.faces.landmarks import LandmarkDetector
+from expraug.faces.synthesized import SynthesizedFaces
 
 __all__ = [
     "TEMPLATE",
@@ -20,6 +21,7 @@ __all__ = [
     "KnownFaceDetector",
     "LandmarkDetector",
     "MTCNNDetector",
+    "SynthesizedFaces",
     "align",
     "align_image",
     "create_detector",

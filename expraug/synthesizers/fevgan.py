@@ -17,7 +17,6 @@ then in time, makes the frames from both, the label and noise. How it is trained
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -31,34 +30,14 @@ from expraug.faces.warp import resized, warp
 from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
 from expraug.networks.embedder import LENGTH, FaceEmbedder
+from expraug.networks.onset import onset
 from expraug.synthesizer import Synthesizer, register_synthesizer
 
 ENCODERS = ("both", "identity", "spatial")
-_START = (0.0, 0.25)  # earliest and latest, as a share of the clip
-_DURATION = (0.35, 0.75)
 _SMALLEST = 4  # side of the first features
 _FEWEST = 2  # their frames
 _LABEL = 16  # length of the embedding of a category
 _FARTHEST = 0.3  # that a pixel moves, in units of `pixel_grid`
-
-
-def onset(z: Tensor, frames: int) -> Tensor:
-    """Return how far the expression has come in each frame of a clip: (B, T), from 0 to 1.
-
-    Half a wave of the cosine, flat before and after it. It starts the later the larger z[:, 0], and
-    lasts the longer the larger z[:, 1]; both are spread evenly over what a clip can show, and 0
-    stands for the middle.
-
-    Args:
-        z: (B, Z) draws of the standard normal distribution, Z at least 2.
-        frames: number of frames T, at least 2.
-    """
-    late, slow = torch.special.ndtr(z[:, :2]).unbind(1)
-    start = _START[0] + (_START[1] - _START[0]) * late
-    duration = _DURATION[0] + (_DURATION[1] - _DURATION[0]) * slow
-    time = torch.linspace(0, 1, frames, dtype=z.dtype, device=z.device)
-    gone = ((time - start[:, None]) / duration[:, None]).clamp(0, 1)
-    return 0.5 - 0.5 * torch.cos(math.pi * gone)
 
 
 @register_synthesizer("fevgan")

@@ -33,7 +33,8 @@ from expraug.faces.composite import face_mask
 from expraug.networks.embedder import load_face_embedder
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.identity import create_identity_encoder
-from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
+from expraug.networks.onset import onset
+from expraug.synthesizers.fevgan import FEVGANSynthesizer
 from recipes.fevgan.trainer import Options, Trainer
 from recipes.pairs.clips import Clips, DrawClips, read_clips, resample
 from recipes.pairs.training import HELD_OUT

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask
-from expraug.synthesizers.fevgan import FEVGANNet, apply_motion, onset
+from expraug.networks.onset import onset
+from expraug.synthesizers.fevgan import FEVGANNet, apply_motion
 from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
 from recipes.training.loss_networks import LossNetworks

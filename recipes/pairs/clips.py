@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from expraug.expressions import Expression
-from expraug.synthesizers.fevgan import onset
+from expraug.networks.onset import onset
 from recipes.fevgan.trainer import ClipBatch
 from recipes.pairs.data import person_number, vary_alike
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.latent.generator import LatentEncoder, StyleGenerator
+from expraug.networks.onset import onset
 from expraug.synthesizers.decoupled import DecoupledNet
-from expraug.synthesizers.fevgan import FEVGANNet, onset
+from expraug.synthesizers.fevgan import FEVGANNet
 from expraug.synthesizers.unet_cgan import UNet
 from recipes.decoupled import trainer as of_decoupled
 from recipes.fevgan import trainer as of_fevgan

@@ -16,7 +16,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from expraug import Expression, create_synthesizer
 from expraug.networks.embedder import FaceEmbedder
-from expraug.synthesizers.fevgan import FEVGANSynthesizer, onset
+from expraug.networks.onset import onset
+from expraug.synthesizers.fevgan import FEVGANSynthesizer
 from recipes.embedder import train as embedder_recipe
 from recipes.fevgan import train
 from recipes.fevgan.train import CATEGORIES, Setting, main
