@@ -123,19 +123,26 @@ def sample(images: Tensor, matrices: Tensor, size: tuple[int, int], per_pixel: i
 
 
 def strips(
-    image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int
+    image: Tensor,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    per_pixel: int,
+    height: int | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield what `sample` returns of one image on the CPU, strip by strip, so that it fits a cache.
+    """Yield what `sample` returns of one image on the CPU, strip by strip.
 
     Args:
         image: (C, H, W) float.
         matrix: (2, 3), as `sample` takes it.
         size, per_pixel: as `sample` takes them.
+        height: rows of a strip; None: so many that it fits a core's cache.
 
     Yields:
         The rows of the output, and (C, rows, W) float.
     """
-    height = max(1, CPU_CACHE_BYTES // (image.element_size() * len(image) * size[1] * per_pixel**2))
+    if height is None:
+        row = image.element_size() * len(image) * size[1] * per_pixel**2
+        height = max(1, CPU_CACHE_BYTES // row)
     parts = [slice(top, min(top + height, size[0])) for top in range(0, size[0], height)]
     if is_upright(matrix):
         yield from zip(parts, strips_upright(image, matrix, size, per_pixel, height), strict=True)

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.faces.align import align, sample_padded
-from expraug.faces.composite import paste_back, paste_regions
+from expraug.faces.align import align, sample_padded, scale, supersampling
+from expraug.faces.composite import map_side, paste_back, paste_regions
 from expraug.faces.frame import FramedFace
 from expraug.faces.pixels import Pixels, cut_out, sides, stack
+from expraug.faces.resample import REPEATED
+from expraug.faces.synthesized import SynthesizedFaces, moving
 
 
 def ordered(framed: Sequence[FramedFace]) -> list[int]:
@@ -64,61 +66,76 @@ def _aligned_alike(group: Sequence[FramedFace]) -> Tensor:
     return align(pixels, matrices, group[0].size).expand(-1, 3, -1, -1)
 
 
-def composited(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Add the changes of aligned faces to the pixels that they were cut out of.
+def composited(
+    framed: Sequence[FramedFace], made: Sequence[SynthesizedFaces]
+) -> tuple[list[Tensor], Tensor]:
+    """Put synthesized faces into the pixels that the faces were cut out of.
 
     Args:
         framed: B faces, as `aligned` takes them.
-        changes: (B, T, 3, S, S) float: what is made of each, less the face; where it is worked on.
+        made: how these B change in each of T frames; where it is worked on.
 
     Returns:
-        Of each face (T, h, w, 1 or 3) uint8, its box with the changes in it; and (B,) bool, in
-        which of them nothing changes in the last.
+        Of each face (T, h, w, 1 or 3) uint8, its box (`FramedFace.box`) with the changed face in
+        it; and (B,) bool, in which of them nothing changes in the last.
     """
-    if changes.device.type == "cpu":
+    if made[0].change.device.type == "cpu":
         patches: list[Tensor] = []
         same: list[Tensor] = []
         start = 0
         for _, members in groupby(framed, lambda f: f.group):
             group = list(members)
-            made, kept = _composited_alike(group, changes[start : start + len(group)])
-            patches += made
+            part = slice(start, start + len(group))
+            pasted, kept = _composited_alike(group, [one.part(part) for one in made])
+            patches += pasted
             same.append(kept)
             start += len(group)
         return patches, torch.cat(same)
-    return composited_padded(framed, changes)
+    return composited_padded(framed, made)
 
 
-def composited_padded(framed: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tensor], Tensor]:
+def composited_padded(
+    framed: Sequence[FramedFace], made: Sequence[SynthesizedFaces]
+) -> tuple[list[Tensor], Tensor]:
     """Do what `composited` does off the CPU: a few calls for all, whatever they are cut out of."""
+    device, moves = made[0].change.device, moving(made)
     found: dict[int, Tensor] = {}
-    unchanged = torch.zeros(len(framed), dtype=torch.bool, device=changes.device)
-    for bucket in _buckets(framed, lambda f: (f.up, f.pixels)):
+    unchanged = torch.zeros(len(framed), dtype=torch.bool, device=device)
+    side = map_side(made[0])
+    for bucket in _buckets(framed, lambda f: (supersampling(1 / scale(f.matrix, side)), f.pixels)):
         part = [framed[i] for i in bucket]
-        boxes = [cut_out(f.pixels, *f.box) for f in part]
-        regions, inside = _padded(boxes, changes.device)
+        boxes = [f.box(moves) for f in part]
+        # what moves may come from beside the box
+        seen = [f.pixels if moves else cut_out(f.pixels, *f.box(False)) for f in part]
+        regions, inside = _padded(seen, device, REPEATED if moves else 0)
         matrices = np.stack([f.matrix for f in part])
-        corners = np.array([(f.box[1], f.box[0]) for f in part])
-        both = changes[bucket]
+        corners = np.array([(0, 0) if moves else (box[1], box[0]) for box in boxes])
         frames = [
-            paste_regions(regions, both[:, k], matrices, corners) for k in range(both.shape[1])
+            paste_regions(regions, one.part(bucket), matrices, corners, inside) for one in made
         ]
         changed = (frames[-1] != regions) & _is_inside(regions, inside)
         unchanged[bucket] = ~changed.flatten(1).any(1)
         pasted = torch.stack(frames, 1).permute(0, 1, 3, 4, 2)
-        for i, box, patch in zip(bucket, boxes, pasted, strict=True):
-            height, width = sides(box)
-            found[i] = patch[:, :height, :width]
+        for i, box, (x, y), patch in zip(bucket, boxes, corners, pasted, strict=True):
+            top, left, bottom, right = box
+            found[i] = patch[:, top - y : bottom - y, left - x : right - x]
     return [found[i] for i in range(len(framed))], unchanged
 
 
-def _composited_alike(group: Sequence[FramedFace], changes: Tensor) -> tuple[list[Tensor], Tensor]:
-    pixels = stack([face.pixels for face in group])
-    matrix = np.stack([face.matrix for face in group])
-    top, left, bottom, right = box = group[0].box
-    frames = [paste_back(pixels, changes[:, k], matrix, box) for k in range(changes.shape[1])]
-    source = pixels[:, :, top:bottom, left:right]
-    same = (frames[-1] == source).flatten(1).all(1)
+def _composited_alike(
+    group: Sequence[FramedFace], made: Sequence[SynthesizedFaces]
+) -> tuple[list[Tensor], Tensor]:
+    moves = moving(made)
+    box, matrices = group[0].box(moves), np.stack([face.matrix for face in group])
+    images = [face.pixels for face in group]
+    if not moves:  # pixels that nothing can change need not be copied
+        images = [cut_out(image, *box) for image in images]
+        matrices[:, :, 2] -= (box[1], box[0])
+        box = (0, 0, box[2] - box[0], box[3] - box[1])
+    top, left, bottom, right = box
+    pixels = stack(images)
+    frames = [paste_back(pixels, one, matrices, box) for one in made]
+    same = (frames[-1] == pixels[:, :, top:bottom, left:right]).flatten(1).all(1)
     return list(torch.stack(frames, 1).permute(0, 1, 3, 4, 2).contiguous()), same
 
 
@@ -142,10 +159,13 @@ def _channels(image: Pixels) -> int:
     return 1 if image.ndim == 2 else int(image.shape[2])
 
 
-def _padded(images: Sequence[Pixels], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return images as (B, C, H, W) uint8 with zeros beside smaller ones, and their sizes.
+def _padded(
+    images: Sequence[Pixels], device: torch.device, repeated: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return images as (B, C, H, W) uint8, padded on the right and below, and their sizes.
 
-    The latter are (B, 2) float, (width, height).
+    The latter are (B, 2) float, (width, height). The first `repeated` pixels of the padding repeat
+    the border; the others are 0.
     """
     extents = [sides(image) for image in images]
     height, width = (max(extent[k] for extent in extents) for k in (0, 1))
@@ -157,6 +177,9 @@ def _padded(images: Sequence[Pixels], device: torch.device) -> tuple[Tensor, Ten
         )
         for into, image, (tall, wide) in zip(pixels, images, extents, strict=True):
             into[:, :tall, :wide] = stack([image])[0]
+            if repeated:
+                into[:, :tall, wide : wide + repeated] = into[:, :tall, wide - 1 : wide]
+                into[:, tall : tall + repeated] = into[:, tall - 1 : tall]
     inside = torch.tensor([(wide, tall) for tall, wide in extents], dtype=torch.float32)
     return pixels, inside.to(device)
 

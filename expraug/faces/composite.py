@@ -1,25 +1,53 @@
-"""Paste-back: the change that a synthesizer makes, added to the original pixels.
+"""Compositing: what a synthesizer makes, put into the original pixels at their own resolution.
 
-Only the change travels: it is resized to the image's resolution and added under a soft mask, so
-full-resolution detail stays, and where the mask is 0 the pixels are bit-identical.
+Pixels of the image that move are resampled once, along the flow; the change is resized to the
+image's resolution and added. Both fade out under soft masks: full-resolution detail stays, and
+where the masks are 0 the pixels are bit-identical.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from expraug.faces.align import invert, sample, scale, strips, supersampling
+from expraug.faces.align import CPU_CACHE_BYTES, invert, sample, scale, strips, supersampling
+from expraug.faces.resample import resample_padded, resample_rows
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
+from expraug.faces.warp import resized
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, as Pillow's grey conversion uses them."""
 
-_CENTRE = (0.5, 0.56)
-_RADII = (0.42, 0.43)
-_SOLID = 0.62  # inside this share of the radii the mask is 1
+
+class _Oval(NamedTuple):
+    """A soft mask: 1 inside a share of its radii, from there falling smoothly to 0 at them."""
+
+    centre: tuple[float, float]
+    radii: tuple[float, float]
+    solid: float
+
+    def drawn(self, size: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Return it on a square from `low` to `high` in x and in y: (1, size, size) float."""
+        axis = low + (high - low) * (torch.arange(size) + 0.5) / size
+        x = ((axis - self.centre[0]) / self.radii[0]).abs().view(1, -1)
+        y = ((axis - self.centre[1]) / self.radii[1]).abs().view(-1, 1)
+        radius = (x**2.5 + y**2.5) ** (1 / 2.5)
+        t = ((1 - radius) / (1 - self.solid)).clamp(0, 1)
+        return (t * t * (3 - 2 * t)).unsqueeze(0)
+
+
+_FACE = _Oval((0.5, 0.56), (0.42, 0.43), 0.62)
+_JAW = _Oval((0.5, 0.76), (0.3, 0.235), 0.62)  # a mouth wide open, and the chin below it
+_FLOW = _Oval((0.5, 0.56), (0.7, 0.66), 0.7)
+_FINEST = 64  # side of a flow on which its mask is smooth, at least
+_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
+_PLANES = 8  # of floats that a pixel takes while it is resampled
+_ROWS = 64  # that are resampled at a time at least: fewer would read the same pixels again
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -33,12 +61,25 @@ def face_mask(size: int) -> Tensor:
 
     1 over brows, eyes, nose, cheeks, mouth and chin; falls smoothly to 0 before the frame's edge.
     """
-    axis = (torch.arange(size) + 0.5) / size
-    x = ((axis - _CENTRE[0]) / _RADII[0]).abs().view(1, -1)
-    y = ((axis - _CENTRE[1]) / _RADII[1]).abs().view(-1, 1)
-    radius = (x**2.5 + y**2.5) ** (1 / 2.5)
-    t = ((1 - radius) / (1 - _SOLID)).clamp(0, 1)
-    return (t * t * (3 - 2 * t)).unsqueeze(0)
+    return _FACE.drawn(size)
+
+
+@lru_cache(maxsize=8)
+def moving_face_mask(size: int) -> Tensor:
+    """Return the face mask of faces of which parts can move, same shape as `face_mask`.
+
+    It reaches lower: a jaw that drops takes the mouth with it, down to the chin.
+    """
+    return torch.maximum(_FACE.drawn(size), _JAW.drawn(size))
+
+
+@lru_cache(maxsize=8)
+def flow_mask(size: int) -> Tensor:
+    """Return the soft mask of a flow over `FLOW_FRAME`: (1, size, size) float in [0, 1].
+
+    1 over face, ears and hair line, jaw and most of the neck; 0 before the frame's edge.
+    """
+    return _FLOW.drawn(size, *FLOW_FRAME)
 
 
 def hide_background(faces: Tensor) -> Tensor:
@@ -49,9 +90,39 @@ def hide_background(faces: Tensor) -> Tensor:
     return 0.5 + (faces - 0.5) * face_mask(faces.shape[-1]).to(faces)
 
 
-def mask_box(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the (top, left, bottom, right) pixels of an image that the mask can touch."""
-    (cx, cy), (rx, ry) = _CENTRE, _RADII
+def masked(made: SynthesizedFaces) -> SynthesizedFaces:
+    """Return how faces change under the soft masks: what compositing shows of it.
+
+    Change and matte come back with the same side; no flow points out of `FLOW_FRAME`.
+    """
+    flow, matte = made.flow, made.matte
+    side = map_side(made)
+    shown = (face_mask if flow is None else moving_face_mask)(side).to(made.change)
+    if matte is not None:
+        matte = resized(matte, side).clamp(0, 1) * shown
+    if flow is not None:
+        flow = resized(flow, max(flow.shape[-1], _FINEST))
+        size = flow.shape[-1]
+        low, high = FLOW_FRAME
+        axis = low + (high - low) * (torch.arange(size, device=flow.device) + 0.5) / size
+        places = torch.stack([axis.expand(size, size), axis.unsqueeze(1).expand(size, size)])
+        flow = (flow * flow_mask(size).to(flow)).clamp(low - places, high - places)
+    return SynthesizedFaces(resized(made.change, side) * shown, flow, matte)
+
+
+def mask_box(
+    matrix: np.ndarray, height: int, width: int, moves: bool = False
+) -> tuple[int, int, int, int]:
+    """Return the (top, left, bottom, right) pixels of an image that can change.
+
+    Args:
+        matrix: (2, 3), from the canonical frame to the image.
+        height, width: of the image.
+        moves: there is a flow.
+    """
+    (cx, cy), (rx, ry), _ = _FLOW if moves else _FACE
+    if moves:  # what lies between two places of the flow's map moves, too
+        rx, ry = rx + _CELL, ry + _CELL
     corners = np.array([[x, y, 1.0] for x in (cx - rx, cx + rx) for y in (cy - ry, cy + ry)])
     xy = corners @ matrix.T
     left, top = np.floor(xy.min(axis=0)).astype(int)
@@ -60,69 +131,141 @@ def mask_box(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int
 
 
 def paste_back(
-    images: Tensor, change: Tensor, matrices: np.ndarray, box: tuple[int, int, int, int]
+    images: Tensor, made: SynthesizedFaces, matrices: np.ndarray, box: tuple[int, int, int, int]
 ) -> Tensor:
-    """Add the change of aligned faces to the images they came from.
+    """Put synthesized faces into the images they came from.
 
     Args:
         images: (B, C, H, W) uint8, of 1 (grey) or 3 channels. Grey images take the luminance of
             the change.
-        change: (B, 3, S, S) float: synthetic minus aligned source, in [-1, 1].
+        made: how the B aligned faces change.
         matrices: (B, 2, 3) from `similarity`.
         box: (top, left, bottom, right) from `mask_box`; it must hold for all B.
 
     Returns:
-        (B, C, bottom - top, right - left) uint8: the box with the change in it.
+        (B, C, bottom - top, right - left) uint8: the box with the changed face in it.
     """
     top, left, bottom, right = box
-    region = images[:, :, top:bottom, left:right]
-    corners = np.tile([left, top], (len(matrices), 1))
     if images.device.type != "cpu":
-        return paste_regions(region, change, matrices, corners)
-    masked, back, per_pixel = _prepared(region, change, matrices, corners)
+        inside = torch.tensor([images.shape[:1:-1]], dtype=torch.float32, device=images.device)
+        whole = paste_regions(images, made, matrices, np.zeros((len(images), 2)), inside)
+        return whole[:, :, top:bottom, left:right]
+    size = (bottom - top, right - left)
+    maps = _prepared(
+        made, matrices, np.tile([left, top], (len(matrices), 1)), size, images.shape[1]
+    )
     # colours last, as image arrays have them, and never all of a photograph in floats
-    pixels = region.permute(0, 2, 3, 1)
-    pasted = torch.empty(pixels.shape, dtype=torch.uint8)
-    for i, matrix in enumerate(back):
-        for rows, part in strips(masked[i], matrix, (bottom - top, right - left), per_pixel):
-            added = part.permute(1, 2, 0).contiguous().add_(pixels[i, rows])
-            pasted[i, rows] = added.round_().clamp_(0, 255)
+    pixels = images.permute(0, 2, 3, 1)
+    pasted = torch.empty(len(images), *size, images.shape[1], dtype=torch.uint8)
+    for i, image in enumerate(pixels):
+        for rows, part, shift in _strips(maps, i, size):
+            added = part.permute(1, 2, 0).contiguous()
+            if shift is None:
+                stays = image[top + rows.start : top + rows.stop, left:right]
+            else:
+                stays = resample_rows(image, shift, top + rows.start, left)
+            if made.matte is not None:
+                stays, added = stays * (1 - added[..., -1:]), added[..., :-1]
+            pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
     return pasted.permute(0, 3, 1, 2)
 
 
 def paste_regions(
-    regions: Tensor, change: Tensor, matrices: np.ndarray, corners: np.ndarray
+    regions: Tensor,
+    made: SynthesizedFaces,
+    matrices: np.ndarray,
+    corners: np.ndarray,
+    inside: Tensor,
 ) -> Tensor:
-    """Add the change of aligned faces to parts of the images they came from, all at once.
+    """Put synthesized faces into parts of the images they came from, all at once.
 
     Args:
-        regions: (B, C, h, w) uint8, of 1 or 3 channels; what lies beside an image is padding.
-        change: as `paste_back` takes it.
+        regions: (B, C, h, w) uint8, of 1 or 3 channels; what lies beside an image is padding. With
+            a flow, they hold all that it can reach, padded as `resample_padded` takes them.
+        made: how the B aligned faces change.
         matrices: (B, 2, 3) from `similarity`; they must need the same supersampling.
         corners: (B, 2), (x, y) of the regions' first pixels in their images.
+        inside: (B, 2) float, (width, height) of the regions without padding.
 
     Returns:
-        As `regions`, with the change in it.
+        As `regions`, with the changed faces in them.
     """
-    masked, back, per_pixel = _prepared(regions, change, matrices, corners)
     height, width = regions.shape[2:]
-    resized = sample(masked, torch.from_numpy(back), (height, width), per_pixel)
-    return resized.add_(regions).round_().clamp_(0, 255).to(torch.uint8)
+    maps = _prepared(made, matrices, corners, (height, width), regions.shape[1])
+    to_added = torch.from_numpy(maps.to_added)
+    added = sample(maps.added, to_added, (height, width), maps.per_pixel[0])
+    stays = regions
+    if maps.shift is not None:
+        shift = sample(maps.shift, torch.from_numpy(maps.to_shift), (height, width))
+        stays = resample_padded(regions, shift, inside)
+    if made.matte is not None:
+        stays, added = stays * (1 - added[:, -1:]), added[:, :-1]
+    return added.add_(stays).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def map_side(made: SynthesizedFaces) -> int:
+    """Return the side at which change and matte are put into an image."""
+    return max(made.change.shape[-1], 0 if made.matte is None else made.matte.shape[-1])
+
+
+class _Maps(NamedTuple):
+    """Masked maps, and how a part of each image lies on them, as `align.sample` takes it."""
+
+    added: Tensor
+    """(B, C, s, s) float: the change in grey values, and the matte if there is one."""
+    to_added: np.ndarray
+    per_pixel: list[int]
+    shift: Tensor | None
+    """(B, 2, f, f) float: the flow in image pixels."""
+    to_shift: np.ndarray
 
 
 def _prepared(
-    regions: Tensor, change: Tensor, matrices: np.ndarray, corners: np.ndarray
-) -> tuple[Tensor, np.ndarray, int]:
-    """Return the masked change, and what `sample` takes to resize it to the regions."""
-    size = change.shape[-1]
-    height, width = regions.shape[2:]
-    if regions.shape[1] == 1:
-        change = luminance(change)
-    masked = change * face_mask(size).to(change) * 255
-    # region coordinates in [0, 1]² -> image pixels -> canonical pixels
-    to_canonical = invert(matrices) * size
+    made: SynthesizedFaces,
+    matrices: np.ndarray,
+    corners: np.ndarray,
+    size: tuple[int, int],
+    channels: int,
+) -> _Maps:
+    shown = masked(made)
+    added = (luminance(shown.change) if channels == 1 else shown.change) * 255
+    if shown.matte is not None:
+        added = torch.cat([added, shown.matte], 1)
+    side = added.shape[-1]
+    per_pixel = [supersampling(1 / scale(matrix, side)) for matrix in matrices]
+    to_canonical = invert(matrices)
+    to_added = _from_region(to_canonical, corners, size) * side
+    if shown.flow is None:
+        return _Maps(added, to_added, per_pixel, None, to_added)
+    linear = torch.from_numpy(matrices[:, :, :2]).to(shown.flow)
+    shift = torch.einsum("bij,bjyx->biyx", linear, shown.flow)
+    low, high = FLOW_FRAME
+    to_canonical[:, :, 2] -= low
+    to_shift = _from_region(to_canonical, corners, size) * (shift.shape[-1] / (high - low))
+    return _Maps(added, to_added, per_pixel, shift, to_shift)
+
+
+def _from_region(
+    to_canonical: np.ndarray, corners: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Return the transforms from regions of images, their coordinates in [0, 1]², instead of from
+    the images' pixels."""
     linear = to_canonical[:, :, :2]
-    spread = linear * np.array([width, height])
     start = linear @ corners[:, :, None].astype(np.float64) + to_canonical[:, :, 2:]
-    per_pixel = supersampling(1 / scale(matrices[0], size))
-    return masked, np.concatenate([spread, start], axis=2), per_pixel
+    return np.concatenate([linear * np.array(size[::-1]), start], axis=2)
+
+
+def _strips(
+    maps: _Maps, i: int, size: tuple[int, int]
+) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+    """Yield rows of a region, and what the maps of one face are there."""
+    of_added = maps.added[i], maps.to_added[i], size, maps.per_pixel[i]
+    if maps.shift is None:
+        for rows, added in strips(*of_added):
+            yield rows, added, None
+        return
+    height = max(_ROWS, CPU_CACHE_BYTES // (_PLANES * maps.added.element_size() * size[1]))
+    of_shift = maps.shift[i], maps.to_shift[i], size, 1
+    both = zip(strips(*of_added, height), strips(*of_shift, height), strict=True)
+    for (rows, added), (_, shift) in both:
+        yield rows, added, shift

@@ -12,6 +12,7 @@ from expraug.faces.align import invert, reduce, scale, similarity, supersampling
 from expraug.faces.composite import mask_box
 from expraug.faces.detect import DetectedFace
 from expraug.faces.pixels import Pixels, cut_out, sides
+from expraug.faces.synthesized import FLOW_FRAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,14 @@ class FramedFace:
     """A face cut out of its image.
 
     Args:
-        pixels: part of the image.
+        pixels: part of the image: all that can change, and all that a flow can reach.
         matrix: (2, 3) float64, from the canonical frame to these pixels (`align.similarity`).
-        reduced, reduced_matrix: the same, no larger than the aligned face needs it.
+        reduced, reduced_matrix: the canonical frame alone, no larger than the aligned face needs
+            it.
         origin: (top, left) of the pixels in the image.
-        box: (top, left, bottom, right) in the pixels that the paste-back mask can touch.
+        boxes: (top, left, bottom, right) in the pixels that can change: without a flow, with one.
         size: side of the aligned face, in pixels.
-        down, up: samples per side that a pixel takes when the face is aligned, and pasted back.
+        down: samples per side that a pixel takes when the face is aligned.
         group: decides which others it can be batched with on the CPU.
         face: in the image.
     """
@@ -35,23 +37,27 @@ class FramedFace:
     reduced: Pixels
     reduced_matrix: np.ndarray
     origin: tuple[int, int]
-    box: tuple[int, int, int, int]
+    boxes: tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
     size: int
     down: int
-    up: int
     group: tuple[Any, ...]
     face: DetectedFace
 
-    @property
-    def patch_origin(self) -> tuple[int, int]:
-        """(top, left) of the box in the image."""
-        return self.origin[0] + self.box[0], self.origin[1] + self.box[1]
+    def box(self, moves: bool) -> tuple[int, int, int, int]:
+        """Return the (top, left, bottom, right) pixels that can change; `moves` with a flow."""
+        return self.boxes[moves]
+
+    def patch_origin(self, moves: bool) -> tuple[int, int]:
+        """Return the (top, left) of that box in the image."""
+        top, left, _, _ = self.boxes[moves]
+        return self.origin[0] + top, self.origin[1] + left
 
 
 DETAILED = 1.5
 """Image pixels on one of an aligned face from which a larger one shows more."""
 LARGEST = 256
 """Side from which no larger face is aligned, in pixels."""
+_MARGIN = 2  # pixels beside a square that its interpolation sees
 
 
 def frame(image: Pixels, face: DetectedFace, size: int, size_agnostic: bool = False) -> FramedFace:
@@ -64,22 +70,39 @@ def frame(image: Pixels, face: DetectedFace, size: int, size_agnostic: bool = Fa
         size_agnostic: it takes faces of any side: detailed images are given larger ones.
     """
     matrix = similarity(face.points[None].astype(np.float64))[0]
-    # only the canonical frame's surroundings are worked on, however large the photograph
-    corners = np.array([[x, y, 1.0] for x in (0, 1) for y in (0, 1)]) @ matrix.T
-    left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 2, 0)
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int) + 2
-    pixels = cut_out(image, int(top), int(left), int(bottom), int(right))
-    matrix[:, 2] -= (left, top)
-    box = mask_box(matrix, *sides(pixels))
     while size_agnostic and size < LARGEST and scale(matrix, size) > DETAILED:
         size *= 2
-    reduced, reduced_matrix = reduce(pixels, matrix, size)
-    down, up = supersampling(scale(reduced_matrix, size)), supersampling(1 / scale(matrix, size))
-    group = (size, down, up, tuple(pixels.shape), tuple(reduced.shape), box)
-    origin = (int(top), int(left))
+    # only the canonical frame's surroundings are worked on, however large the photograph
+    inner, inner_matrix, _ = _cut_out(image, matrix, (0, 1))
+    reduced, reduced_matrix = reduce(inner, inner_matrix, size)
+    pixels, matrix, origin = _cut_out(image, matrix, FLOW_FRAME)
+    down = supersampling(scale(reduced_matrix, size))
+    boxes = mask_box(matrix, *sides(pixels)), mask_box(matrix, *sides(pixels), moves=True)
+    group = (size, down, tuple(pixels.shape), tuple(reduced.shape), boxes)
     return FramedFace(
-        pixels, matrix, reduced, reduced_matrix, origin, box, size, down, up, group, face
+        pixels, matrix, reduced, reduced_matrix, origin, boxes, size, down, group, face
     )
+
+
+def _cut_out(
+    image: Pixels, matrix: np.ndarray, ends: tuple[float, float]
+) -> tuple[Pixels, np.ndarray, tuple[int, int]]:
+    """Cut a square of the canonical frame's plane out of an image, with a few pixels around it.
+
+    Args:
+        image: the image.
+        matrix: (2, 3), from the canonical frame to it.
+        ends: of the square, in x and in y.
+
+    Returns:
+        The pixels, the matrix to them, and the (top, left) of them in the image.
+    """
+    corners = np.array([[x, y, 1.0] for x in ends for y in ends]) @ matrix.T
+    left, top = (int(v) for v in np.maximum(np.floor(corners.min(axis=0)) - _MARGIN, 0))
+    right, bottom = (int(v) for v in np.ceil(corners.max(axis=0)) + _MARGIN)
+    moved = matrix.copy()
+    moved[:, 2] -= (left, top)
+    return cut_out(image, top, left, bottom, right), moved, (top, left)
 
 
 def stack_landmarks(framed: Sequence[FramedFace]) -> dict[str, np.ndarray]:

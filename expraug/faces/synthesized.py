@@ -101,6 +101,17 @@ class SynthesizedFaces:
         return faces + resized(self.change, side)
 
 
+def joined(parts: Sequence[SynthesizedFaces]) -> SynthesizedFaces:
+    """Return one batch of several that have the same maps, of the same sides."""
+    flows = [part.flow for part in parts if part.flow is not None]
+    mattes = [part.matte for part in parts if part.matte is not None]
+    return SynthesizedFaces(
+        torch.cat([part.change for part in parts]),
+        torch.cat(flows) if flows else None,
+        torch.cat(mattes) if mattes else None,
+    )
+
+
 def moving(made: Sequence[SynthesizedFaces]) -> bool:
     """Say whether anything can move in any of these."""
     return any(one.flow is not None for one in made)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from expraug.faces.batches import aligned, composited, ordered
-from expraug.faces.composite import face_mask
+from expraug.faces.composite import masked
 from expraug.faces.detect import DetectedFace
 from expraug.faces.frame import FramedFace, frame, stack_landmarks
 from expraug.faces.pixels import Pixels
+from expraug.faces.synthesized import SynthesizedFaces, moving
 from expraug.gate import Gate
 from expraug.networks.batching import independently
 from expraug.pipeline.requests import SynthesisRequest
@@ -23,12 +24,14 @@ from expraug.pipeline.synthetic import Synthetic
 from expraug.synthesizer import Synthesizer
 from expraug.threads import map_threads, single_threaded
 
-COMPOSITING_VERSION = 3
+COMPOSITING_VERSION = 4
 """Raised when alignment or compositing gives other pixels; part of every cache key."""
 
 
 _OVERSHOOT = 0.5
 """What leaves [0, 1] by more is no picture: of a broken synthesizer, or in another range."""
+_FARTHEST = 1.0
+"""Sides of the canonical frame beyond which no flow points: it is in other units."""
 _PIECE_BYTES = 32 << 20
 """Pixels of the faces that are worked on together: of large ones, one at a time."""
 
@@ -112,24 +115,21 @@ def _batch(
     frames: int | None,
 ) -> list[list[Synthetic]]:
     """Synthesize faces of one aligned size, alike ones beside each other."""
-    size = framed[0].size
     faces = aligned(framed, device)
     target = torch.tensor([int(request.target) for request in requests], device=device)
     extra = {k: v.to(device) for k, v in _extra_inputs(framed, requests, synthesizer).items()}
     if frames is None:
         intensity = torch.tensor([request.intensity for request in requests], device=device)
-        made = synthesizer(faces, target, intensity, **extra)[:, None]
+        made = [synthesizer.synthesize(faces, target, intensity, **extra)]
     else:
-        made = synthesizer.clip(faces, target, frames, **extra)
-    finite = made.flatten(1).isfinite().all(1)
-    low, high = made.flatten(1).aminmax(dim=1)
-    usable = finite & (low >= -_OVERSHOOT) & (high <= 1 + _OVERSHOOT)
-    changes = torch.where(usable.view(-1, 1, 1, 1, 1), made.clamp(0, 1) - faces[:, None], 0)
+        made = synthesizer.synthesize_clip(faces, target, frames, **extra)
+    finite, usable = _checked(made, faces)
+    made = [one.kept(usable) for one in made]
     scores: dict[str, Tensor] = {}
     if gate is not None:
-        seen = (faces + changes[:, -1] * face_mask(size).to(changes)).clamp(0, 1)
-        scores = _scores(gate, faces, seen, target)
-    patches, unchanged = composited(framed, changes)
+        scores = _scores(gate, faces, masked(made[-1]).render(faces), target)
+    patches, unchanged = composited(framed, made)
+    moves = moving(made)
     columns = (finite, usable, unchanged, *scores.values())
     # the one time that the host waits for a device here
     told = torch.stack([column.float().to(device) for column in columns])
@@ -144,9 +144,27 @@ def _batch(
         else:
             given = dict(zip(scores, values, strict=True))
             *rest, last = boxes
-            made_of_one = [Synthetic(patch, face.patch_origin) for patch in rest]
-            found.append([*made_of_one, Synthetic(last, face.patch_origin, given)])
+            made_of_one = [Synthetic(patch, face.patch_origin(moves)) for patch in rest]
+            found.append([*made_of_one, Synthetic(last, face.patch_origin(moves), given)])
     return found
+
+
+def _checked(made: Sequence[SynthesizedFaces], faces: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of which faces everything is finite, and which of these can be pictures: (B,) bool."""
+    finite, usable = (faces.new_ones(len(faces), dtype=torch.bool) for _ in range(2))
+
+    def look(tensor: Tensor | None, low: float, high: float) -> None:
+        if tensor is not None:
+            finite.logical_and_(tensor.flatten(1).isfinite().all(1))
+            least, most = tensor.flatten(1).aminmax(dim=1)
+            usable.logical_and_(finite & (least >= low) & (most <= high))
+
+    for one in made:
+        look(one.change, -1 - _OVERSHOOT, 1 + _OVERSHOOT)
+        look(one.flow, -_FARTHEST, _FARTHEST)
+        look(one.matte, -_OVERSHOOT, 1 + _OVERSHOOT)
+        look(one.kept(usable).blend(faces), -_OVERSHOOT, 1 + _OVERSHOOT)
+    return finite, usable
 
 
 def _scores(gate: Gate, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:

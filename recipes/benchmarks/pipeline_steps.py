@@ -15,14 +15,15 @@ from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_sy
 from expraug.cache import CacheEntry, SynthesisCache
 from expraug.faces import LandmarkDetector
 from expraug.faces.align import align
+from expraug.faces.batches import composited
 from expraug.faces.blaze import Crop, cut, faces_of, letterbox
-from expraug.faces.composite import paste_back
 from expraug.faces.detect import DetectedFace
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image_file import encode, provenance
 from expraug.faces.landmarks import SURE, _fit, _nets, _padded
 from expraug.faces.pixels import Pixels, stack
 from expraug.faces.pose import head_pose
+from expraug.faces.synthesized import SynthesizedFaces, joined
 from expraug.landmark_gate import LandmarkGate
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import FaceMeshNet
@@ -172,7 +173,11 @@ class Synthesis:
             for i, framed in enumerate(self.framed):
                 stacked = stack_landmarks([framed]).items()
                 self.inputs[i] = {k: torch.from_numpy(v).to(faces.device) for k, v in stacked}
-        self.synthetic = self._of_groups(every, self._make)
+        self.made: dict[int, SynthesizedFaces] = {}
+        for group in self._groups(every):
+            made = self._make(group)
+            self.made |= {i: made.part([k]) for k, i in enumerate(group)}
+        self.synthetic = {i: one.render(self.aligned[i][None])[0] for i, one in self.made.items()}
 
     def _groups(self, chunk: Sequence[int]) -> Iterator[list[int]]:
         """Yield those of the faces that can be worked on together."""
@@ -198,13 +203,13 @@ class Synthesis:
         size = self.framed[group[0]].size
         return align(pixels.float().div_(255), matrices, size).expand(-1, 3, -1, -1)
 
-    def _make(self, group: list[int]) -> Tensor:
+    def _make(self, group: list[int]) -> SynthesizedFaces:
         faces = torch.stack([self.aligned[i] for i in group])
         target = torch.full((len(group),), int(TARGET), device=self.device)
         names = self.inputs[group[0]]
         inputs = {name: torch.cat([self.inputs[i][name] for i in group]) for name in names}
-        made: Tensor = self.net(faces, target, torch.ones(len(group), device=self.device), **inputs)
-        return made
+        intensity = torch.ones(len(group), device=self.device)
+        return self.net.synthesize(faces, target, intensity, **inputs)
 
     def align(self, chunk: Sequence[int]) -> None:
         """Cut faces out of their images and align them."""
@@ -222,13 +227,12 @@ class Synthesis:
             self._make(group)
 
     def composite(self, chunk: Sequence[int]) -> None:
-        """Add the change of each face to its image."""
+        """Put each changed face into its image."""
         for group in self._groups(chunk):
-            framed = [self.framed[i] for i in group]
-            pixels = self._pixels([face.pixels for face in framed])
-            change = torch.stack([self.synthetic[i] - self.aligned[i] for i in group])
-            matrices = np.stack([face.matrix for face in framed])
-            paste_back(pixels, change, matrices, framed[0].box).cpu()
+            made = joined([self.made[i] for i in group])
+            patches, _ = composited([self.framed[i] for i in group], [made])
+            for patch in patches:
+                patch.cpu()
 
     def check(self, chunk: Sequence[int]) -> None:
         """Check the landmarks of synthetic faces."""

@@ -21,6 +21,7 @@ from expraug.faces.align import align_image
 from expraug.faces.batches import aligned, composited
 from expraug.faces.frame import frame
 from expraug.faces.pixels import as_tensor, on_device, shrunk
+from expraug.faces.synthesized import SynthesizedFaces
 from expraug.landmark_gate import LandmarkGate
 from expraug.transforms.torchvision import RandomExpression
 
@@ -113,8 +114,14 @@ def test_alignment_and_compositing(pictures, cuda):
     torch.manual_seed(0)
     changes = torch.nn.functional.interpolate(torch.rand(len(here), 3, 8, 8) - 0.5, (128, 128))
     changes[1] = 0
-    expected = [composited([f], c[None, None]) for f, c in zip(here, changes, strict=True)]
-    patches, unchanged = composited(there, changes[:, None].to(cuda))
+    flow = torch.nn.functional.interpolate(torch.rand(len(here), 2, 6, 6) - 0.5, (64, 64)) / 10
+    flow[1] = 0
+    matte = torch.rand(len(here), 1, 32, 32)
+    matte[1] = 0
+    made = SynthesizedFaces(changes, flow, matte)
+    expected = [composited([f], [made.part([i])]) for i, f in enumerate(here)]
+    on_card = SynthesizedFaces(changes.to(cuda), flow.to(cuda), matte.to(cuda))
+    patches, unchanged = composited(there, [on_card])
     assert unchanged.tolist() == [bool(same) for _, same in expected]
     for ((one,), _), other in zip(expected, patches, strict=True):
         assert one.shape == other.shape

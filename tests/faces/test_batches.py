@@ -9,6 +9,7 @@ from expraug.faces import CropDetector, LandmarkDetector
 from expraug.faces.batches import aligned, aligned_padded, composited, composited_padded, ordered
 from expraug.faces.frame import frame
 from expraug.faces.pixels import as_tensor
+from expraug.faces.synthesized import SynthesizedFaces
 
 CPU = torch.device("cpu")
 
@@ -40,21 +41,21 @@ def test_alignment_is_the_same_but_for_rounding(framed):
 
 def test_compositing_is_the_same_but_for_rounding(framed):
     torch.manual_seed(0)
-    changes = torch.nn.functional.interpolate(torch.rand(6, 3, 8, 8) - 0.5, (128, 128))[:, None]
+    changes = torch.nn.functional.interpolate(torch.rand(6, 3, 8, 8) - 0.5, (128, 128))
     changes[2] = 0
-    changes = torch.cat([changes / 2, changes], 1)
-    exact, unchanged = composited(framed, changes)
-    padded, unchanged_too = composited_padded(framed, changes)
+    made = [SynthesizedFaces(changes / 2), SynthesizedFaces(changes)]
+    exact, unchanged = composited(framed, made)
+    padded, unchanged_too = composited_padded(framed, made)
     assert unchanged.tolist() == unchanged_too.tolist() == [i == 2 for i in range(6)]
     for one, other, face in zip(exact, padded, framed, strict=True):
-        top, left, bottom, right = face.box
+        top, left, bottom, right = face.box(False)
         assert one.shape == other.shape == (2, bottom - top, right - left, 3)
         difference = (one.int() - other.int()).abs()
         assert difference.max() <= 1
         assert (difference > 0).float().mean() < 0.01
-    source = framed[2].pixels[:, framed[2].box[0] : framed[2].box[2]]
+    source = framed[2].pixels[:, framed[2].box(False)[0] : framed[2].box(False)[2]]
     assert torch.equal(padded[2][1].permute(2, 0, 1),
-                       source[:, :, framed[2].box[1] : framed[2].box[3]])  # fmt: skip
+                       source[:, :, framed[2].box(False)[1] : framed[2].box(False)[3]])  # fmt: skip
 
 
 def test_grey_faces_come_together_with_coloured_ones(framed, neutral_images):
@@ -62,5 +63,5 @@ def test_grey_faces_come_together_with_coloured_ones(framed, neutral_images):
     (found,) = CropDetector()([grey])
     mixed = [framed[0], frame(grey, found, 128)]
     assert torch.allclose(aligned(mixed, CPU), aligned_padded(mixed, CPU), atol=2e-4)
-    patches, _ = composited_padded(mixed, torch.full((2, 1, 3, 128, 128), 0.2))
+    patches, _ = composited_padded(mixed, [SynthesizedFaces(torch.full((2, 3, 128, 128), 0.2))])
     assert [patch.shape[-1] for patch in patches] == [3, 1]

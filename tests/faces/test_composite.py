@@ -13,6 +13,7 @@ from expraug.faces.align import TEMPLATE, align, scale, similarity
 from expraug.faces.composite import face_mask, mask_box, paste_back
 from expraug.faces.detect import CROP_POINTS, CropDetector, DetectedFace
 from expraug.faces.frame import frame
+from expraug.faces.synthesized import SynthesizedFaces
 
 
 def setting(side, turn=0.0, size=160):
@@ -29,13 +30,12 @@ def test_outside_the_mask_every_bit_is_the_sources(side, turn, channels, seed):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (1, channels, 160, 160), dtype=torch.uint8, generator=generator)
     change = torch.rand(1, 3, 128, 128, generator=generator) * 2 - 1
-    patch = paste_back(image, change, matrix, box)
+    patch = paste_back(image, SynthesizedFaces(change), matrix, box)
     top, left, bottom, right = box
     assert patch.shape == (1, channels, bottom - top, right - left)
     # where the mask, carried to the image, is 0
-    carried = paste_back(
-        torch.zeros_like(image), torch.ones_like(change), matrix, box
-    ) > 0  # fmt: skip
+    full = SynthesizedFaces(torch.ones_like(change))
+    carried = paste_back(torch.zeros_like(image), full, matrix, box) > 0
     region = image[:, :, top:bottom, left:right]
     assert torch.equal(patch[~carried], region[~carried])
     outside = torch.ones(160, 160, dtype=torch.bool)
@@ -43,14 +43,17 @@ def test_outside_the_mask_every_bit_is_the_sources(side, turn, channels, seed):
     assert outside.any() or side > 130  # a large face, turned, fills the image
     # nothing that the mask covers lies outside of the box
     whole = (0, 0, 160, 160)
-    everywhere = paste_back(torch.zeros_like(image), torch.ones_like(change), matrix, whole)
+    everywhere = paste_back(
+        torch.zeros_like(image), SynthesizedFaces(torch.ones_like(change)), matrix, whole
+    )
     assert not everywhere[:, :, outside].any()
 
 
 def test_no_change_leaves_every_pixel():
     matrix, box = setting(100, 0.2)
+    nothing = SynthesizedFaces(torch.zeros(2, 3, 128, 128))
     image = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
-    patch = paste_back(image, torch.zeros(2, 3, 128, 128), matrix.repeat(2, 0), box)
+    patch = paste_back(image, nothing, matrix.repeat(2, 0), box)
     assert torch.equal(patch, image[:, :, box[0] : box[2], box[1] : box[3]])
 
 
@@ -64,8 +67,8 @@ def test_a_change_comes_back_where_it_was_made(neutral_images):
     before = align(image.float() / 255, matrix, 128)
     spot = torch.zeros(1, 3, 128, 128)
     spot[:, :, 80:110, 50:80] = 0.2
-    pasted = image.clone()
-    pasted[:, :, box[0] : box[2], box[1] : box[3]] = paste_back(image, spot, matrix, box)
+    made, pasted = SynthesizedFaces(spot), image.clone()
+    pasted[:, :, box[0] : box[2], box[1] : box[3]] = paste_back(image, made, matrix, box)
     after = align(pasted.float() / 255, matrix, 128)
     middle = (after - before)[:, :, 84:106, 54:76]
     assert abs(float(middle.mean()) - 0.2) < 0.02
@@ -85,10 +88,10 @@ def test_strips_are_the_whole(turn, monkeypatch):
     matrix, box = setting(120, turn)
     image = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
     change = torch.rand(1, 3, 64, 64) - 0.5
-    whole = paste_back(image, change, matrix, box)
+    whole = paste_back(image, SynthesizedFaces(change), matrix, box)
     module = sys.modules[align.__module__]  # the package has a function of that name
     monkeypatch.setattr(module, "CPU_CACHE_BYTES", 3 * 160 * 4 * 7)  # seven rows
-    assert torch.equal(paste_back(image, change, matrix, box), whole)
+    assert torch.equal(paste_back(image, SynthesizedFaces(change), matrix, box), whole)
 
 
 @pytest.mark.parametrize("turn", [0, 20])

@@ -51,7 +51,7 @@ def test_detectors_and_frames_see_tensors_as_they_see_arrays(neutral_images):
             assert np.array_equal(one.pack(), other.pack())
             left, right = (frame(image, one, 128) for image in (array, tensor))
             assert np.array_equal(as_array(right.pixels), left.pixels)
-            assert right.box == left.box
+            assert right.boxes == left.boxes
 
 
 def test_mtcnn_fits_tensors_as_it_fits_arrays(neutral_images):
