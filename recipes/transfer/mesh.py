@@ -6,6 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import Delaunay
 
+from expraug.faces.synthesized import FLOW_FRAME
+from expraug.synthesizers.transfer.reading import TEXTURE_FRAME
+
 LANDMARKS = 478
 LOWER_IN = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 UPPER_IN = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -55,7 +58,7 @@ EYE_SCORES = tuple(
     for side in ("Right", "Left")  # the person's right eye is on the image's left
 )
 
-LOW, HIGH = -0.1, 1.1
+LOW, HIGH = TEXTURE_FRAME
 """The texture frame spans this range of the canonical frame, in both directions."""
 TEXTURE = 112
 """Side of the texture frame in texels."""
@@ -133,12 +136,15 @@ def barycentric(
     return vertex[triangles.simplices[simplex]], weights
 
 
-def face_samples(reference: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sample the face without the mouth's interior on a raster over the texture frame.
+def face_samples(
+    reference: np.ndarray, side: int, frame: tuple[float, float] = (LOW, HIGH)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sample the face without the mouth's interior on a raster.
 
     Args:
         reference: (478, 2) mesh with an open mouth.
         side: texels along each side.
+        frame: the raster's range in the canonical frame, in both directions.
 
     Returns:
         (S, 3) vertex numbers, (S, 3) weights and (S,) texel numbers.
@@ -147,7 +153,8 @@ def face_samples(reference: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarr
     used = [i for i in range(len(all_vertices)) if i < 468 or i in IRIS or i >= LANDMARKS]
     vertex = np.array(used)
     triangles = Delaunay(all_vertices[vertex])
-    axis = (np.arange(side) + 0.5) / side * (HIGH - LOW) + LOW
+    low, high = frame
+    axis = (np.arange(side) + 0.5) / side * (high - low) + low
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     simplex = triangles.find_simplex(points)
     keep = (simplex >= 0) & ~inside(mouth_polygon(reference), points)
@@ -211,10 +218,12 @@ def drawing_samples(reference: np.ndarray) -> dict[str, np.ndarray]:
         return found
 
     parts = []
-    for side, dense in ((TEXTURE, False), (2 * TEXTURE, True)):
-        index, weights, texel = face_samples(reference, side)
+    low, high = FLOW_FRAME
+    coarse = round(TEXTURE * (high - low) / (HIGH - LOW))  # as dense as the texture
+    for side, dense in ((coarse, False), (2 * coarse, True)):
+        index, weights, texel = face_samples(reference, side, FLOW_FRAME)
         centre = np.stack([texel % side, texel // side], 1) + 0.5
-        points = centre / side * (HIGH - LOW) + LOW
+        points = centre / side * (high - low) + low
         keep = near(points) == dense
         parts.append((index[keep], weights[keep], points[keep], 0.0, 0.25 if dense else 1.0))
     index, weights, points, _ = mouth_samples(reference)

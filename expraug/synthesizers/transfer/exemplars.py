@@ -1,36 +1,80 @@
-"""Exemplars from a user's own faces: their rare expressions are lent to everyone else."""
+"""Exemplars: real faces whose expressions are lent to everyone else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.errors import AmbiguousLabelError, NoFaceError, UnreadableImageError
 from expraug.expressions import Expression, LabelScheme
 from expraug.faces.align import align_image
-from expraug.faces.composite import luminance
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image import as_array
 from expraug.faces.landmarks import LandmarkDetector
-from expraug.faces.mesh import SurfacePoints, splat
 from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
+from expraug.networks.mouth_painter import read_interior
 
 if TYPE_CHECKING:
     from expraug.synthesizers.transfer.synthesizer import TransferSynthesizer
 
-TEXTURE_FRAME = (-0.1, 1.1)
-"""Both axes of the texture maps, in canonical units: the chin of a wide-open mouth is inside."""
-LARGEST_YAW = 25
+MOST_ROWS = 256
+"""Exemplars of an expression: so many cover a class, and more cost space and time."""
+LARGEST_YAW, LARGEST_PITCH = 30, 25
 """In degrees: of a face that is turned further, one half is a guess."""
-TRUST = 10
-"""So many faces of a class count for their skin as much as the embedded bank."""
-_FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
-_LOCAL = 11  # texels: what is broader is lighting
+_ODD = 0.85
+"""Share of a class that is not too odd to lend: hands, hard shadows and painted faces are."""
+_WEAK = 0.3
+"""Share of a class that shows its expression too little."""
+_FEW = 12
+"""Of so few faces of a class none is left out."""
+_ALIKE = 0.02
+"""Mean squared difference of deviations below which two faces are copies of one photograph."""
+_NEIGHBOURS, _OWN = 10, 0.3
+"""An exemplar's skin is its own in this share, else the mean of faces of the class whose shape
+deviates most alike: light, hands and noise differ, and furrows stay."""
+_OPEN = 0.015
+"""Lips so far apart, as a fraction of the frame's side, show the inside of a mouth."""
+
+
+@dataclass
+class LendingFaces:
+    """What was read off N faces that may lend their expressions.
+
+    Args:
+        expression: (N,) long, values of `Expression`.
+        shape, skin: (N, C) and (N, D), their deviations.
+        pose: (N, 2) yaw and pitch in degrees.
+        interior: (N, 6, 12) insides of the mouths.
+        opening: (N,) how far the lips are apart, as a fraction of the frame's side.
+        oddness: (N,) how unlike other faces the skin is.
+    """
+
+    expression: Tensor
+    shape: Tensor
+    skin: Tensor
+    pose: Tensor
+    interior: Tensor
+    opening: Tensor
+    oddness: Tensor
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def take(self, index: Tensor) -> LendingFaces:
+        """Return the faces at an index or mask."""
+        return LendingFaces(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: list[LendingFaces]) -> LendingFaces:
+        """Return several sets as one."""
+        return cls(
+            **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
 
 
 def fit_exemplars(
@@ -38,24 +82,22 @@ def fit_exemplars(
     dataset: Any,
     scheme: SchemeLike | None = None,
     *,
-    rows: int = 3,
+    rows: int | None = None,
     alignment: str = "crop",
 ) -> TransferSynthesizer:
     """Return a synthesizer whose exemplars are faces of a data set.
 
-    For each expression that the set shows, `rows` faces become its exemplars: those that stand out
-    most from the set's neutral faces in the direction of the expression. Of each come the
-    expression scores, the pose and the inside of the mouth; the skin's change is the mean over all
-    faces of the class, mixed with the embedded one while they are few, since a single face's skin
-    would bring its person along. Expressions that the set does not show keep the rows they have.
+    All faces of an expression become its exemplars, but for those that are turned away, hardly show
+    it, or look like no other. Of each come the deviations from rest, the pose and, very coarsely,
+    the inside of the mouth. Expressions that the set does not show keep the exemplars they have.
 
     Give it training faces only: exemplars end up in what is made of everyone else.
 
     Args:
-        synthesizer: gives the geometry and what the set does not have; it is not changed.
+        synthesizer: reads the faces, and gives what the set does not have; it is not changed.
         dataset: map-style, of `(image, label)` or `{"image": ..., "label": ...}`.
         scheme: what the labels mean; None where the set's own class names tell.
-        rows: exemplars of an expression at most, and so its variants.
+        rows: exemplars of an expression at most; None takes up to 256.
         alignment: "crop" for face crops, "detect" for photographs.
 
     Raises:
@@ -64,17 +106,31 @@ def fit_exemplars(
         ValueError: `rows` below 1.
         MissingDependencyError, MissingWeightsError: landmarks cannot be had.
     """
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
-    found = _Found(synthesizer)
+    found: list[LendingFaces] = []
+    detector = LandmarkDetector(alignment)  # type: ignore[arg-type]
     for image, expression in _labelled(dataset, dataset_scheme(dataset, scheme)):
-        found.add(image, expression, alignment)
-    if not found.expression:
+        (detected,) = detector([image])
+        if detected is None or detected.pose is None or not _frontal(detected.pose):
+            continue
+        known = stack_landmarks([frame(image, detected, synthesizer.image_size)])
+        face = align_image(image, detected.points, synthesizer.image_size)[None] / 255
+        inputs = {name: torch.from_numpy(value) for name, value in known.items()}
+        found.append(
+            read_lending(synthesizer, face, torch.tensor([int(expression)]), **inputs)
+        )
+    if not found:
         raise NoFaceError(
             "no face with landmarks shows an expression: for photographs that are no face crops, "
             "use alignment='detect'"
         )
-    return _replaced(synthesizer, found, rows)
+    lending = LendingFaces.joined(found)
+    return with_exemplars(synthesizer, lending, rows or MOST_ROWS)
+
+
+def _frontal(pose: np.ndarray) -> bool:
+    return bool(abs(pose[0]) < LARGEST_YAW and abs(pose[1]) < LARGEST_PITCH)
 
 
 def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, Expression]]:
@@ -89,144 +145,144 @@ def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, E
             continue
 
 
-class _Found:
-    """What was measured on the faces of a set, a list entry each."""
-
-    def __init__(self, synthesizer: TransferSynthesizer) -> None:
-        self.synthesizer = synthesizer
-        self.expression: list[int] = []
-        self.scores: list[Tensor] = []
-        self.pose: list[Tensor] = []
-        self.skin: list[Tensor] = []
-        self.mouth: list[Tensor] = []
-        self._detectors: dict[str, LandmarkDetector] = {}
-
-    def add(self, image: np.ndarray, expression: Expression, alignment: str) -> None:
-        detector = self._detectors.setdefault(alignment, LandmarkDetector(alignment))  # type: ignore[arg-type]
-        (detected,) = detector([image])
-        if detected is None or detected.pose is None or abs(detected.pose[0]) > LARGEST_YAW:
-            return
-        size = self.synthesizer.image_size
-        known = stack_landmarks([frame(image, detected, size)])
-        face = align_image(image, detected.points, size)[None] / 255
-        skin, mouth = read_face(self.synthesizer, face, torch.from_numpy(known["landmarks"]))
-        self.expression.append(int(expression))
-        self.scores.append(torch.from_numpy(known["blendshapes"])[0])
-        self.pose.append(torch.from_numpy(known["pose"])[0, :2])
-        self.skin.append(skin[0])
-        self.mouth.append(mouth[0])
-
-
-def read_face(
-    synthesizer: TransferSynthesizer, face: Tensor, landmarks: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the skin and the inside of the mouth of one aligned face.
+@torch.inference_mode()
+def read_lending(
+    synthesizer: TransferSynthesizer,
+    faces: Tensor,
+    expression: Tensor,
+    landmarks: Tensor,
+    blendshapes: Tensor,
+    pose: Tensor,
+) -> LendingFaces:
+    """Read what faces can lend.
 
     Args:
-        face: (1, 3, S, S) float in [0, 1].
-        landmarks: (1, 478, 2) canonical.
-
-    Returns:
-        (1, K) log luminance less its local mean at the K texels of the texture, and (1, h, w)
-        luminance in the mouth, 1 as bright as the cheeks.
+        synthesizer: whose axes deviations are read along.
+        faces: (B, 3, S, S) float in [0, 1], aligned.
+        expression: (B,) long, what they show.
+        landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them.
     """
-    low, high = TEXTURE_FRAME
-    surface, side = synthesizer.surface(), synthesizer.texture_size
-    rest = synthesizer.reference[None]
-    # drawn in the texture frame, in the shape at rest, each texel finds its place in the face;
-    # here points in the mouth say where it is like all others
-    drawn = splat(
-        SurfacePoints(**(vars(surface) | {"hole": torch.zeros_like(surface.hole)})),
-        synthesizer.vertices(landmarks, landmarks),
-        (synthesizer.vertices(rest, rest) - low) / (high - low),
-        synthesizer.vertices(rest, rest)[0],
-        side,
+    vertices = synthesizer.vertices(landmarks, landmarks)
+    deviation = synthesizer.reader(faces, landmarks, blendshapes, pose, vertices)
+    return LendingFaces(
+        expression,
+        deviation.shape,
+        deviation.skin,
+        pose[:, :2].clone(),
+        read_interior(faces, landmarks),
+        synthesizer.lip_gap(landmarks)[:, 0],
+        synthesizer.reader.oddness(faces, vertices),
     )
-    axis = (torch.arange(side) + 0.5) / side
-    texel = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)[None]
-    place = (texel + drawn.flow.permute(0, 2, 3, 1)) * 2 - 1
-    grey = luminance(face)
-    light = F.grid_sample(grey, place, padding_mode="reflection", align_corners=False)
-
-    inside = synthesizer.mask > 0
-    logarithm = torch.log(light + _FLOOR) * inside
-    share = _blur(inside.to(light)[None, None])
-    skin = (logarithm - _blur(logarithm) / share.clamp(min=1e-6))[:, 0, inside]
-
-    start, end = synthesizer.mouth_frame.split(2)
-    height, width = synthesizer.mouth.shape[1:]
-    steps = torch.meshgrid(torch.linspace(0, 1, width), torch.linspace(0, 1, height), indexing="xy")
-    mouth = start + torch.stack(steps, -1)[None] * (end - start)
-    interior = F.grid_sample(light, mouth, padding_mode="border", align_corners=False)[:, 0]
-    cheeks = landmarks[:, synthesizer.cheeks.long()][:, None] * 2 - 1
-    level = F.grid_sample(grey, cheeks, align_corners=False).mean((1, 2, 3))
-    return skin, interior / level.clamp(min=0.15)[:, None, None]
 
 
-def _blur(maps: Tensor) -> Tensor:
-    for _ in range(3):  # three boxes are nearly a Gaussian
-        side = _LOCAL * 2 + 1
-        maps = F.avg_pool2d(maps, (side, 1), 1, (_LOCAL, 0))
-        maps = F.avg_pool2d(maps, (1, side), 1, (0, _LOCAL))
-    return maps
+def choose_exemplars(
+    lending: LendingFaces, target: Expression, rest: Tensor, most: int
+) -> Tensor:
+    """Return the indices of the faces that lend an expression, at most so many.
+
+    Args:
+        lending: the faces.
+        target: what is lent.
+        rest: (M, C + D) standardised deviations of neutral faces.
+        most: of the faces.
+    """
+    members = (lending.expression == int(target)).nonzero()[:, 0]
+    if len(members) > _FEW:
+        odd = lending.oddness[members]
+        members = members[odd <= odd.quantile(_ODD)]
+        force = lending.skin[members].square().sum(1)
+        members = members[force <= force.quantile(0.95)]
+    seen = standardised(lending.shape[members], lending.skin[members])
+    if target is not Expression.NEUTRAL and len(members) > _FEW:
+        direction = seen.mean(0) - rest.mean(0)
+        shown = (seen - rest.mean(0)) @ direction
+        strong = shown >= shown.quantile(_WEAK)
+        members, seen = members[strong], seen[strong]
+    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(int(target)))
+    kept: list[int] = []
+    for i in order.tolist():
+        if not kept or float((seen[kept] - seen[i]).square().mean(1).min()) > _ALIKE:
+            kept.append(i)
+        if len(kept) == most:
+            break
+    return members[torch.tensor(kept, dtype=torch.long)]
 
 
-def _replaced(synthesizer: TransferSynthesizer, found: _Found, rows: int) -> TransferSynthesizer:
-    """Return a synthesizer with rows for what was found."""
-    expression = torch.tensor(found.expression)
-    scores, pose = torch.stack(found.scores), torch.stack(found.pose)
-    skin, mouth = torch.stack(found.skin), torch.stack(found.mouth)
-    own = expression == Expression.NEUTRAL
-    neutral = scores[own].mean(0) if own.any() else synthesizer.rest
-    bank: dict[str, list[Tensor]] = {name: [] for name in _ROWS}
-    counts: dict[str, int] = {}
+def standardised(shape: Tensor, skin: Tensor) -> Tensor:
+    """Return deviations of shape and skin as one, (N, C + D), each part of like weight."""
+    return torch.cat([part / part.square().mean().sqrt().clamp(min=1e-6) for part in (shape, skin)], 1)
+
+
+def with_exemplars(
+    synthesizer: TransferSynthesizer, lending: LendingFaces, most: int = MOST_ROWS
+) -> TransferSynthesizer:
+    """Return a synthesizer that lends the expressions of these faces.
+
+    Args:
+        synthesizer: gives the exemplars of expressions that nobody shows; it is not changed.
+        lending: the faces.
+        most: exemplars of an expression.
+    """
+    own = _own_rows(synthesizer)
+    neutral = lending.take(lending.expression == int(Expression.NEUTRAL))
+    neutral = neutral if len(neutral) else own.take(own.expression == int(Expression.NEUTRAL))
+    rest = standardised(neutral.shape, neutral.skin)
+    parts, counts = [], {}
     for target in synthesizer.expressions:
-        kept = (synthesizer.shows == int(target)).nonzero()[:, 0]
-        members = (expression == int(target)).nonzero()[:, 0]
-        if not len(members):
-            counts[str(target)] = len(kept)
-            for name in _ROWS:
-                bank[name] += list(getattr(synthesizer, name)[kept])
-            continue
-        change = (scores[members] - neutral) * synthesizer.moves / (synthesizer.spread + 0.05)
-        typical = change.mean(0) / change.mean(0).norm().clamp(min=1e-6)
-        towards = change @ typical
-        # far out in the direction of the class, but not odd, and not far beside it
-        beside = (change - towards[:, None] * typical).norm(dim=1)
-        fit = towards.clamp(max=float(towards.quantile(0.75))) - beside
-        chosen = members[fit.argsort(descending=True, stable=True)[:rows]]
-        counts[str(target)] = len(chosen)
-        texture = _skin_change(synthesizer, skin, scores, members, own, kept)
-        for k, member in enumerate(chosen):
-            bank["scores"].append(scores[member])
-            bank["shape"].append(synthesizer.shape[kept].mean(0))
-            bank["texture"].append(texture)
-            bank["mouth"].append(mouth[member])
-            bank["pose"].append(pose[member])
-            bank["rank"].append(torch.tensor(0.4 * k))
+        kept = own.take(own.expression == int(target))
+        chosen = choose_exemplars(lending, target, rest, most)
+        if len(chosen):
+            new = lending.take(chosen)
+            kept = _with_common_skin(_with_mouths(new, lending, own), kept)
+        parts.append(kept)
+        counts[str(target)] = len(kept)
+    bank = LendingFaces.joined(parts)
     model = type(synthesizer)(**synthesizer.config | {"rows": counts})
-    state = synthesizer.state_dict() | {name: torch.stack(v) for name, v in bank.items()}
-    model.load_state_dict(state)
+    rows = {f.name: getattr(bank, f.name) for f in fields(bank)}
+    state = synthesizer.state_dict()
+    model.load_state_dict(state | {name: rows[name] for name in rows if name in state})
     return model.eval().requires_grad_(False)
 
 
-_ROWS = ("scores", "shape", "texture", "mouth", "pose", "rank")
+def _own_rows(synthesizer: TransferSynthesizer) -> LendingFaces:
+    """Return the exemplars that a synthesizer has."""
+    s = synthesizer
+    return LendingFaces(
+        s.shows, s.shape, s.skin, s.pose, s.interior, s.opening, torch.zeros(len(s.shows))
+    )
 
 
-def _skin_change(
-    synthesizer: TransferSynthesizer,
-    skin: Tensor,
-    scores: Tensor,
-    members: Tensor,
-    neutral: Tensor,
-    kept: Tensor,
-) -> Tensor:
-    """Return the (K,) change of the skin that a class has beyond what its scores explain."""
-    embedded = synthesizer.texture[kept].mean(0)
-    if not neutral.any():
-        return embedded
-    change = skin[members].mean(0) - skin[neutral].mean(0)
-    moved = (scores[members].mean(0) - scores[neutral].mean(0)) * synthesizer.moves
-    beyond = (change - moved @ synthesizer.appearance) * synthesizer.mask[synthesizer.mask > 0]
-    share = len(members) / (len(members) + TRUST)
-    return share * beyond + (1 - share) * embedded
+def _with_common_skin(faces: LendingFaces, before: LendingFaces) -> LendingFaces:
+    """Return faces with the skin of the class where their shapes deviate alike.
+
+    Args:
+        faces: of one expression.
+        before: the exemplars there were, which help out where there are few.
+    """
+    pool = faces if len(faces) > _NEIGHBOURS else LendingFaces.joined([faces, before])
+    distance = torch.cdist(faces.shape, pool.shape)
+    near = distance.argsort(dim=1, stable=True)[:, 1 : _NEIGHBOURS + 1]
+    if not near.shape[1]:
+        return faces
+    common = pool.skin[near].mean(1)
+    return LendingFaces(
+        **vars(faces) | {"skin": _OWN * faces.skin + (1 - _OWN) * common}
+    )
+
+
+def _with_mouths(
+    faces: LendingFaces, lending: LendingFaces, own: LendingFaces
+) -> LendingFaces:
+    """Return faces whose lips are shut with the inside of the most alike mouth that is open.
+
+    A source whose lips are apart a little may open them where the exemplar's just meet.
+    """
+    pool = lending if bool((lending.opening > _OPEN).any()) else own
+    pool = pool.take(pool.opening > _OPEN)
+    shut = faces.opening <= _OPEN
+    if not len(pool) or not bool(shut.any()):
+        return faces
+    nearest = torch.cdist(faces.shape[shut], pool.shape).argmin(1)
+    interior = faces.interior.clone()
+    interior[shut] = pool.interior[nearest]
+    return LendingFaces(**vars(faces) | {"interior": interior})

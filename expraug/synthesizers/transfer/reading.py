@@ -1,0 +1,246 @@
+"""What a face shows beyond the person's own rest, read from one photograph, in shape and in skin.
+
+Both parts are within-person deviations: the difference between a face and the same person's
+neutral photographs, predicted linearly from the face alone. The shape's is that of 478 landmarks,
+predicted from their principal components and from the blendshape scores, with the pose as
+covariate; the skin's is that of log luminance without its local mean, laid out on the face at rest,
+predicted from its own components, the shape's deviation, and the pose. How they are learned stands
+in `recipes/transfer/deviation.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.faces.composite import luminance
+from expraug.faces.warp import resized
+from expraug.networks.batching import independently
+from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
+
+TEXTURE_FRAME = (-0.1, 1.1)
+"""Both axes of the texture maps, in canonical units: the chin of a wide-open mouth is inside."""
+POSE_TERMS = 6
+STABLE_POINTS = 16
+SIDE = 128
+"""Side at which skin is read: the maps hold nothing finer."""
+_LARGEST_ANGLE = 45  # degrees up to which poses were learned
+_FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
+_LOCAL = 11  # texels: what is broader is lighting
+
+
+class Deviation(NamedTuple):
+    """What B faces show beyond their own rest.
+
+    Args:
+        shape: (B, C) along the axes of shape.
+        skin: (B, D) along the axes of skin.
+    """
+
+    shape: Tensor
+    skin: Tensor
+
+
+class DeviationReader(nn.Module):
+    """Reads deviations.
+
+    Args:
+        shape_axes, skin_axes: how many axes deviations have.
+        level_axes: principal components of the landmarks that shape is read from.
+        texels: pixels of the texture maps that skin is read at.
+        texture_size: side of the maps.
+    """
+
+    stable: Tensor
+    stable_weight: Tensor
+    stable_reference: Tensor
+    rest: Tensor
+    by_pose: Tensor
+    level_axes: Tensor
+    score_mean: Tensor
+    shape_map: Tensor
+    shape_axes: Tensor
+    texel: Tensor
+    texel_vertex: Tensor
+    texel_weight: Tensor
+    skin_mean: Tensor
+    skin_axes: Tensor
+    skin_map: Tensor
+    skin_scale: Tensor
+    beside: Tensor
+
+    def __init__(
+        self, shape_axes: int, skin_axes: int, level_axes: int, texels: int, texture_size: int
+    ) -> None:
+        super().__init__()
+        self.texture_size = texture_size
+        flat = LANDMARKS * 2
+        features = 1 + level_axes + BLENDSHAPES + POSE_TERMS
+        floats: dict[str, tuple[int, ...]] = {
+            # points that expressions hardly move
+            "stable_weight": (STABLE_POINTS,),
+            "stable_reference": (STABLE_POINTS, 2),
+            # the mean face at rest, and what the pose does to it
+            "rest": (flat,),
+            "by_pose": (POSE_TERMS, flat),
+            # each divided by its standard deviation
+            "level_axes": (flat, level_axes),
+            "score_mean": (BLENDSHAPES,),
+            "shape_map": (features, shape_axes),
+            "shape_axes": (shape_axes, flat),
+            "texel_weight": (texels, 3),
+            "skin_mean": (texels,),
+            "skin_axes": (skin_axes, texels),
+            # standard deviations along the axes, and variance beside them
+            "skin_scale": (skin_axes,),
+            "beside": (1,),
+            "skin_map": (1 + skin_axes + shape_axes + POSE_TERMS, skin_axes),
+        }
+        for name, size in floats.items():
+            self.register_buffer(name, torch.zeros(size))
+        self.register_buffer("stable", torch.zeros(STABLE_POINTS, dtype=torch.int16))
+        self.register_buffer("texel", torch.zeros(texels, dtype=torch.int16))
+        self.register_buffer("texel_vertex", torch.zeros(texels, 3, dtype=torch.int16))
+
+    def forward(
+        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor, vertices: Tensor
+    ) -> Deviation:
+        """Return what faces show, each by itself.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+            landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them.
+            vertices: (B, V, 2) of the mesh of the landmarks.
+        """
+        parts = [
+            self._read(*part)
+            for part in independently(faces, landmarks, blendshapes, pose, vertices)
+        ]
+        shape, skin = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        return Deviation(shape, skin)
+
+    def _read(
+        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor, vertices: Tensor
+    ) -> Deviation:
+        shape = self.shape_features(landmarks, blendshapes, pose) @ self.shape_map
+        return Deviation(shape, self.skin_features(faces, vertices, shape, pose) @ self.skin_map)
+
+    def shape_features(self, landmarks: Tensor, blendshapes: Tensor, pose: Tensor) -> Tensor:
+        """Return what the deviation of shape is linear in, (B, 1 + L + 52 + 6)."""
+        terms = pose_terms(pose)
+        level = self.level(landmarks, terms) @ self.level_axes
+        one = torch.ones_like(level[:, :1])
+        return torch.cat([one, level, 3 * (blendshapes - self.score_mean), terms], 1)
+
+    def level(self, landmarks: Tensor, terms: Tensor) -> Tensor:
+        """Return landmarks as of a face that looks straight ahead, less the mean at rest."""
+        to_stable, shift = self.stabilising(landmarks)
+        still = turned(landmarks, to_stable) + shift
+        return still.flatten(1) - terms @ self.by_pose - self.rest
+
+    def skin_features(
+        self, faces: Tensor, vertices: Tensor, shape: Tensor, pose: Tensor
+    ) -> Tensor:
+        """Return what the deviation of skin is linear in, (B, 1 + D + C + 6)."""
+        skin = (self.skin(faces, vertices) - self.skin_mean) @ self.skin_axes.T
+        return torch.cat([torch.ones_like(skin[:, :1]), skin, shape, pose_terms(pose)], 1)
+
+    def skin(self, faces: Tensor, vertices: Tensor) -> Tensor:
+        """Return log luminance less its local mean at the texels, (B, K).
+
+        Args:
+            faces: (B, 3 or 1, S, S) float in [0, 1], aligned.
+            vertices: (B, V, 2) of their meshes.
+        """
+        grey = resized(faces if faces.shape[1] == 1 else luminance(faces), SIDE)
+        corners = vertices[:, self.texel_vertex.long()]
+        places = (corners * self.texel_weight[..., None]).sum(2)
+        light = F.grid_sample(
+            grey, places[:, None] * 2 - 1, padding_mode="reflection", align_corners=False
+        )[:, 0, 0]
+        logarithm = torch.log(light + _FLOOR)
+        here = self.laid_out(torch.ones_like(logarithm))
+        around = _blur(self.laid_out(logarithm)) / _blur(here).clamp(min=1e-6)
+        return logarithm - around.flatten(1)[:, self.texel.long()]
+
+    def oddness(self, faces: Tensor, vertices: Tensor) -> Tensor:
+        """Return how unlike other faces the skin is, (B,): the part that no axis explains, and how
+        far out it is along the axes.
+
+        Args:
+            faces, vertices: as `skin` takes them.
+        """
+        light = self.skin(faces, vertices) - self.skin_mean
+        along = light @ self.skin_axes.T
+        beside = (light - along @ self.skin_axes).square().mean(1)
+        return (along / self.skin_scale).square().mean(1) + beside / self.beside
+
+    def laid_out(self, values: Tensor) -> Tensor:
+        """Return (B, K) values at the texels as maps, (B, 1, T, T), 0 elsewhere."""
+        maps = values.new_zeros(len(values), self.texture_size**2)
+        maps[:, self.texel.long()] = values
+        return maps.view(-1, 1, self.texture_size, self.texture_size)
+
+    def displacement(self, shape: Tensor, landmarks: Tensor) -> Tensor:
+        """Return how landmarks move with a change of shape, (B, 478, 2) canonical.
+
+        Args:
+            shape: (B, C) along the axes of shape.
+            landmarks: (B, 478, 2) that move.
+        """
+        still = torch.cat([part @ self.shape_axes for (part,) in independently(shape)])
+        to_stable, _ = self.stabilising(landmarks)
+        back = torch.linalg.inv(to_stable)
+        return turned(still.view(-1, LANDMARKS, 2), back)
+
+    def lightening(self, skin: Tensor) -> Tensor:
+        """Return how log luminance changes with a change of skin, maps (B, 1, T, T)."""
+        parts = [part @ self.skin_axes for (part,) in independently(skin)]
+        return self.laid_out(torch.cat(parts))
+
+    def stabilising(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the similarity that lays the stable points over their means.
+
+        Returns:
+            (B, 2, 2), which turns and scales, and (B, 1, 2), which shifts.
+        """
+        points = landmarks[:, self.stable.long()]
+        weight = (self.stable_weight / self.stable_weight.sum())[:, None]
+        centre, middle = (points * weight).sum(1, keepdim=True), self.stable_reference.mul(weight)
+        middle = middle.sum(0)
+        (x, y), (u, v) = (
+            (points - centre).unbind(2),
+            (self.stable_reference - middle).unbind(1),
+        )
+        w = weight[:, 0]
+        size = (w * (x.square() + y.square())).sum(1)
+        a, b = (w * (x * u + y * v)).sum(1) / size, (w * (x * v - y * u)).sum(1) / size
+        turn = torch.stack([torch.stack([a, -b], 1), torch.stack([b, a], 1)], 1)
+        return turn, middle - turned(centre, turn)
+
+
+def turned(points: Tensor, turn: Tensor) -> Tensor:
+    """Return (B, N, 2) points times (B, 2, 2) matrices, with the same digits in any batch."""
+    x, y = points[..., :1], points[..., 1:]
+    return x * turn[:, None, :, 0] + y * turn[:, None, :, 1]
+
+
+def pose_terms(pose: Tensor) -> Tensor:
+    """Return what depends on the pose is linear in: (B, 6) of (B, 3) yaw, pitch, roll in degrees."""
+    y, p, r = (pose.clamp(-_LARGEST_ANGLE, _LARGEST_ANGLE) / 30).unbind(1)
+    return torch.stack([y, p, y * y, p * p, y * p, r], 1)
+
+
+MIRRORED_POSE = (-1.0, 1.0, 1.0, 1.0, -1.0, -1.0)
+"""Signs of the pose's terms in a mirror."""
+
+
+def _blur(maps: Tensor) -> Tensor:
+    for _ in range(3):  # three boxes are nearly a Gaussian
+        side = _LOCAL * 2 + 1
+        maps = F.avg_pool2d(maps, (side, 1), 1, (_LOCAL, 0))
+        maps = F.avg_pool2d(maps, (1, side), 1, (0, _LOCAL))
+    return maps
