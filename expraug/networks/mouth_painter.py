@@ -1,0 +1,267 @@
+"""The mouth painter: a small network that paints the inside of a mouth that opens.
+
+It is the only part of a face that a photograph with shut lips does not hold. The network sees the
+surroundings of the mouth, the outline of the lips and, very coarsely, how light the inside of
+somebody else's mouth is, and paints teeth, tongue and throat in the light and the sharpness of this
+face. It is a U-Net (Ronneberger et al. 2015), taught on real open mouths with its inside masked out
+by `recipes/mouth_painter/train.py`, as inpainting networks are (Pathak et al. 2016).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from expraug.faces.composite import luminance
+from expraug.faces.mouth import HEIGHT, WIDTH, MouthOutline, MouthWindow, sample_window
+from expraug.networks.batching import independently
+from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
+
+_KIND = "mouth_painter"
+_VERSION = "1"
+ROWS, COLUMNS = 6, 12
+"""Of the interior that `read_interior` reads: from lip to lip, and from corner to corner."""
+_FINER = 4  # samples per side in each of its cells
+_PLANES = 6  # that the network sees of a mouth
+_HIDDEN = 1.5  # pixels of the window around the inside that the network does not see either
+_EDGE = (0.6, 3.4)  # depth in pixels of the window where the matte begins, and where it is 1
+_DARKEST, _LIGHTEST = -1.0, 0.6  # luminance relative to the surroundings
+_SMALLEST_LEVEL = 0.02
+
+
+class MouthPainter(nn.Module):
+    """Paints the inside of open mouths.
+
+    Args:
+        width: channels at half the window's resolution.
+    """
+
+    colour: Tensor
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.config = {"width": width}
+        w = width
+        self.stem = nn.Conv2d(4 * _PLANES, w, 3, padding=1)
+        self.halve = nn.Conv2d(w, 2 * w, 3, 2, 1)
+        self.half_down = nn.Conv2d(2 * w, 2 * w, 3, padding=1)
+        self.quarter = nn.Conv2d(2 * w, 4 * w, 3, 2, 1)
+        self.deep = nn.ModuleList(nn.Conv2d(4 * w, 4 * w, 3, padding=1) for _ in range(2))
+        self.to_half = nn.Conv2d(4 * w, 2 * w, 1)
+        self.half_up = nn.Conv2d(2 * w, 2 * w, 3, padding=1)
+        self.to_full = nn.Conv2d(2 * w, w, 1)
+        self.full_again = nn.Conv2d(w, 32, 3, padding=1)
+        self.last = nn.Conv2d(8, 1, 3, padding=1)
+        # chroma of the inside, linear in that of the skin: by 1, luminance, its square, and v
+        self.register_buffer("colour", _plain_colour())
+
+    def forward(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
+        """Paint the inside of mouths: `faces * (1 - matte) + paint * matte` is the result.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned, with the lips where they belong; S is 64
+                to 256.
+            landmarks: (B, 478, 2) float, of the faces as drawn, (x, y) as fractions of the side.
+            interior: (B, 6, 12) float, as `read_interior` reads it from an exemplar.
+
+        Returns:
+            Paint, (B, 3, S, S) float in [0, 1], and matte, (B, 1, S, S) float in [0, 1], which is 0
+            outside the inner edges of the lips, and everywhere where they are shut.
+        """
+        parts = [self._paint(*part) for part in independently(faces, landmarks, interior)]
+        paint, matte = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        return paint, matte
+
+    def _paint(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
+        window = MouthWindow.around(landmarks)
+        cut, outline = window.cut(faces), window.outline()
+        grey = luminance(cut)
+        seen = surroundings(outline)
+        level = light_level(grey, seen)
+        painted = self.paint_windows(grey, level, outline, interior)
+        coloured = self._coloured(painted, level, cut, seen, outline)
+        both = window.put_back(torch.cat([coloured, matte_of(outline)], 1), faces.shape[-1])
+        return both[:, :3].clamp(0, 1), both[:, 3:].clamp(0, 1)
+
+    def paint_windows(
+        self, grey: Tensor, level: Tensor, outline: MouthOutline, interior: Tensor
+    ) -> Tensor:
+        """Return the inside of the mouths in their windows, (B, 1, 64, 96), relative to the level.
+
+        Args:
+            grey: (B, 1, 64, 96) luminance of the windows in [0, 1].
+            level: (B, 1, 1, 1), as `light_level` finds it.
+            outline: of the lips.
+            interior: (B, 6, 12), as `read_interior` reads it.
+        """
+        inside = outline.depth.add(0.5).clamp(0, 1)
+        laid = lay(interior, outline)
+        planes = [
+            (grey / level - 1) * surroundings(outline),
+            inside,
+            (outline.below / 16).clamp(0, 2) * inside,
+            (outline.above / 16).clamp(0, 2) * inside,
+            (2 * outline.u - 1) * inside,
+            laid * inside,
+        ]
+        x = F.pixel_unshuffle(torch.cat(planes, 1), 2)
+        fine = F.leaky_relu(self.stem(x), 0.2)
+        half = F.leaky_relu(self.halve(fine), 0.2)
+        half = half + F.leaky_relu(self.half_down(half), 0.2)
+        coarse = F.leaky_relu(self.quarter(half), 0.2)
+        for convolution in self.deep:
+            coarse = coarse + F.leaky_relu(convolution(coarse), 0.2)
+        half = half + _doubled(self.to_half(coarse))
+        half = half + F.leaky_relu(self.half_up(half), 0.2)
+        fine = F.leaky_relu(fine + _doubled(self.to_full(half)), 0.2)
+        full = F.pixel_shuffle(F.leaky_relu(self.full_again(fine), 0.2), 2)
+        return laid + self.last(full)
+
+    def _coloured(
+        self, painted: Tensor, level: Tensor, cut: Tensor, seen: Tensor, outline: MouthOutline
+    ) -> Tensor:
+        """Return (B, 3, 64, 96) paint in the light and the colour of the face."""
+        light = 1 + painted.clamp(_DARKEST, _LIGHTEST)
+        chroma = inside_chroma(self.colour, skin_chroma(cut, seen), light, outline.v)
+        tint = chroma.exp()
+        return light * level * tint / luminance(tint)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
+
+        Raises:
+            InvalidWeightsError: a value that is not finite, or too large for fp16.
+        """
+        save_weights(self, folder, kind=_KIND, name=_KIND, version=_VERSION, config=self.config)
+
+
+def load_mouth_painter(folder: str | Path | None = None) -> MouthPainter:
+    """Load a mouth painter, ready for inference.
+
+    Args:
+        folder: written by `MouthPainter.save_pretrained`; None takes the embedded one.
+
+    Raises:
+        MissingWeightsError: nothing there.
+        InvalidWeightsError: what is there is damaged, or no mouth painter.
+    """
+    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
+    return load_weights(found, _KIND, lambda _: MouthPainter)[0]
+
+
+def read_interior(faces: Tensor, landmarks: Tensor) -> Tensor:
+    """Read how light the inside of open mouths is, as `MouthPainter` takes it.
+
+    Args:
+        faces: (B, 3, S, S) float in [0, 1], aligned.
+        landmarks: (B, 478, 2) float, of the faces, (x, y) as fractions of the side.
+
+    Returns:
+        (B, 6, 12) float: means over cells of lip coordinates, as a share above or below the light
+        level of the surroundings; -1 is black.
+    """
+    window = MouthWindow.around(landmarks)
+    return interior_of(luminance(window.cut(faces)), window)
+
+
+def interior_of(grey: Tensor, window: MouthWindow) -> Tensor:
+    """Read what `read_interior` reads from (B, 1, 64, 96) windows."""
+    level = light_level(grey, surroundings(window.outline()))
+    samples = sample_window(grey / level - 1, window.lip_points(ROWS * _FINER, COLUMNS * _FINER))
+    return F.avg_pool2d(samples, _FINER)[:, 0]
+
+
+def lay(interior: Tensor, outline: MouthOutline) -> Tensor:
+    """Return (B, 1, 64, 96): (B, 6, 12) interiors laid between the lips of the windows."""
+    u = outline.u.expand_as(outline.v)[:, 0]
+    grid = torch.stack([u, outline.v[:, 0]], 3).clamp(0, 1) * 2 - 1
+    return F.grid_sample(interior[:, None], grid, padding_mode="border", align_corners=False)
+
+
+def surroundings(outline: MouthOutline) -> Tensor:
+    """Return what the network sees of the windows, (B, 1, 64, 96) in [0, 1]: not the inside, nor
+    the edge of the lips, which is between both."""
+    return (-outline.depth - _HIDDEN + 0.5).clamp(0, 1)
+
+
+def matte_of(outline: MouthOutline) -> Tensor:
+    """Return how far the paint covers the windows, (B, 1, 64, 96) in [0, 1].
+
+    It begins a little within the lips, and softly: else a light line would show between them.
+    """
+    start, end = _EDGE
+    t = ((outline.depth - start) / (end - start)).clamp(0, 1)
+    soft = F.avg_pool2d(t * t * (3 - 2 * t), 3, 1, 1)
+    return soft * outline.depth.clamp(0, 1)
+
+
+def light_level(grey: Tensor, seen: Tensor) -> Tensor:
+    """Return how light the skin around mouths is, (B, 1, 1, 1).
+
+    Mean and standard deviation together: lips and a beard lower the one and raise the other.
+
+    Args:
+        grey: (B, 1, 64, 96) luminance in [0, 1].
+        seen: (B, 1, 64, 96) in [0, 1], what counts.
+    """
+    weight = seen * _nearness(grey)
+    mean = _mean(grey, weight)
+    deviation = _mean((grey - mean).square(), weight).sqrt()
+    return (mean + deviation).clamp(min=_SMALLEST_LEVEL)
+
+
+def skin_chroma(cut: Tensor, seen: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance around mouths, (B, 3, 1, 1).
+
+    Args:
+        cut: (B, 3, 64, 96) windows in [0, 1].
+        seen: (B, 1, 64, 96) in [0, 1], what counts.
+    """
+    colour = _mean(cut, seen * _nearness(cut)).clamp(min=_SMALLEST_LEVEL / 4)
+    return (colour / luminance(colour)).log()
+
+
+def inside_chroma(colour: Tensor, skin: Tensor, light: Tensor, v: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance inside mouths, (B, 3, 64, 96).
+
+    Args:
+        colour: (4, 3, 3), the map from the skin's, for 1, luminance, its square, and v.
+        skin: (B, 3, 1, 1), from `skin_chroma`.
+        light: (B, 1, 64, 96) luminance, relative to the level.
+        v: (B, 1, 64, 96) lip coordinate.
+    """
+    for_each = torch.einsum("kij,bj->kbi", colour, skin[:, :, 0, 0])[..., None, None]
+    terms = colour_terms(light, v)
+    return sum((term * part for term, part in zip(terms, for_each, strict=True)), 0 * light)
+
+
+def colour_terms(light: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the map to the inside's chroma is linear in, each of the shape of `light`."""
+    return torch.ones_like(light), light, light.square(), v.clamp(0, 1)
+
+
+def _plain_colour() -> Tensor:
+    """Return the map that gives the inside the skin's chroma: that of a painter not yet taught."""
+    colour = torch.zeros(4, 3, 3)
+    colour[0] = torch.eye(3)
+    return colour
+
+
+def _nearness(like: Tensor) -> Tensor:
+    """Return how near each pixel of a window is to its middle, (64, 96) in (0, 1]."""
+    y = (torch.arange(HEIGHT, device=like.device, dtype=like.dtype) + 0.5) / HEIGHT * 2 - 1
+    x = (torch.arange(WIDTH, device=like.device, dtype=like.dtype) + 0.5) / WIDTH * 2 - 1
+    return torch.exp(-(y[:, None].square() + x.square()))
+
+
+def _mean(images: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted means of images, (B, C, 1, 1)."""
+    total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
+    return (images * weight).sum((2, 3), keepdim=True) / total
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
