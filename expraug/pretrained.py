@@ -129,6 +129,16 @@ def load_weights(
     return network.eval().requires_grad_(False), description
 
 
+def digest_of(module: nn.Module, config: Mapping[str, Any]) -> str:
+    """Return 64 hexadecimal digits that change with any weight, its type, or the configuration."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        values = tensor.detach().cpu().reshape(-1)  # a number alone has no bytes to view
+        digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def find_weights(name_or_path: str | Path, revision: str | None = None) -> Path:
     """Return the folder of weights, downloaded if need be.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +24,7 @@ from expraug.pretrained import (
     CONFIG_FILE,
     EMBEDDED,
     Description,
+    digest_of,
     find_weights,
     load_weights,
     save_weights,
@@ -156,12 +155,7 @@ class Synthesizer(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Name, version and a digest of weights and configuration; part of every cache key."""
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            values = tensor.detach().cpu().reshape(-1)  # a number alone has no bytes to view
-            digest.update(values.view(torch.uint8).numpy().tobytes())
-        return f"{self.name}-{self.version}-{digest.hexdigest()[:16]}"
+        return f"{self.name}-{self.version}-{digest_of(self, self.config)[:16]}"
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` (floats as fp16, but for those in `float32`) and

@@ -21,16 +21,13 @@ from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.synthesizers.transfer.reading import (
-    MIRRORED_POSE,
-    STABLE_POINTS,
     DeviationReader,
     pose_terms,
 )
 from recipes.real_faces import FER2013, Faces
+from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, LandmarkSet, fit
 from recipes.transfer.mesh import (
-    MIRRORED_SCORES,
     STABLE,
-    STABLE_WEIGHTS,
     TEXTURE,
     face_samples,
     flip,
@@ -41,8 +38,10 @@ from recipes.transfer.mesh import (
 )
 
 LEVEL_AXES, SHAPE_AXES, SKIN_AXES = 80, 48, 160
-SHAPE_PENALTY, SKIN_PENALTY = 60.0, 400.0
-"""Of the ridge regressions, for features of unit variance and weights of about 1 per face."""
+SKIN_PENALTY = 400.0
+"""Of the ridge regression, for features of unit variance and weights of about 1 per face."""
+CROWD_AGREED = 0.6
+"""Share of the votes from which a face of FER2013 is in the mean of its class."""
 NEUTRAL_WEIGHT, HAPPY_WEIGHT, RARE_WEIGHT, GROUP_WEIGHT = 0.3, 1.0, 4.0, 8.0
 GROUP, GROUPS = 24, 120
 """Faces in a group, and groups of a class at most."""
@@ -146,17 +145,14 @@ def learn(faces: Faces, seed: int = 0) -> tuple[DeviationReader, dict[str, np.nd
     # the rings around the face are not skin
     of_face = (index < 478).all(1)
     reader = DeviationReader(SHAPE_AXES, SKIN_AXES, LEVEL_AXES, int(of_face.sum()), TEXTURE).eval()
-    assign(reader, "stable", np.array(STABLE))
-    assign(reader, "stable_weight", np.array(STABLE_WEIGHTS)[:STABLE_POINTS])
-    assign(reader, "stable_reference", stable)
     assign(reader, "texel", texel[of_face])
     assign(reader, "texel_vertex", index[of_face])
     assign(reader, "texel_weight", weights[of_face])
 
     known = examples(faces, seed)
     weight = np.tile(known.weight(faces.expression), 2) / 2
-    mirrored_shape = learn_shape(reader, faces, mirror, known, weight)
-    mirrored_skin = learn_skin(reader, faces, mirror, known, weight, mirrored_shape)
+    mirrored_shape = learn_shape(reader, faces, mirror)
+    mirrored_skin = learn_skin(reader, faces, known, weight, mirrored_shape)
     return reader, {
         "reference": reference,
         "mirror": mirror,
@@ -165,54 +161,48 @@ def learn(faces: Faces, seed: int = 0) -> tuple[DeviationReader, dict[str, np.nd
     }
 
 
-def learn_shape(
-    reader: DeviationReader,
-    faces: Faces,
-    mirror: np.ndarray,
-    known: Examples,
-    weight: np.ndarray,
-) -> np.ndarray:
+def learn_shape(reader: DeviationReader, faces: Faces, mirror: np.ndarray) -> np.ndarray:
     """Learn the shape's part; return the signs of its axes in a mirror."""
-    landmarks, scores, pose = inputs(faces)
-    other = torch.from_numpy(flip(landmarks.numpy()[:, mirror])).float()
-    other_scores = scores[:, MIRRORED_SCORES]
-    other_pose = pose * torch.tensor([-1.0, 1.0, -1.0])
-    resting = (faces.origin != FER2013) & (faces.expression == Expression.NEUTRAL)
-    terms = torch.cat([pose_terms(pose[resting]), pose_terms(other_pose[resting])]).numpy()
-    aligned = torch.cat([landmarks[resting], other[resting]])
-    turn, shift = reader.stabilising(aligned)
-    still = (torch.einsum("nkc,ncd->nkd", aligned, turn) + shift).flatten(1).numpy()
-    design = np.c_[np.ones(len(terms)), terms]
-    solved = np.linalg.lstsq(design.astype(np.float64), still, rcond=None)[0]
-    assign(reader, "rest", solved[0])
-    assign(reader, "by_pose", solved[1:])
-    assign(reader, "score_mean", scores[resting].mean(0).numpy())
-
-    level = reader.level(landmarks, pose_terms(pose)).numpy()
-    level_mirrored = reader.level(other, pose_terms(other_pose)).numpy()
-    axes, scale, _ = symmetric_axes(level, level_mirrored, LEVEL_AXES)
-    assign(reader, "level_axes", (axes / scale[:, None]).T)
-    features = [
-        known.features(reader.shape_features(m, s, p).numpy().astype(np.float64))
-        for m, s, p in ((landmarks, scores, pose), (other, other_scores, other_pose))
-    ]
-    true = np.concatenate([known.differences(level), known.differences(level_mirrored)])
-    full = ridge(np.concatenate(features), true, weight, SHAPE_PENALTY)
-    deviations = [
-        reader.shape_features(*part).numpy() @ full
-        for part in ((landmarks, scores, pose), (other, other_scores, other_pose))
-    ]
-    axes, scale, signs = symmetric_axes(*deviations, SHAPE_AXES)
+    named = faces.person != ""
+    people = np.unique(faces.person, return_inverse=True)[1]
+    landmarks, scores, pose = (values.double() for values in inputs(faces))
+    label = torch.from_numpy(faces.expression).long()
+    known = LandmarkSet(landmarks, scores, pose, label, torch.from_numpy(people))
+    agreed = ~named & (faces.votes.max(1) >= CROWD_AGREED)
+    model = fit(known.take(torch.from_numpy(named)), known.take(torch.from_numpy(agreed)))
+    weight = torch.tensor(STEADY_WEIGHTS, dtype=torch.float64).sqrt().repeat_interleave(2)
+    steady = torch.tensor([[2 * i, 2 * i + 1] for i in STEADY]).flatten()
+    turns = model["by_pose"][:2, steady] * weight
+    for name, value in {
+        "steady": torch.tensor(STEADY),
+        "steady_weight": torch.tensor(STEADY_WEIGHTS),
+        "steady_place": model["points"],
+        "steady_turn": weight[:, None] * (turns.T @ torch.linalg.inv(turns @ turns.T)),
+        "rest": model["rest"],
+        "by_pose": model["by_pose"],
+        "score_mean": model["rest_scores"],
+        "level_axes": model["axes"] / model["scale"],
+        "usual": model["usual"],
+    }.items():
+        assign(reader, name, value.numpy())
+    full = model["weight"].numpy()
+    shown = reader.shape_features(*inputs(faces)).numpy() @ full
+    axes, scale, signs = symmetric_axes(shown, flat_mirror(shown, mirror), SHAPE_AXES)
     # of unit variance along each axis
     assign(reader, "shape_axes", axes * scale[:, None])
     assign(reader, "shape_map", full @ (axes / scale[:, None]).T)
     return signs
 
 
+def flat_mirror(displacement: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Return (N, 956) displacements as they are in a mirror."""
+    points = displacement.reshape(len(displacement), -1, 2)[:, mirror] * [-1, 1]
+    return points.reshape(len(displacement), -1)
+
+
 def learn_skin(
     reader: DeviationReader,
     faces: Faces,
-    mirror: np.ndarray,
     known: Examples,
     weight: np.ndarray,
     mirrored_shape: np.ndarray,
@@ -237,12 +227,13 @@ def learn_skin(
     assign(reader, "beside", ((light - along @ axes) ** 2).mean(keepdims=True)[0])
     shape = (reader.shape_features(landmarks, scores, pose) @ reader.shape_map).numpy()
     terms = pose_terms(pose).numpy()
-    one, turned = np.ones((len(light), 1)), np.array(MIRRORED_POSE)
+    turned = pose_terms(pose * torch.tensor([-1.0, 1.0, -1.0])).numpy()
+    one = np.ones((len(light), 1))
     features = [
         known.features(np.concatenate(part, 1).astype(np.float64))
         for part in (
             [one, along / scale, shape, terms],
-            [one, mirrored / scale, shape * mirrored_shape, terms * turned],
+            [one, mirrored / scale, shape * mirrored_shape, turned],
         )
     ]
     true = np.concatenate([known.differences(along), known.differences(mirrored)])
@@ -301,7 +292,8 @@ def symmetric_axes(
         most = min(count, *part.shape)
         _, size, axes = torch.pca_lowrank(part, q=most, center=False, niter=4)
         found += [
-            (float(s) / len(part) ** 0.5, a, sign) for s, a in zip(size, axes.T.numpy(), strict=True)
+            (float(s) / len(part) ** 0.5, a, sign)
+            for s, a in zip(size, axes.T.numpy(), strict=True)
         ]
     found.sort(key=lambda triple: -triple[0])
     scale, axis, signs = zip(*found[:count], strict=True)

@@ -28,9 +28,11 @@ from expraug.synthesizers.transfer.exemplars import (
     LARGEST_YAW,
     LendingFaces,
     read_lending,
+    with_bank,
     with_exemplars,
 )
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
+from recipes.transfer.convincing import MOST_CANDIDATES, convincing
 from recipes.transfer.deviation import LEVEL_AXES, SHAPE_AXES, SKIN_AXES, assign, learn, pieces
 from recipes.transfer.mesh import (
     EYE_LEFT,
@@ -51,6 +53,8 @@ LARGEST_ANGLE = 35
 AGREED = {Expression.DISGUST: 0.45, Expression.CONTEMPT: 0.45}
 MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
+CANDIDATES = 1000
+"""Faces of a class among which exemplars are chosen."""
 SHAPE_GAIN = (1.0, 1.0, 1.3, 1.15, 1.3, 1.15, 1.15, 1.3)
 SKIN_GAIN = (1.0, 1.2, 2.0, 1.8, 2.0, 1.8, 1.5, 2.0)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
@@ -138,7 +142,11 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     agreed = np.array([AGREED.get(e, MOSTLY) for e in Expression])[faces.expression]
     share = faces.votes[np.arange(len(faces)), faces.expression]
     frontal = (np.abs(faces.pose[:, :2]) < (LARGEST_YAW, LARGEST_PITCH)).all(1)
-    usable = faces.take(np.flatnonzero((share >= agreed) & frontal))
+    usable = np.flatnonzero((share >= agreed) & frontal)
+    usable = np.random.default_rng(0).permutation(usable)
+    label = faces.expression[usable]
+    few = [usable[label == e][:CANDIDATES] for e in Expression]
+    usable = faces.take(np.concatenate(few))
     parts = []
     for piece in pieces(len(usable)):
         some = usable.take(np.arange(len(usable))[piece])
@@ -159,7 +167,8 @@ def main(
     faces = lending_faces(data, work)
     print(f"{len(faces)} faces", flush=True)
     model = without_exemplars(faces)
-    model = with_exemplars(model, lending(model, faces))
+    model = with_exemplars(model, lending(model, faces), MOST_CANDIDATES)
+    model = with_bank(model, convincing(model, faces))
     model.save_pretrained(out)
     print(f"{out}: {model.config['rows']}", flush=True)
 

@@ -26,9 +26,10 @@ MOST_ROWS = 256
 """Exemplars of an expression: so many cover a class, and more cost space and time."""
 LARGEST_YAW, LARGEST_PITCH = 30, 25
 """In degrees: of a face that is turned further, one half is a guess."""
-_ODD = 0.85
-"""Share of a class that is not too odd to lend: hands, hard shadows and painted faces are."""
-_WEAK = 0.3
+_ODD, _ODD_RARE = 0.75, 0.9
+"""Share of a class that is not too odd to lend: hands, hard shadows and painted faces are. Of a
+class that has few faces, more must do."""
+_WEAK, _WEAK_RARE = 0.35, 0.15
 """Share of a class that shows its expression too little."""
 _FEW = 12
 """Of so few faces of a class none is left out."""
@@ -37,8 +38,8 @@ _ALIKE = 0.02
 _NEIGHBOURS, _OWN = 10, 0.3
 """An exemplar's skin is its own in this share, else the mean of faces of the class whose shape
 deviates most alike: light, hands and noise differ, and furrows stay."""
-_OPEN = 0.015
-"""Lips so far apart, as a fraction of the frame's side, show the inside of a mouth."""
+_OPEN = 0.06
+"""Lips so far apart, as a share of the width of the mouth, show its inside."""
 
 
 @dataclass
@@ -50,7 +51,7 @@ class LendingFaces:
         shape, skin: (N, C) and (N, D), their deviations.
         pose: (N, 2) yaw and pitch in degrees.
         interior: (N, 6, 12) insides of the mouths.
-        opening: (N,) how far the lips are apart, as a fraction of the frame's side.
+        gaps: (N, 9) between the lips, as `TransferSynthesizer.lip_gaps` reads them.
         oddness: (N,) how unlike other faces the skin is.
     """
 
@@ -59,7 +60,7 @@ class LendingFaces:
     skin: Tensor
     pose: Tensor
     interior: Tensor
-    opening: Tensor
+    gaps: Tensor
     oddness: Tensor
 
     def __len__(self) -> int:
@@ -72,9 +73,7 @@ class LendingFaces:
     @classmethod
     def joined(cls, parts: list[LendingFaces]) -> LendingFaces:
         """Return several sets as one."""
-        return cls(
-            **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)}
-        )
+        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
 
 def fit_exemplars(
@@ -117,9 +116,7 @@ def fit_exemplars(
         known = stack_landmarks([frame(image, detected, synthesizer.image_size)])
         face = align_image(image, detected.points, synthesizer.image_size)[None] / 255
         inputs = {name: torch.from_numpy(value) for name, value in known.items()}
-        found.append(
-            read_lending(synthesizer, face, torch.tensor([int(expression)]), **inputs)
-        )
+        found.append(read_lending(synthesizer, face, torch.tensor([int(expression)]), **inputs))
     if not found:
         raise NoFaceError(
             "no face with landmarks shows an expression: for photographs that are no face crops, "
@@ -170,14 +167,12 @@ def read_lending(
         deviation.skin,
         pose[:, :2].clone(),
         read_interior(faces, landmarks),
-        synthesizer.lip_gap(landmarks)[:, 0],
+        synthesizer.lip_gaps(landmarks),
         synthesizer.reader.oddness(faces, vertices),
     )
 
 
-def choose_exemplars(
-    lending: LendingFaces, target: Expression, rest: Tensor, most: int
-) -> Tensor:
+def choose_exemplars(lending: LendingFaces, target: Expression, rest: Tensor, most: int) -> Tensor:
     """Return the indices of the faces that lend an expression, at most so many.
 
     Args:
@@ -187,16 +182,17 @@ def choose_exemplars(
         most: of the faces.
     """
     members = (lending.expression == int(target)).nonzero()[:, 0]
+    rare = len(members) < most
     if len(members) > _FEW:
         odd = lending.oddness[members]
-        members = members[odd <= odd.quantile(_ODD)]
+        members = members[odd <= odd.quantile(_ODD_RARE if rare else _ODD)]
         force = lending.skin[members].square().sum(1)
         members = members[force <= force.quantile(0.95)]
     seen = standardised(lending.shape[members], lending.skin[members])
     if target is not Expression.NEUTRAL and len(members) > _FEW:
         direction = seen.mean(0) - rest.mean(0)
         shown = (seen - rest.mean(0)) @ direction
-        strong = shown >= shown.quantile(_WEAK)
+        strong = shown >= shown.quantile(_WEAK_RARE if rare else _WEAK)
         members, seen = members[strong], seen[strong]
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(int(target)))
     kept: list[int] = []
@@ -210,7 +206,9 @@ def choose_exemplars(
 
 def standardised(shape: Tensor, skin: Tensor) -> Tensor:
     """Return deviations of shape and skin as one, (N, C + D), each part of like weight."""
-    return torch.cat([part / part.square().mean().sqrt().clamp(min=1e-6) for part in (shape, skin)], 1)
+    return torch.cat(
+        [part / part.square().mean().sqrt().clamp(min=1e-6) for part in (shape, skin)], 1
+    )
 
 
 def with_exemplars(
@@ -223,11 +221,11 @@ def with_exemplars(
         lending: the faces.
         most: exemplars of an expression.
     """
-    own = _own_rows(synthesizer)
+    own = bank_of(synthesizer)
     neutral = lending.take(lending.expression == int(Expression.NEUTRAL))
     neutral = neutral if len(neutral) else own.take(own.expression == int(Expression.NEUTRAL))
     rest = standardised(neutral.shape, neutral.skin)
-    parts, counts = [], {}
+    parts = []
     for target in synthesizer.expressions:
         kept = own.take(own.expression == int(target))
         chosen = choose_exemplars(lending, target, rest, most)
@@ -235,8 +233,13 @@ def with_exemplars(
             new = lending.take(chosen)
             kept = _with_common_skin(_with_mouths(new, lending, own), kept)
         parts.append(kept)
-        counts[str(target)] = len(kept)
-    bank = LendingFaces.joined(parts)
+    return with_bank(synthesizer, LendingFaces.joined(parts))
+
+
+def with_bank(synthesizer: TransferSynthesizer, bank: LendingFaces) -> TransferSynthesizer:
+    """Return a synthesizer with exactly these exemplars, at least one of each expression, in the
+    order of its expressions."""
+    counts = {str(e): int((bank.expression == int(e)).sum()) for e in synthesizer.expressions}
     model = type(synthesizer)(**synthesizer.config | {"rows": counts})
     rows = {f.name: getattr(bank, f.name) for f in fields(bank)}
     state = synthesizer.state_dict()
@@ -244,11 +247,11 @@ def with_exemplars(
     return model.eval().requires_grad_(False)
 
 
-def _own_rows(synthesizer: TransferSynthesizer) -> LendingFaces:
+def bank_of(synthesizer: TransferSynthesizer) -> LendingFaces:
     """Return the exemplars that a synthesizer has."""
     s = synthesizer
     return LendingFaces(
-        s.shows, s.shape, s.skin, s.pose, s.interior, s.opening, torch.zeros(len(s.shows))
+        s.shows, s.shape, s.skin, s.pose, s.interior, s.gaps, torch.zeros(len(s.shows))
     )
 
 
@@ -265,21 +268,17 @@ def _with_common_skin(faces: LendingFaces, before: LendingFaces) -> LendingFaces
     if not near.shape[1]:
         return faces
     common = pool.skin[near].mean(1)
-    return LendingFaces(
-        **vars(faces) | {"skin": _OWN * faces.skin + (1 - _OWN) * common}
-    )
+    return LendingFaces(**vars(faces) | {"skin": _OWN * faces.skin + (1 - _OWN) * common})
 
 
-def _with_mouths(
-    faces: LendingFaces, lending: LendingFaces, own: LendingFaces
-) -> LendingFaces:
+def _with_mouths(faces: LendingFaces, lending: LendingFaces, own: LendingFaces) -> LendingFaces:
     """Return faces whose lips are shut with the inside of the most alike mouth that is open.
 
     A source whose lips are apart a little may open them where the exemplar's just meet.
     """
-    pool = lending if bool((lending.opening > _OPEN).any()) else own
-    pool = pool.take(pool.opening > _OPEN)
-    shut = faces.opening <= _OPEN
+    pool = lending if bool((lending.gaps.mean(1) > _OPEN).any()) else own
+    pool = pool.take(pool.gaps.mean(1) > _OPEN)
+    shut = faces.gaps.mean(1) <= _OPEN
     if not len(pool) or not bool(shut.any()):
         return faces
     nearest = torch.cdist(faces.shape[shut], pool.shape).argmin(1)

@@ -23,10 +23,13 @@ from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
 
 TEXTURE_FRAME = (-0.1, 1.1)
 """Both axes of the texture maps, in canonical units: the chin of a wide-open mouth is inside."""
-POSE_TERMS = 6
-STABLE_POINTS = 16
+POSE_TERMS = 13
+STEADY_POINTS = 21
+"""Landmarks that expressions hardly move: corners of the lids, nose, temples, hair line."""
 SIDE = 128
 """Side at which skin is read: the maps hold nothing finer."""
+SCORE_SCALE = 3.0
+"""Scores times this are of about unit variance."""
 _LARGEST_ANGLE = 45  # degrees up to which poses were learned
 _FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
 _LOCAL = 11  # texels: what is broader is lighting
@@ -54,11 +57,13 @@ class DeviationReader(nn.Module):
         texture_size: side of the maps.
     """
 
-    stable: Tensor
-    stable_weight: Tensor
-    stable_reference: Tensor
+    steady: Tensor
+    steady_weight: Tensor
+    steady_place: Tensor
+    steady_turn: Tensor
     rest: Tensor
     by_pose: Tensor
+    usual: Tensor
     level_axes: Tensor
     score_mean: Tensor
     shape_map: Tensor
@@ -78,17 +83,20 @@ class DeviationReader(nn.Module):
         super().__init__()
         self.texture_size = texture_size
         flat = LANDMARKS * 2
-        features = 1 + level_axes + BLENDSHAPES + POSE_TERMS
+        features = 1 + level_axes + BLENDSHAPES
         floats: dict[str, tuple[int, ...]] = {
-            # points that expressions hardly move
-            "stable_weight": (STABLE_POINTS,),
-            "stable_reference": (STABLE_POINTS, 2),
+            # steady points: where they lie, and how yaw and pitch are read off them
+            "steady_weight": (STEADY_POINTS,),
+            "steady_place": (STEADY_POINTS, 2),
+            "steady_turn": (2 * STEADY_POINTS, 2),
             # the mean face at rest, and what the pose does to it
             "rest": (flat,),
             "by_pose": (POSE_TERMS, flat),
             # each divided by its standard deviation
             "level_axes": (flat, level_axes),
             "score_mean": (BLENDSHAPES,),
+            # root mean square of what is read off neutral faces, in canonical units
+            "usual": (1,),
             "shape_map": (features, shape_axes),
             "shape_axes": (shape_axes, flat),
             "texel_weight": (texels, 3),
@@ -101,7 +109,7 @@ class DeviationReader(nn.Module):
         }
         for name, size in floats.items():
             self.register_buffer(name, torch.zeros(size))
-        self.register_buffer("stable", torch.zeros(STABLE_POINTS, dtype=torch.int16))
+        self.register_buffer("steady", torch.zeros(STEADY_POINTS, dtype=torch.int16))
         self.register_buffer("texel", torch.zeros(texels, dtype=torch.int16))
         self.register_buffer("texel_vertex", torch.zeros(texels, 3, dtype=torch.int16))
 
@@ -129,22 +137,25 @@ class DeviationReader(nn.Module):
         return Deviation(shape, self.skin_features(faces, vertices, shape, pose) @ self.skin_map)
 
     def shape_features(self, landmarks: Tensor, blendshapes: Tensor, pose: Tensor) -> Tensor:
-        """Return what the deviation of shape is linear in, (B, 1 + L + 52 + 6)."""
-        terms = pose_terms(pose)
-        level = self.level(landmarks, terms) @ self.level_axes
+        """Return what the deviation of shape is linear in, (B, 1 + L + 52)."""
+        level = self.level(landmarks, pose) @ self.level_axes
         one = torch.ones_like(level[:, :1])
-        return torch.cat([one, level, 3 * (blendshapes - self.score_mean), terms], 1)
+        return torch.cat([one, level, SCORE_SCALE * (blendshapes - self.score_mean)], 1)
 
-    def level(self, landmarks: Tensor, terms: Tensor) -> Tensor:
-        """Return landmarks as of a face that looks straight ahead, less the mean at rest."""
-        to_stable, shift = self.stabilising(landmarks)
-        still = turned(landmarks, to_stable) + shift
-        return still.flatten(1) - terms @ self.by_pose - self.rest
+    def level(self, landmarks: Tensor, pose: Tensor) -> Tensor:
+        """Return landmarks as of a face that looks straight ahead, less the mean at rest.
 
-    def skin_features(
-        self, faces: Tensor, vertices: Tensor, shape: Tensor, pose: Tensor
-    ) -> Tensor:
-        """Return what the deviation of skin is linear in, (B, 1 + D + C + 6)."""
+        The pose of a photograph is known to a few degrees only. What is left of yaw and pitch is
+        read off the steady points: it must not pass for an expression.
+        """
+        turn, shift = self.steadying(landmarks)
+        laid = (turned(landmarks, turn) + shift).flatten(1)
+        level = laid - pose_terms(pose) @ self.by_pose - self.rest
+        steady = level.view(-1, LANDMARKS, 2)[:, self.steady.long()].flatten(1)
+        return level - steady @ self.steady_turn @ self.by_pose[:2]
+
+    def skin_features(self, faces: Tensor, vertices: Tensor, shape: Tensor, pose: Tensor) -> Tensor:
+        """Return what the deviation of skin is linear in, (B, 1 + D + C + 13)."""
         skin = (self.skin(faces, vertices) - self.skin_mean) @ self.skin_axes.T
         return torch.cat([torch.ones_like(skin[:, :1]), skin, shape, pose_terms(pose)], 1)
 
@@ -192,8 +203,8 @@ class DeviationReader(nn.Module):
             landmarks: (B, 478, 2) that move.
         """
         still = torch.cat([part @ self.shape_axes for (part,) in independently(shape)])
-        to_stable, _ = self.stabilising(landmarks)
-        back = torch.linalg.inv(to_stable)
+        turn, _ = self.steadying(landmarks)
+        back = torch.linalg.inv(turn)
         return turned(still.view(-1, LANDMARKS, 2), back)
 
     def lightening(self, skin: Tensor) -> Tensor:
@@ -201,19 +212,30 @@ class DeviationReader(nn.Module):
         parts = [part @ self.skin_axes for (part,) in independently(skin)]
         return self.laid_out(torch.cat(parts))
 
-    def stabilising(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the similarity that lays the stable points over their means.
+    def beyond_rest(self, deviation: Deviation) -> Deviation:
+        """Return what of a source's deviation is taken away.
+
+        What is read off a face at rest is half the person: of a small deviation half stays, of a
+        large one nearly nothing.
+        """
+        size = self.shape_axes.square().mean(1)
+        own = (deviation.shape.square() * size).sum(1, keepdim=True)
+        share = own / (own + self.usual.square())
+        return Deviation(deviation.shape * share, deviation.skin * share)
+
+    def steadying(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the similarity that lays the steady points over their places.
 
         Returns:
             (B, 2, 2), which turns and scales, and (B, 1, 2), which shifts.
         """
-        points = landmarks[:, self.stable.long()]
-        weight = (self.stable_weight / self.stable_weight.sum())[:, None]
-        centre, middle = (points * weight).sum(1, keepdim=True), self.stable_reference.mul(weight)
+        points = landmarks[:, self.steady.long()]
+        weight = (self.steady_weight / self.steady_weight.sum())[:, None]
+        centre, middle = (points * weight).sum(1, keepdim=True), self.steady_place.mul(weight)
         middle = middle.sum(0)
         (x, y), (u, v) = (
             (points - centre).unbind(2),
-            (self.stable_reference - middle).unbind(1),
+            (self.steady_place - middle).unbind(1),
         )
         w = weight[:, 0]
         size = (w * (x.square() + y.square())).sum(1)
@@ -229,13 +251,10 @@ def turned(points: Tensor, turn: Tensor) -> Tensor:
 
 
 def pose_terms(pose: Tensor) -> Tensor:
-    """Return what depends on the pose is linear in: (B, 6) of (B, 3) yaw, pitch, roll in degrees."""
+    """Return (B, 13) polynomials, of third order, of (B, 3) yaw, pitch and roll in degrees."""
     y, p, r = (pose.clamp(-_LARGEST_ANGLE, _LARGEST_ANGLE) / 30).unbind(1)
-    return torch.stack([y, p, y * y, p * p, y * p, r], 1)
-
-
-MIRRORED_POSE = (-1.0, 1.0, 1.0, 1.0, -1.0, -1.0)
-"""Signs of the pose's terms in a mirror."""
+    third = [y**3, y * y * p, y * p * p, p**3, r * y, r * p, r * r]
+    return torch.stack([y, p, r, y * y, y * p, p * p, *third], 1)
 
 
 def _blur(maps: Tensor) -> Tensor:

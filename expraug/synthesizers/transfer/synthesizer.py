@@ -8,6 +8,7 @@ shows beyond hers, in shape and in skin (`reading.py`). Where the mouth opens, i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,8 @@ from expraug.faces.mesh import SurfacePoints, splat
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
 from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.labels import SchemeLike
-from expraug.networks.mouth_painter import COLUMNS, ROWS, load_mouth_painter
+from expraug.networks.mouth_painter import COLUMNS, ROWS, MouthPainter, load_mouth_painter
+from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 from expraug.synthesizers.transfer.finder import LandmarkFinder
@@ -30,7 +32,8 @@ _CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
 _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
-_OPEN, _SHUT = 0.02, 0.008  # … a shut mouth for a source with an open one
+_OPEN, _SHUT = 0.08, 0.03  # … a shut mouth for a source with an open one, in its widths
+_OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
 _LID_GAP = 0.012  # an eye with less between its lids is shut
 _LID_OPENING = 0.006  # that nothing is there to show of
 _TINY = 1e-6
@@ -59,7 +62,7 @@ class TransferSynthesizer(Synthesizer):
     version = "2"
     # triangle areas hang on the one, places in the face on the others
     float32: ClassVar[frozenset[str]] = frozenset(
-        {"reference", "reader.rest", "reader.stable_reference", "reader.texel_weight"}
+        {"reference", "reader.rest", "reader.steady_place", "reader.texel_weight"}
     )
 
     shows: Tensor
@@ -67,7 +70,7 @@ class TransferSynthesizer(Synthesizer):
     skin: Tensor
     interior: Tensor
     pose: Tensor
-    opening: Tensor
+    gaps: Tensor
     shape_gain: Tensor
     skin_gain: Tensor
     mirrored_shape: Tensor
@@ -114,8 +117,6 @@ class TransferSynthesizer(Synthesizer):
         self.expressions = tuple(Expression.parse(name) for name in rows)
         self.variants = min(_MOST_VARIANTS, 2 * min(rows.values()))
         self._finder = LandmarkFinder()
-        # not a part of these weights, and shared with other synthesizers
-        self._painter = (load_mouth_painter(),)
         of_shape, of_skin, of_level = axes
         self.reader = DeviationReader(of_shape, of_skin, of_level, texels, texture_size)
         shows = [
@@ -124,12 +125,12 @@ class TransferSynthesizer(Synthesizer):
         self.register_buffer("shows", torch.tensor(shows), persistent=False)
         bank, classes = len(shows), len(Expression)
         floats: dict[str, tuple[int, ...]] = {
-            # bank: deviations, inside of the mouth, yaw and pitch, how far the lips are apart
+            # bank: deviations, inside of the mouth, yaw and pitch, gaps between lips
             "shape": (bank, of_shape),
             "skin": (bank, of_skin),
             "interior": (bank, ROWS, COLUMNS),
             "pose": (bank, 2),
-            "opening": (bank,),
+            "gaps": (bank, 9),
             # what makes up for what a regression leaves out
             "shape_gain": (classes,),
             "skin_gain": (classes,),
@@ -213,28 +214,51 @@ class TransferSynthesizer(Synthesizer):
             return _spread(made, known, faces)
         if not len(faces):
             return _nothing(faces)
-        inputs = (faces, target, intensity, variant, landmarks, blendshapes, pose)
-        most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
-        parts = zip(*(t.split(most) for t in inputs), strict=True)
-        return joined([self._transfer(*part) for part in parts])
+        row, mirrored = self._choose(target, pose, variant, landmarks)
+        known = (landmarks, blendshapes, pose)
+        return self.lend(faces, intensity, row, mirrored, *known)
 
-    def _transfer(
+    def lend(
         self,
         faces: Tensor,
-        target: Tensor,
         intensity: Tensor,
-        variant: Tensor,
+        row: Tensor,
+        mirrored: Tensor,
+        landmarks: Tensor,
+        blendshapes: Tensor,
+        pose: Tensor,
+    ) -> SynthesizedFaces:
+        """Return how faces change with the expressions of given exemplars.
+
+        Args:
+            faces, intensity, landmarks, blendshapes, pose: as `synthesize` takes them.
+            row: (B,) long, exemplars.
+            mirrored: (B,) bool, whether their mirror images are meant.
+        """
+        inputs = (faces, intensity, row, mirrored, landmarks, blendshapes, pose)
+        most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
+        parts = zip(*(t.split(most) for t in inputs), strict=True)
+        return joined([self._lend(*part) for part in parts])
+
+    def _lend(
+        self,
+        faces: Tensor,
+        intensity: Tensor,
+        row: Tensor,
+        mirrored: Tensor,
         landmarks: Tensor,
         blendshapes: Tensor,
         pose: Tensor,
     ) -> SynthesizedFaces:
         amount = intensity.to(faces.dtype)[:, None]
-        lent, interior = self._lent(*self._choose(target, pose, variant, landmarks))
+        target = self.shows[row]
+        lent, interior, gaps = self._lent(row, mirrored)
         still = self.vertices(landmarks, landmarks)
-        own = self.reader(faces, landmarks, blendshapes, pose, still)
+        own = self.reader.beyond_rest(self.reader(faces, landmarks, blendshapes, pose, still))
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
-        moved = self._part_lips(landmarks + self.reader.displacement(shape, landmarks))
+        moved = landmarks + self.reader.displacement(shape, landmarks)
+        moved = self._part_lips(moved, landmarks, gaps, amount)
 
         low, high = FLOW_FRAME
         scale = high - low
@@ -252,7 +276,7 @@ class TransferSynthesizer(Synthesizer):
         lighter = sample(self._lightening(skin), _canonical(place), "zeros") * share
         warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), flow).render(faces)
         lit = (warped * torch.exp(resized(lighter, faces.shape[-1]))).clamp(0, 1)
-        paint, matte = self._painter[0].to(faces.device)(lit, moved, interior)
+        paint, matte = _painter(str(faces.device))(lit, moved, interior)
         matte = matte * self._painted_share(landmarks, moved)[..., None, None]
         matte = torch.where(asked, matte, 0)
         change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
@@ -284,7 +308,8 @@ class TransferSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; the mouth painter's weights are in it."""
-        return f"{super().fingerprint}-{self._painter[0].digest}"
+        painter = _painter("cpu")
+        return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
 
     def _choose(
         self, target: Tensor, pose: Tensor, variant: Tensor, landmarks: Tensor
@@ -297,41 +322,60 @@ class TransferSynthesizer(Synthesizer):
         turn, nod = pose[:, :1] - yaw, pose[:, 1:2] - pitch
         unlike = (turn.square() + nod.square()) / _ANGLE**2
         # lips that are shut would have to be stretched over teeth
-        open_now = self.lip_gap(landmarks) > _OPEN
-        unlike = unlike + (open_now & (self.opening < _SHUT).repeat(2))
+        open_now = self.lip_gaps(landmarks).mean(1, keepdim=True) > _OPEN
+        unlike = unlike + (open_now & (self.gaps.mean(1) < _SHUT).repeat(2))
         others = self.shows.repeat(2) != target[:, None]
         order = unlike.masked_fill(others, torch.inf).argsort(dim=1, stable=True)
         chosen = order.gather(1, (variant % self.variants)[:, None])[:, 0]
         return chosen % count, chosen >= count
 
-    def _lent(self, row: Tensor, mirrored: Tensor) -> tuple[Deviation, Tensor]:
-        """Return the deviations and the insides of mouths, (B, 6, 12), of rows."""
+    def _lent(self, row: Tensor, mirrored: Tensor) -> tuple[Deviation, Tensor, Tensor]:
+        """Return the deviations, the insides of mouths, (B, 6, 12), and the gaps between lips,
+        (B, 9), of rows."""
         flip = mirrored[:, None]
         shape, skin, interior = self.shape[row], self.skin[row], self.interior[row]
-        return Deviation(
-            torch.where(flip, shape * self.mirrored_shape, shape),
-            torch.where(flip, skin * self.mirrored_skin, skin),
-        ), torch.where(flip[..., None], interior.flip(2), interior)
+        return (
+            Deviation(
+                torch.where(flip, shape * self.mirrored_shape, shape),
+                torch.where(flip, skin * self.mirrored_skin, skin),
+            ),
+            torch.where(flip[..., None], interior.flip(2), interior),
+            torch.where(flip, self.gaps[row].flip(1), self.gaps[row]),
+        )
 
-    def lip_gap(self, landmarks: Tensor) -> Tensor:
-        """Return how far the lips are apart, (B, 1), as a fraction of the frame's side."""
-        upper, lower = self.upper_lip.long()[3:-3], self.lower_lip.long()[3:-3]
-        gap = landmarks[:, lower, 1] - landmarks[:, upper, 1]
-        return gap.mean(1, keepdim=True).clamp(min=0)
+    def lip_gaps(self, landmarks: Tensor) -> Tensor:
+        """Return how far the inner lips are apart from corner to corner, (B, 9), as a share of
+        the width of the mouth."""
+        upper, lower = self.upper_lip.long(), self.lower_lip.long()
+        gaps = landmarks[:, lower[1:-1], 1] - landmarks[:, upper[1:-1], 1]
+        return gaps.clamp(min=0) / self._mouth_width(landmarks)
+
+    def _mouth_width(self, landmarks: Tensor) -> Tensor:
+        left, right = landmarks[:, self.upper_lip[0]], landmarks[:, self.upper_lip[-1]]
+        return (right - left).square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)
 
     def _painted_share(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much of the mouth's inside is painted, (B, 1) in [0, 1]: a mouth that hardly
         opens further keeps its own."""
-        change = self.lip_gap(after) - self.lip_gap(before)
-        return ((change - 0.004) / 0.012).clamp(0, 1)
+        low, high = _OPENING
+        wider = (self.lip_gaps(after) - self.lip_gaps(before)).mean(1, keepdim=True)
+        return ((wider - low) / (high - low)).clamp(0, 1)
 
-    def _part_lips(self, landmarks: Tensor) -> Tensor:
-        """Where the lower inner lip would rise above the upper one, let both meet half-way."""
-        upper, lower = self.upper_lip.long(), self.lower_lip.long()
-        overlap = (landmarks[:, upper, 1] - landmarks[:, lower, 1]).clamp(min=0) / 2
-        parted = landmarks.clone()
-        parted[:, lower, 1] += overlap
-        parted[:, upper, 1] -= overlap
+    def _part_lips(self, moved: Tensor, landmarks: Tensor, gaps: Tensor, amount: Tensor) -> Tensor:
+        """Return landmarks whose inner lips are as far apart as the exemplar's: this needs no
+        reading, and lips that are shut there stay shut.
+
+        Args:
+            moved, landmarks: (B, 478, 2), after and before.
+            gaps: (B, 9) of the exemplars.
+            amount: (B, 1) intensities.
+        """
+        upper, lower = self.upper_lip.long()[1:-1], self.lower_lip.long()[1:-1]
+        wanted = torch.lerp(self.lip_gaps(landmarks), gaps, amount) * self._mouth_width(moved)
+        wrong = (wanted - (moved[:, lower, 1] - moved[:, upper, 1])) / 2
+        parted = moved.clone()
+        parted[:, lower, 1] += wrong
+        parted[:, upper, 1] -= wrong
         return parted
 
     def vertices(self, rest: Tensor, moved: Tensor) -> Tensor:
@@ -366,6 +410,12 @@ class TransferSynthesizer(Synthesizer):
         return soft * self.mask
 
 
+@lru_cache(maxsize=4)
+def _painter(device: str) -> MouthPainter:
+    """Return the mouth painter, which is no part of these weights."""
+    return load_mouth_painter().to(device).requires_grad_(False)
+
+
 def _canonical(maps: Tensor) -> Tensor:
     """Return the canonical frame's part of (B, C, 192, 192) maps over the flow's frame."""
     edge = _FLOW_SIDE // 6
@@ -385,10 +435,5 @@ def _nothing(faces: Tensor) -> SynthesizedFaces:
 def _spread(made: SynthesizedFaces, known: Tensor, faces: Tensor) -> SynthesizedFaces:
     """Return what was made of some faces, as part of what is made of all."""
     empty = _nothing(faces)
-    assert made.flow is not None and made.matte is not None
-    assert empty.flow is not None and empty.matte is not None
-    return SynthesizedFaces(
-        empty.change.index_copy(0, known, made.change),
-        empty.flow.index_copy(0, known, made.flow),
-        empty.matte.index_copy(0, known, made.matte),
-    )
+    maps = ((getattr(empty, name), getattr(made, name)) for name in ("change", "flow", "matte"))
+    return SynthesizedFaces(*(all_faces.index_copy(0, known, some) for all_faces, some in maps))
