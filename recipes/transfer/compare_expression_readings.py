@@ -11,7 +11,7 @@ minutes on a core.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +34,8 @@ from recipes.transfer.expression_readings import (
     fit,
     fit_two_covariances,
     joined,
+    lay_over,
+    lend,
     levelled,
     load_landmarks,
     ridge,
@@ -60,16 +62,23 @@ class Reading:
         read: from faces to their deviations, (N, 478, 2).
         carry: from sources and exemplars to the exemplars' deviations as they look on the sources'
             heads; None takes them as they are.
+        model: lends by `expression_readings.lend`; None adds and subtracts deviations.
     """
 
     read: Callable[[LandmarkSet], Tensor]
     carry: Callable[[LandmarkSet, LandmarkSet], Tensor] | None = None
+    model: Model | None = None
 
     def move(self, sources: LandmarkSet, exemplars: LandmarkSet, lain: Tensor) -> Tensor:
         """Return the sources' landmarks, laid over the steady points, with the exemplars'
         expressions."""
         lent = self.carry(sources, exemplars) if self.carry else self.read(exemplars)
-        return lain - self.read(sources) + lent
+        own = self.read(sources)
+        if self.model is None:
+            return lain - own + lent
+        return lend(
+            self.model, lain, own, lent, lay_over(exemplars.landmarks, self.model["points"])
+        )
 
 
 def of_model(model: Model) -> Reading:
@@ -132,7 +141,7 @@ def network(faces: LandmarkSet, model: Model) -> Reading:
 
 
 def by_scores(synthesizer: TransferSynthesizer) -> Reading:
-    """Return the reading of `transfer`: displacement is linear in scores, and in these times pose."""
+    """Return the reading of `transfer`: linear in scores, and in scores times pose."""
     basis = torch.stack([synthesizer.basis, synthesizer.basis_yaw, synthesizer.basis_pitch])
     basis, rest, moves = basis.double(), synthesizer.rest.double(), synthesizer.moves.double()
 
@@ -210,19 +219,19 @@ def readings(
     """Return every reading by its name, learned from training people."""
 
     def lain(f: LandmarkSet) -> Tensor:
-        from recipes.transfer.expression_readings import lay_over
-
         return lay_over(f.landmarks, base["points"])
 
     synthesizer = create_synthesizer("transfer")
     assert isinstance(synthesizer, TransferSynthesizer)
-    model = fit(faces)
+    model, final = fit(faces, one_sided=0), fit(faces, crowd)
     found = {
         "basis of scores (`transfer`)": by_scores(synthesizer),
         "ridge on scores": plain_ridge(faces, slice(81, None)),
         "ridge, plain": plain_ridge(faces, slice(1, None)),
         "ridge": of_model(model),
-        "ridge, crowd": of_model(fit(faces, crowd)),
+        "ridge, one-sided": of_model(fit(faces)),
+        "ridge, one-sided, crowd": of_model(final),
+        "the same, `lend`": replace(of_model(final), model=final),
         "two covariances": of_model(fit_two_covariances(faces)),
         "ridge and net": network(faces, model),
     }
@@ -234,7 +243,8 @@ def readings(
         some = faces.take(torch.arange(0, len(faces), 8))
         found["basis of scores, AU shapes"] = with_action_units(scores, faces, base, kit)
         found["ICT-FaceKit"] = by_kit(kit, some, lain)
-        found["ridge, crowd, turned by ICT"] = turned(found["ridge, crowd"], kit, lain)
+        last = found["ridge, one-sided, crowd"]
+        found["the same, turned by ICT"] = turned(last, kit, lain)
     return found
 
 

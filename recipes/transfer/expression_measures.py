@@ -19,7 +19,6 @@ from recipes.transfer.expression_readings import (
     deviations,
     lay_over,
     levelled,
-    pose_terms,
 )
 from recipes.transfer.mesh import LOWER_IN, UPPER_IN
 
@@ -31,7 +30,9 @@ YAWS = ((0, 8), (8, 16), (16, 90))
 APART = ((0, 10), (10, 20), (20, 180))
 """Degrees of yaw between source and exemplar."""
 COMPONENTS = 40
-PAIRS = 400
+PAIRS = 250
+OTHERS = 9
+"""London's people whose smiles each person is lent, and one."""
 SHUT, OPENED = 1.0, 2.0
 """Gaps between the inner lips, in pixels of 256, that are shut and that are seen as open."""
 CORNERS = (61, 291)
@@ -189,7 +190,7 @@ def smiles(read: Read, move: Move, held: Held) -> dict[str, float]:
     rest, goal = held.lain(neutral), held.lain(happy)
     told = {"own smile, px": pixels(goal, move(neutral, happy, rest))}
     people = torch.arange(len(rest))
-    other = torch.stack([people.roll(k) for k in range(1, len(rest))])
+    other = torch.stack([people.roll(k) for k in range(1, min(len(rest), OTHERS))])
     mine = people.expand_as(other).flatten()
     other = other.flatten()
     made = move(neutral.take(mine), happy.take(other), rest[mine])
@@ -235,7 +236,7 @@ def lent(move: Move, held: Held) -> dict[str, float]:
         made = move(sources, exemplars, lain)
         real = held.faces.take(held.faces.expression == int(expression))
         usual = held.distance(levelled(held.base, real.landmarks, real.pose), expression)
-        level = made.flatten(1) - pose_terms(sources.pose) @ held.base["by_pose"]
+        level = levelled(held.base, made, sources.pose)
         told[f"distance {expression}"] = held.distance(level, expression) / usual
         of_real = held.probability(held.lain(real), expression)
         told[f"p {expression}, of real"] = held.probability(made, expression) / of_real

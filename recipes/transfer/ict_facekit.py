@@ -40,7 +40,7 @@ IDENTITIES = 40
 IDENTITY_PENALTY, EXPRESSION_PENALTY, NOISE = 100.0, 10.0, 0.4
 """Of weights in [0, 1] and landmarks in cm. With ICT's own penalty of identities, 1, a fit explains
 expressions by them: R² .35 in place of .53 on training people."""
-ROUNDS, SWEEPS = 5, 15
+ROUNDS, SWEEPS = 3, 8
 
 
 @dataclass(frozen=True)
