@@ -4,7 +4,7 @@
 
 FACES is what `recipes.real_faces` left: LFW, FER2013 and London. ICT is a folder with
 `ict_facekit.npz` and `ict_vertex_indices.json` of the ICT-FaceKit; without it, those rows are left
-out. Everything is learned from training people, every figure is of people of other splits. Five
+out. Everything is learned from training people, every figure is of people of other splits. Ten
 minutes on a core.
 """
 
@@ -47,7 +47,13 @@ from recipes.transfer.ict_facekit import Kit, displacement, fit_kit, load_kit
 AGREE = 0.6
 """Share of FER2013's annotators who must agree."""
 LARGEST_ANGLE = 30
-ACTION_UNITS = ("noseSneer_L", "noseSneer_R", "mouthFrown_L", "mouthFrown_R", "mouthShrugLower")
+ACTION_UNITS: tuple[str, ...] = (
+    "noseSneer_L",
+    "noseSneer_R",
+    "mouthFrown_L",
+    "mouthFrown_R",
+    "mouthShrugLower",
+)
 ACTION_UNITS += ("mouthShrugUpper", "mouthDimple_L", "mouthDimple_R")
 """ICT's shapes of AU 9, 15, 17, 10 and 14, which the scores hardly know."""
 UNIT_PENALTY = 4.0
@@ -111,14 +117,15 @@ def network(faces: LandmarkSet, model: Model) -> Reading:
     size = (y @ axes)[:, 0].std()
     x, goal = x[:, 1:].float(), (y @ axes / size).float()
     torch.manual_seed(0)
+    last = nn.Linear(WIDTH, goal.shape[1])
     body = nn.Sequential(
         nn.Dropout(DROPOUT),
         nn.Linear(x.shape[1], WIDTH),
         nn.GELU(),
         nn.Dropout(DROPOUT),
-        nn.Linear(WIDTH, goal.shape[1]),
+        last,
     )
-    nn.init.zeros_(body[-1].weight)
+    nn.init.zeros_(last.weight)
     optimizer = torch.optim.AdamW(body.parameters(), 2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
     for _ in range(STEPS):
@@ -135,7 +142,8 @@ def network(faces: LandmarkSet, model: Model) -> Reading:
     def read(f: LandmarkSet) -> Tensor:
         seen = features(model, f.landmarks, f.scores, f.pose)
         more = body(seen[:, 1:].float()).double() @ axes.T * size
-        return (seen @ model["weight"] + more).unflatten(1, (-1, 2))
+        result: Tensor = (seen @ model["weight"] + more).unflatten(1, (-1, 2))
+        return result
 
     return Reading(read)
 
@@ -149,7 +157,8 @@ def by_scores(synthesizer: TransferSynthesizer) -> Reading:
         change = (exemplars.scores - rest) * moves
         yaw, pitch = (sources.pose[:, :2].clamp(-45, 45) / 30).unbind(1)
         factors = torch.stack([torch.ones_like(yaw), yaw, pitch])
-        return torch.einsum("fn,ns,fsk->nk", factors, change, basis).unflatten(1, (-1, 2))
+        result: Tensor = torch.einsum("fn,ns,fsk->nk", factors, change, basis).unflatten(1, (-1, 2))
+        return result
 
     return Reading(lambda faces: carry(faces, faces), carry)
 
@@ -172,7 +181,8 @@ def with_action_units(scores: Reading, faces: LandmarkSet, model: Model, kit: Ki
     gain = torch.linalg.solve(shapes @ gain + prior, gain.T)
 
     def units(f: LandmarkSet) -> Tensor:
-        return ((left(f) - mean) @ gain.T @ shapes).unflatten(1, (-1, 2))
+        result: Tensor = ((left(f) - mean) @ gain.T @ shapes).unflatten(1, (-1, 2))
+        return result
 
     assert scores.carry is not None
     lent = scores.carry

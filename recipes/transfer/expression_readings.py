@@ -107,9 +107,13 @@ def load_landmarks(file: Path) -> tuple[LandmarkSet, np.ndarray, np.ndarray]:
     with np.load(file) as saved:
         person = np.unique(saved["person"], return_inverse=True)[1]
         votes = saved["votes"]
-        values = (saved["mesh"], saved["scores"], saved["pose"])
+        mesh, scores, pose = (
+            torch.from_numpy(saved[n]).double() for n in ("mesh", "scores", "pose")
+        )
         found = LandmarkSet(
-            *(torch.from_numpy(v).double() for v in values),
+            mesh,
+            scores,
+            pose,
             torch.from_numpy(votes.argmax(1)),
             torch.from_numpy(person),
         )
@@ -171,7 +175,8 @@ def levelled(model: Model, landmarks: Tensor, pose: Tensor) -> Tensor:
     turns = model["by_pose"][:2]
     seen, left = turns[:, steady] * weight, (level - model["rest"])[:, steady] * weight
     angle = torch.linalg.solve(seen @ seen.T, seen @ left.T).T
-    return level - angle @ turns
+    result: Tensor = level - angle @ turns
+    return result
 
 
 def deviations(values: Tensor, faces: LandmarkSet) -> tuple[Tensor, Tensor]:
@@ -224,7 +229,8 @@ def ridge(x: Tensor, y: Tensor, weight: Tensor, penalty: float) -> Tensor:
     costs = torch.full_like(x[0], penalty)
     costs[0] = 1e-6
     weighted = (x * weight[:, None]).T
-    return torch.linalg.solve(weighted @ x + costs.diag(), weighted @ y)
+    result: Tensor = torch.linalg.solve(weighted @ x + costs.diag(), weighted @ y)
+    return result
 
 
 def fit(
@@ -337,7 +343,8 @@ def fit_two_covariances(faces: LandmarkSet) -> Model:
 def _positive(matrix: Tensor) -> Tensor:
     """Return the nearest positive semi-definite matrix."""
     value, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * value.clamp(min=0)) @ vectors.T
+    result: Tensor = (vectors * value.clamp(min=0)) @ vectors.T
+    return result
 
 
 def apply(model: Model, landmarks: Tensor, scores: Tensor, pose: Tensor) -> Tensor:
@@ -350,7 +357,8 @@ def apply(model: Model, landmarks: Tensor, scores: Tensor, pose: Tensor) -> Tens
         pose: (N, 3) yaw, pitch and roll in degrees.
     """
     found = features(model, landmarks, scores, pose) @ model["weight"]
-    return found.unflatten(1, (-1, 2))
+    result: Tensor = found.unflatten(1, (-1, 2))
+    return result
 
 
 def lend(model: Model, lain: Tensor, own: Tensor, lent: Tensor, exemplars: Tensor) -> Tensor:
