@@ -45,7 +45,8 @@ _FACE = _Oval((0.5, 0.56), (0.42, 0.43), 0.62)
 _JAW = _Oval((0.5, 0.76), (0.3, 0.235), 0.62)  # a mouth wide open, and the chin below it
 _FLOW = _Oval((0.5, 0.56), (0.7, 0.66), 0.7)
 _FINEST = 64  # side of a flow on which its mask is smooth, at least
-_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
+FLOW_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
+"""How far beside its mask a flow can reach by interpolation, in sides of the canonical frame."""
 _PLANES = 8  # of floats that a pixel takes while it is resampled
 _ROWS = 64  # that are resampled at a time at least: fewer would read the same pixels again
 
@@ -122,7 +123,7 @@ def mask_box(
     """
     (cx, cy), (rx, ry), _ = _FLOW if moves else _FACE
     if moves:  # what lies between two places of the flow's map moves, too
-        rx, ry = rx + _CELL, ry + _CELL
+        rx, ry = rx + FLOW_CELL, ry + FLOW_CELL
     corners = np.array([[x, y, 1.0] for x in (cx - rx, cx + rx) for y in (cy - ry, cy + ry)])
     xy = corners @ matrix.T
     left, top = np.floor(xy.min(axis=0)).astype(int)
