@@ -272,12 +272,12 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("turn", [0.0, 0.2])
 def test_a_large_photograph_is_never_whole_in_floats(neutral_images, turn):
-    image = enlarged(neutral_images[0], 3000)
-    face = inside_photograph(image, 2400, turn)
+    image = enlarged(neutral_images[0], 1500)
+    face = inside_photograph(image, 1200, turn)
     made = SynthesizedFaces(torch.rand(1, 3, 64, 64) / 4, jaw_drop(0.08), torch.rand(1, 1, 64, 64))
     with Largest() as largest:
         composited([face], [made])
-    assert 1e5 < largest.size < 0.05 * 4 * image.nbytes
+    assert 1e5 < largest.size < 0.1 * 4 * image.nbytes
 
 
 def test_render_is_what_compositing_shows(neutral_images):
