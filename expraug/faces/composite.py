@@ -152,22 +152,23 @@ def paste_back(
         whole = paste_regions(images, made, matrices, np.zeros((len(images), 2)), inside)
         return whole[:, :, top:bottom, left:right]
     size = (bottom - top, right - left)
-    maps = _prepared(
-        made, matrices, np.tile([left, top], (len(matrices), 1)), size, images.shape[1]
-    )
+    channels, corners = images.shape[1], np.tile([left, top], (len(matrices), 1))
+    maps = _prepared(made, matrices, corners, size, channels)
     # colours last, as image arrays have them, and never all of a photograph in floats
-    pixels = images.permute(0, 2, 3, 1)
-    pasted = torch.empty(len(images), *size, images.shape[1], dtype=torch.uint8)
-    for i, image in enumerate(pixels):
+    pasted = torch.empty(len(images), *size, channels, dtype=torch.uint8)
+    for i, image in enumerate(images):
         for rows, part, shift in _strips(maps, i, size):
-            added = part.permute(1, 2, 0).contiguous()
-            if shift is None:
-                stays = image[top + rows.start : top + rows.stop, left:right]
-            else:
+            stays = image[:, top + rows.start : top + rows.stop, left:right]
+            if shift is not None:
                 stays = resample_rows(image, shift, top + rows.start, left)
             if made.matte is not None:
-                stays, added = stays * (1 - added[..., -1:]), added[..., :-1]
-            pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
+                stays = stays * (1 - part[channels:])
+            if stays.dtype == torch.uint8:  # what does not move is read as it lies in memory
+                stays, added = stays.permute(1, 2, 0), part.permute(1, 2, 0).contiguous()
+                pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
+            else:
+                whole = stays.add_(part[:channels]).round_().clamp_(0, 255).to(torch.uint8)
+                pasted[i, rows] = whole.permute(1, 2, 0)
     return pasted.permute(0, 3, 1, 2)
 
 
