@@ -54,6 +54,18 @@ def test_clip_starts_at_the_source(synthesizer):
     assert torch.equal(clip[:, -1], synthesizer(faces, target, torch.ones(2)))
 
 
+def test_what_it_synthesizes_is_what_it_renders(synthesizer):
+    faces, target = batch(synthesizer, 2)
+    made = synthesizer.synthesize(faces, target, torch.ones(2))
+    expected = synthesizer(faces, target, torch.ones(2))
+    assert torch.allclose(made.render(faces), expected, atol=1e-6)
+    clip = synthesizer.clip(faces, target, frames=3)
+    of_clip = synthesizer.synthesize_clip(faces, target, 3)
+    assert len(of_clip) == 3
+    for k, one in enumerate(of_clip):
+        assert torch.allclose(one.render(faces), clip[:, k], atol=1e-6)
+
+
 def test_unknown_target_lists_what_there_is(smile):
     pixel = create_synthesizer(smile)
     faces, _ = batch(pixel, 1)

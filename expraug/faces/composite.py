@@ -45,7 +45,8 @@ _FACE = _Oval((0.5, 0.56), (0.42, 0.43), 0.62)
 _JAW = _Oval((0.5, 0.76), (0.3, 0.235), 0.62)  # a mouth wide open, and the chin below it
 _FLOW = _Oval((0.5, 0.56), (0.7, 0.66), 0.7)
 _FINEST = 64  # side of a flow on which its mask is smooth, at least
-_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
+FLOW_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
+"""How far beside its mask a flow can reach by interpolation, in sides of the canonical frame."""
 _PLANES = 8  # of floats that a pixel takes while it is resampled
 _ROWS = 64  # that are resampled at a time at least: fewer would read the same pixels again
 
@@ -122,7 +123,7 @@ def mask_box(
     """
     (cx, cy), (rx, ry), _ = _FLOW if moves else _FACE
     if moves:  # what lies between two places of the flow's map moves, too
-        rx, ry = rx + _CELL, ry + _CELL
+        rx, ry = rx + FLOW_CELL, ry + FLOW_CELL
     corners = np.array([[x, y, 1.0] for x in (cx - rx, cx + rx) for y in (cy - ry, cy + ry)])
     xy = corners @ matrix.T
     left, top = np.floor(xy.min(axis=0)).astype(int)
@@ -151,22 +152,23 @@ def paste_back(
         whole = paste_regions(images, made, matrices, np.zeros((len(images), 2)), inside)
         return whole[:, :, top:bottom, left:right]
     size = (bottom - top, right - left)
-    maps = _prepared(
-        made, matrices, np.tile([left, top], (len(matrices), 1)), size, images.shape[1]
-    )
+    channels, corners = images.shape[1], np.tile([left, top], (len(matrices), 1))
+    maps = _prepared(made, matrices, corners, size, channels)
     # colours last, as image arrays have them, and never all of a photograph in floats
-    pixels = images.permute(0, 2, 3, 1)
-    pasted = torch.empty(len(images), *size, images.shape[1], dtype=torch.uint8)
-    for i, image in enumerate(pixels):
+    pasted = torch.empty(len(images), *size, channels, dtype=torch.uint8)
+    for i, image in enumerate(images):
         for rows, part, shift in _strips(maps, i, size):
-            added = part.permute(1, 2, 0).contiguous()
-            if shift is None:
-                stays = image[top + rows.start : top + rows.stop, left:right]
-            else:
+            stays = image[:, top + rows.start : top + rows.stop, left:right]
+            if shift is not None:
                 stays = resample_rows(image, shift, top + rows.start, left)
             if made.matte is not None:
-                stays, added = stays * (1 - added[..., -1:]), added[..., :-1]
-            pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
+                stays = stays * (1 - part[channels:])
+            if stays.dtype == torch.uint8:  # what does not move is read as it lies in memory
+                stays, added = stays.permute(1, 2, 0), part.permute(1, 2, 0).contiguous()
+                pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
+            else:
+                whole = stays.add_(part[:channels]).round_().clamp_(0, 255).to(torch.uint8)
+                pasted[i, rows] = whole.permute(1, 2, 0)
     return pasted.permute(0, 3, 1, 2)
 
 

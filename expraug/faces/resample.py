@@ -18,16 +18,17 @@ def resample_rows(image: Tensor, shift: Tensor, top: int, left: int) -> Tensor:
     """Return some rows of an image on the CPU, each pixel taken from elsewhere in it.
 
     Args:
-        image: (H, W, C) uint8.
+        image: (C, H, W) uint8, colours last in memory.
         shift: (2, rows, w) float, (x, y): from each pixel to what it shows, in image pixels.
         top, left: place in the image of the first pixel.
 
     Returns:
-        (rows, w, C) float; beside the image its border is repeated. Pixels that do not move are
+        (C, rows, w) float; beside the image its border is repeated. Pixels that do not move are
         the image's own.
     """
     rows, width = shift.shape[1:]
-    out = image[top : top + rows, left : left + width].float()
+    out = image.new_empty(len(image), rows, width, dtype=shift.dtype)
+    out.copy_(image[:, top : top + rows, left : left + width])
     down = torch.arange(rows, dtype=shift.dtype).unsqueeze(1)
     for first in range(0, width, _BLOCK):
         part = shift[:, :, first : first + _BLOCK]
@@ -36,13 +37,13 @@ def resample_rows(image: Tensor, shift: Tensor, top: int, left: int) -> Tensor:
             continue
         x = part[0] + torch.arange(part.shape[2], dtype=shift.dtype)
         y = part[1] + down
-        x, x_from, x_to = _span(x, left + first, image.shape[1])
-        y, y_from, y_to = _span(y, top, image.shape[0])
-        source = image[y_from:y_to, x_from:x_to].permute(2, 0, 1)[None].float().contiguous()
+        x, x_from, x_to = _span(x, left + first, image.shape[2])
+        y, y_from, y_to = _span(y, top, image.shape[1])
+        seen = image[:, y_from:y_to, x_from:x_to]
+        source = torch.empty(seen.shape, dtype=shift.dtype).copy_(seen)
         grid = torch.stack([x * (2 / (x_to - x_from)) - 1, y * (2 / (y_to - y_from)) - 1], -1)
-        moved = _bicubic(source, grid[None])[0].permute(1, 2, 0)
-        block = out[:, first : first + _BLOCK]
-        torch.where(moves.unsqueeze(2), moved, block, out=block)
+        block = out[:, :, first : first + _BLOCK]
+        block.copy_(torch.where(moves, _bicubic(source[None], grid[None])[0], block))
     return out
 
 

@@ -11,6 +11,7 @@ from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_sy
 from expraug.cache import SynthesisCache
 from expraug.errors import UnsupportedExpressionError
 from expraug.faces import CropDetector, LandmarkDetector, align, similarity
+from expraug.networks.onset import onset
 from expraug.pipeline.memo import MemoizedDetector
 
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
@@ -126,8 +127,8 @@ def test_clip_looks_for_landmarks_once(transfer, aligned, counted):
     assert len(counted) == 2
     assert clip.shape == (2, 3, 3, 128, 128)
     assert torch.equal(clip[:, 0], aligned[:2])
-    half = fresh(aligned[:2], torch.tensor([1, 3]), torch.full((2,), 0.5))
-    assert torch.equal(clip[:, 1], half)
+    middle = onset(torch.zeros(1, 2), 3)[0, 1].expand(2)
+    assert torch.equal(clip[:, 1], fresh(aligned[:2], torch.tensor([1, 3]), middle))
     assert len(counted) == 2
 
 
