@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ class SynthesizedFaces:
         matte: (B, 1, m, m) float in [0, 1] over the canonical frame: how much of what was there
             goes, where something new takes its place, as in a mouth that opens; the new itself,
             times the matte, is part of the change. None: nothing goes.
+        refused: for each reason why a face cannot be made, (B,) bool, of which it holds.
 
     Raises:
         ValueError: maps of other shapes.
@@ -38,6 +39,7 @@ class SynthesizedFaces:
     change: Tensor
     flow: Tensor | None = None
     matte: Tensor | None = None
+    refused: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, channels in (("change", 3), ("flow", 2), ("matte", 1)):
@@ -57,9 +59,9 @@ class SynthesizedFaces:
     def part(self, rows: slice | Sequence[int]) -> SynthesizedFaces:
         """Return some of the faces."""
         flow = None if self.flow is None else self.flow[rows]
-        return SynthesizedFaces(
-            self.change[rows], flow, None if self.matte is None else self.matte[rows]
-        )
+        matte = None if self.matte is None else self.matte[rows]
+        refused = {reason: which[rows] for reason, which in self.refused.items()}
+        return SynthesizedFaces(self.change[rows], flow, matte, refused)
 
     def kept(self, which: Tensor) -> SynthesizedFaces:
         """Return the faces with nothing changed in all but those that (B,) bool names."""
@@ -70,7 +72,7 @@ class SynthesizedFaces:
         )
         change, flow, matte = maps
         assert change is not None
-        return SynthesizedFaces(change, flow, matte)
+        return SynthesizedFaces(change, flow, matte, self.refused)
 
     def render(self, faces: Tensor) -> Tensor:
         """Return the changed faces.
@@ -109,6 +111,10 @@ def joined(parts: Sequence[SynthesizedFaces]) -> SynthesizedFaces:
         torch.cat([part.change for part in parts]),
         torch.cat(flows) if flows else None,
         torch.cat(mattes) if mattes else None,
+        {
+            reason: torch.cat([part.refused[reason] for part in parts])
+            for reason in parts[0].refused
+        },
     )
 
 

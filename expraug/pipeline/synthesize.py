@@ -64,7 +64,7 @@ def synthesize(
         For each image its frames (one without `frames`): the changed box, and scores in the last.
         Or a single one without a picture and with a reason: "no_face";
         "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
-        equals its source.
+        equals its source; or a reason of the synthesizer's own (`SynthesizedFaces.refused`).
     """
     synthesizer = synthesizer.to(device)
     entries = [[Synthetic(None, reason="no_face")] for _ in images]
@@ -130,7 +130,8 @@ def _batch(
         scores = _scores(gate, faces, masked(made[-1]).render(faces), target)
     patches, unchanged = composited(framed, made)
     moves = moving(made)
-    columns = (finite, usable, unchanged, *scores.values())
+    refused = made[-1].refused
+    columns = (finite, usable, unchanged, *refused.values(), *scores.values())
     # the one time that the host waits for a device here
     told = torch.stack([column.float().to(device) for column in columns])
     found: list[list[Synthetic]] = []
@@ -139,10 +140,12 @@ def _batch(
     ):
         if not is_usable:
             found.append([Synthetic(None, reason="out_of_range" if is_finite else "not_finite")])
+        elif reasons := [r for r, holds in zip(refused, values, strict=False) if holds]:
+            found.append([Synthetic(None, reason=reasons[0])])
         elif is_unchanged:
             found.append([Synthetic(None, reason="unchanged")])
         else:
-            given = dict(zip(scores, values, strict=True))
+            given = dict(zip(scores, values[len(refused) :], strict=True))
             *rest, last = boxes
             made_of_one = [Synthetic(patch, face.patch_origin(moves)) for patch in rest]
             found.append([*made_of_one, Synthetic(last, face.patch_origin(moves), given)])

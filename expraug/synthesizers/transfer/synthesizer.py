@@ -34,6 +34,7 @@ _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
 _OPEN, _SHUT = 0.08, 0.03  # … a shut mouth for a source with an open one, in its widths
 _OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
+SHUT_EYES = "eyes_shut"
 _LID_GAP = 0.012  # an eye with less between its lids is shut
 _LID_OPENING = 0.006  # that nothing is there to show of
 _TINY = 1e-6
@@ -280,7 +281,7 @@ class TransferSynthesizer(Synthesizer):
         matte = matte * self._painted_share(landmarks, moved)[..., None, None]
         matte = torch.where(asked, matte, 0)
         change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
-        return SynthesizedFaces(change, flow, matte)
+        return SynthesizedFaces(change, flow, matte, {SHUT_EYES: self._shut(landmarks, moved)})
 
     def find_landmarks(self, faces: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return which faces landmarks were found in, and these as `synthesize` takes them.
@@ -361,6 +362,13 @@ class TransferSynthesizer(Synthesizer):
         wider = (self.lip_gaps(after) - self.lip_gaps(before)).mean(1, keepdim=True)
         return ((wider - low) / (high - low)).clamp(0, 1)
 
+    def _shut(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return which faces have shut eyes that would open, (B,) bool: there is nothing to
+        show."""
+        upper, lower = self.lids.long().unbind(0)
+        gaps = [(points[:, lower, 1] - points[:, upper, 1]).mean(1) for points in (before, after)]
+        return (gaps[0] < _LID_GAP) & (gaps[1] - gaps[0] > _LID_OPENING)
+
     def _part_lips(self, moved: Tensor, landmarks: Tensor, gaps: Tensor, amount: Tensor) -> Tensor:
         """Return landmarks whose inner lips are as far apart as the exemplar's: this needs no
         reading, and lips that are shut there stay shut.
@@ -429,6 +437,7 @@ def _nothing(faces: Tensor) -> SynthesizedFaces:
         faces.new_zeros(count, 3, side, side),
         faces.new_zeros(count, 2, _FLOW_SIDE, _FLOW_SIDE),
         faces.new_zeros(count, 1, side, side),
+        {SHUT_EYES: faces.new_zeros(count, dtype=torch.bool)},
     )
 
 
@@ -436,4 +445,9 @@ def _spread(made: SynthesizedFaces, known: Tensor, faces: Tensor) -> Synthesized
     """Return what was made of some faces, as part of what is made of all."""
     empty = _nothing(faces)
     maps = ((getattr(empty, name), getattr(made, name)) for name in ("change", "flow", "matte"))
-    return SynthesizedFaces(*(all_faces.index_copy(0, known, some) for all_faces, some in maps))
+    refused = {
+        reason: torch.zeros(len(faces), dtype=torch.bool).to(which).index_copy(0, known, which)
+        for reason, which in made.refused.items()
+    }
+    spread = [everything.index_copy(0, known, some) for everything, some in maps]
+    return SynthesizedFaces(*spread, refused)
