@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +27,8 @@ from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of all work is done, of how much in all."""
 STOPPED = "stopped before it was measured"
+_STRIDE = 37
+"""From the variant of one source to that of the next: neighbours in a set are often one person."""
 MIN_REAL = 10
 """Of fewer real faces of a class a figure says too little: the reference set stands in."""
 Found = TypeVar("Found")
@@ -221,11 +223,19 @@ class Context:
     def outcomes(
         self, request: SynthesisRequest, indices: Tensor
     ) -> Iterator[tuple[np.ndarray, Outcome]]:
-        """Send original images through the pipeline, and yield each with what became of it."""
+        """Send original images through the pipeline, and yield each with what became of it.
+
+        Each is asked for a variant of its own, as the doors sample them: the variant that fits best
+        is not what users train on. The request's is the first one's.
+        """
         step = f"making {request.target}, intensity {request.intensity:g}"
         for part in indices.split(self.augmenter.batch_size):
             images = [self.data.items[i].read() for i in part.tolist()]
-            yield from zip(images, self.augmenter(images, [request] * len(images)), strict=True)
+            asked = [
+                replace(request, variant=(request.variant + _STRIDE * i) % self.augmenter.variants)
+                for i in part.tolist()
+            ]
+            yield from zip(images, self.augmenter(images, asked), strict=True)
             self.advance(step, len(images))
 
     def align(self, source: np.ndarray, image: np.ndarray, size: int = SIZE) -> Tensor:

@@ -236,7 +236,7 @@ class ExpandOptions:
     def filled_in(self) -> ExpandOptions:
         """Return the same with numbers for what is None because it depends on something else."""
         intensity = self.intensity
-        if self.frames is not None:  # frame k of N has k / N, as `Synthesizer.clip` rises
+        if self.frames is not None:  # evenly, so that no frame repeats another
             intensity = [round(100 * k / self.frames) / 100 for k in range(1, self.frames + 1)]
         return replace(
             self,

@@ -22,20 +22,20 @@ MOST_CANDIDATES = 400
 BORROWERS = 3
 """Neutral people whom each is lent to."""
 LARGEST_YAW = 15
-KEPT = 0.6
+KEPT = 0.5
 """Share of the exemplars of an expression that is kept, the most convincing first."""
-LEAST, MOST = 96, 256
+LEAST, MOST = 72, 256
 """Exemplars of an expression that are kept, as far as there are any."""
 
 
-def convincing(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
+def convincing(model: TransferSynthesizer, score: Tensor) -> LendingFaces:
     """Return the exemplars of a synthesizer that come across.
 
     Args:
         model: with all candidates.
-        faces: training people's, in colour or grey.
+        score: (R,), how convincing each is.
     """
-    bank, score = bank_of(model), believed(model, faces)
+    bank = bank_of(model)
     chosen = []
     for e in model.expressions:
         rows = (bank.expression == int(e)).nonzero()[:, 0]

@@ -223,8 +223,6 @@ def learn_skin(
     along, mirrored = light @ axes.T, light[:, other] @ axes.T
     assign(reader, "skin_mean", mean)
     assign(reader, "skin_axes", axes)
-    assign(reader, "skin_scale", scale)
-    assign(reader, "beside", ((light - along @ axes) ** 2).mean(keepdims=True)[0])
     shape = (reader.shape_features(landmarks, scores, pose) @ reader.shape_map).numpy()
     terms = pose_terms(pose).numpy()
     turned = pose_terms(pose * torch.tensor([-1.0, 1.0, -1.0])).numpy()

@@ -32,7 +32,7 @@ from expraug.synthesizers.transfer.exemplars import (
     with_exemplars,
 )
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
-from recipes.transfer.convincing import MOST_CANDIDATES, convincing
+from recipes.transfer.convincing import MOST_CANDIDATES, believed, convincing
 from recipes.transfer.deviation import LEVEL_AXES, SHAPE_AXES, SKIN_AXES, assign, learn, pieces
 from recipes.transfer.mesh import (
     EYE_LEFT,
@@ -55,11 +55,16 @@ MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
 CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
-SHAPE_GAIN = (1.0, 1.0, 1.3, 1.15, 1.3, 1.15, 1.15, 1.3)
-SKIN_GAIN = (1.0, 1.2, 2.0, 1.8, 2.0, 1.8, 1.5, 2.0)
+SHAPE_GAIN = (1.0, 1.0, 1.2, 1.0, 1.3, 1.15, 1.15, 1.3)
+SKIN_GAIN = (1.0, 1.1, 1.8, 1.3, 1.8, 1.5, 1.4, 1.7)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
 embedded classifiers see synthetic training faces as often as real ones."""
-BRIGHTEST_SKIN, BRIGHTEST_EYE, DARKEST = 0.3, 1.0, 1.0
+SKIN_OF_SHAPE_PENALTY = 50.0
+HANDS_ARE_RARE = (Expression.NEUTRAL, Expression.HAPPY, Expression.ANGRY, Expression.SURPRISE)
+MOST_UNEXPLAINED = 0.8
+"""Share of their faces, in either half, whose skin says no more beyond the shape than is lent. Of
+fear's photographs every third has a hand before the mouth."""
+BRIGHTEST_SKIN, BRIGHTEST_EYE, DARKEST = 0.25, 0.4, 0.45
 """Limits of the change of log luminance: skin does not shine, the white of an eye may appear."""
 RIM = 0.07
 """Width of the rim on which the change of skin fades, as a fraction of the frame's side."""
@@ -157,6 +162,19 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     return LendingFaces.joined(parts)
 
 
+def learn_expected_skin(model: TransferSynthesizer, faces: LendingFaces) -> None:
+    """Learn what skin goes with a shape, all expressions alike, and how much more faces have."""
+    x = torch.cat([torch.ones(len(faces), 1), faces.shape], 1).double()
+    weight = 1 / torch.bincount(faces.expression, minlength=len(Expression))[faces.expression]
+    weighted = (x * (weight / weight.mean())[:, None]).T
+    penalty = SKIN_OF_SHAPE_PENALTY * torch.eye(x.shape[1], dtype=x.dtype)
+    found = torch.linalg.solve(weighted @ x + penalty, weighted @ faces.skin.double())
+    assign(model, "skin_of_shape", found.numpy())
+    usual = sum(faces.expression == int(e) for e in HANDS_ARE_RARE) > 0
+    left = model.unexplained(faces.shape[usual], faces.skin[usual])
+    assign(model, "most_unexplained", left.quantile(MOST_UNEXPLAINED, dim=0).numpy())
+
+
 def main(
     data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
     work: Annotated[Path, typer.Option(help="Faces that were found.")] = Path("work/real_faces"),
@@ -167,8 +185,10 @@ def main(
     faces = lending_faces(data, work)
     print(f"{len(faces)} faces", flush=True)
     model = without_exemplars(faces)
-    model = with_exemplars(model, lending(model, faces), MOST_CANDIDATES)
-    model = with_bank(model, convincing(model, faces))
+    lent = lending(model, faces)
+    learn_expected_skin(model, lent)
+    model = with_exemplars(model, lent, MOST_CANDIDATES)
+    model = with_bank(model, convincing(model, believed(model, faces)))
     model.save_pretrained(out)
     print(f"{out}: {model.config['rows']}", flush=True)
 

@@ -26,18 +26,16 @@ MOST_ROWS = 256
 """Exemplars of an expression: so many cover a class, and more cost space and time."""
 LARGEST_YAW, LARGEST_PITCH = 30, 25
 """In degrees: of a face that is turned further, one half is a guess."""
-_ODD, _ODD_RARE = 0.75, 0.9
-"""Share of a class that is not too odd to lend: hands, hard shadows and painted faces are. Of a
-class that has few faces, more must do."""
 _WEAK, _WEAK_RARE = 0.35, 0.15
-"""Share of a class that shows its expression too little."""
+"""Share of a class that shows its expression too little. Of a class that has few faces, more must
+do."""
 _FEW = 12
 """Of so few faces of a class none is left out."""
 _ALIKE = 0.02
 """Mean squared difference of deviations below which two faces are copies of one photograph."""
-_NEIGHBOURS, _OWN = 10, 0.3
-"""An exemplar's skin is its own in this share, else the mean of faces of the class whose shape
-deviates most alike: light, hands and noise differ, and furrows stay."""
+_OWN = 0.4
+"""Share of what neither the shape nor the class explains of an exemplar's skin that is lent: most
+of it is light and noise."""
 _OPEN = 0.06
 """Lips so far apart, as a share of the width of the mouth, show its inside."""
 
@@ -52,7 +50,6 @@ class LendingFaces:
         pose: (N, 2) yaw and pitch in degrees.
         interior: (N, 6, 12) insides of the mouths.
         gaps: (N, 9) between the lips, as `TransferSynthesizer.lip_gaps` reads them.
-        oddness: (N,) how unlike other faces the skin is.
     """
 
     expression: Tensor
@@ -61,7 +58,6 @@ class LendingFaces:
     pose: Tensor
     interior: Tensor
     gaps: Tensor
-    oddness: Tensor
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -168,14 +164,20 @@ def read_lending(
         pose[:, :2].clone(),
         read_interior(faces, landmarks),
         synthesizer.lip_gaps(landmarks),
-        synthesizer.reader.oddness(faces, vertices),
     )
 
 
-def choose_exemplars(lending: LendingFaces, target: Expression, rest: Tensor, most: int) -> Tensor:
+def choose_exemplars(
+    synthesizer: TransferSynthesizer,
+    lending: LendingFaces,
+    target: Expression,
+    rest: Tensor,
+    most: int,
+) -> Tensor:
     """Return the indices of the faces that lend an expression, at most so many.
 
     Args:
+        synthesizer: knows how much of a face's skin its shape leaves unexplained.
         lending: the faces.
         target: what is lent.
         rest: (M, C + D) standardised deviations of neutral faces.
@@ -184,10 +186,9 @@ def choose_exemplars(lending: LendingFaces, target: Expression, rest: Tensor, mo
     members = (lending.expression == int(target)).nonzero()[:, 0]
     rare = len(members) < most
     if len(members) > _FEW:
-        odd = lending.oddness[members]
-        members = members[odd <= odd.quantile(_ODD_RARE if rare else _ODD)]
-        force = lending.skin[members].square().sum(1)
-        members = members[force <= force.quantile(0.95)]
+        # hands before the face, hard shadows, paint
+        left = synthesizer.unexplained(lending.shape[members], lending.skin[members])
+        members = members[(left <= synthesizer.most_unexplained).all(1)]
     seen = standardised(lending.shape[members], lending.skin[members])
     if target is not Expression.NEUTRAL and len(members) > _FEW:
         direction = seen.mean(0) - rest.mean(0)
@@ -228,10 +229,10 @@ def with_exemplars(
     parts = []
     for target in synthesizer.expressions:
         kept = own.take(own.expression == int(target))
-        chosen = choose_exemplars(lending, target, rest, most)
+        chosen = choose_exemplars(synthesizer, lending, target, rest, most)
         if len(chosen):
             new = lending.take(chosen)
-            kept = _with_common_skin(_with_mouths(new, lending, own), kept)
+            kept = _with_common_skin(synthesizer, _with_mouths(new, lending, own), kept)
         parts.append(kept)
     return with_bank(synthesizer, LendingFaces.joined(parts))
 
@@ -242,33 +243,43 @@ def with_bank(synthesizer: TransferSynthesizer, bank: LendingFaces) -> TransferS
     counts = {str(e): int((bank.expression == int(e)).sum()) for e in synthesizer.expressions}
     model = type(synthesizer)(**synthesizer.config | {"rows": counts})
     rows = {f.name: getattr(bank, f.name) for f in fields(bank)}
+    rows["oddness"] = torch.cat(
+        [_from_mean(bank.shape[bank.expression == int(e)]) for e in synthesizer.expressions]
+    )
     state = synthesizer.state_dict()
     model.load_state_dict(state | {name: rows[name] for name in rows if name in state})
     return model.eval().requires_grad_(False)
 
 
+def _from_mean(shape: Tensor) -> Tensor:
+    """Return squared distances of (N, C) deviations from their mean, as multiples of the usual."""
+    distance = (shape - shape.mean(0)).square().sum(1)
+    return distance / distance.median().clamp(min=1e-6)
+
+
 def bank_of(synthesizer: TransferSynthesizer) -> LendingFaces:
     """Return the exemplars that a synthesizer has."""
     s = synthesizer
-    return LendingFaces(
-        s.shows, s.shape, s.skin, s.pose, s.interior, s.gaps, torch.zeros(len(s.shows))
-    )
+    return LendingFaces(s.shows, s.shape, s.skin, s.pose, s.interior, s.gaps)
 
 
-def _with_common_skin(faces: LendingFaces, before: LendingFaces) -> LendingFaces:
-    """Return faces with the skin of the class where their shapes deviate alike.
+def _with_common_skin(
+    synthesizer: TransferSynthesizer, faces: LendingFaces, before: LendingFaces
+) -> LendingFaces:
+    """Return faces with the skin that goes with their shape and their class, and less of their own.
 
     Args:
+        synthesizer: knows what skin goes with a shape.
         faces: of one expression.
-        before: the exemplars there were, which help out where there are few.
+        before: the exemplars there were, which say what the class has beyond its shape where there
+            are few faces.
     """
-    pool = faces if len(faces) > _NEIGHBOURS else LendingFaces.joined([faces, before])
-    distance = torch.cdist(faces.shape, pool.shape)
-    near = distance.argsort(dim=1, stable=True)[:, 1 : _NEIGHBOURS + 1]
-    if not near.shape[1]:
-        return faces
-    common = pool.skin[near].mean(1)
-    return LendingFaces(**vars(faces) | {"skin": _OWN * faces.skin + (1 - _OWN) * common})
+    expected = synthesizer.expected_skin(faces.shape)
+    beyond = faces.skin - expected
+    common = before.skin - synthesizer.expected_skin(before.shape)
+    common = beyond.mean(0) if len(faces) > _FEW else common.mean(0)
+    skin = expected + common + _OWN * (beyond - common)
+    return LendingFaces(**vars(faces) | {"skin": skin})
 
 
 def _with_mouths(faces: LendingFaces, lending: LendingFaces, own: LendingFaces) -> LendingFaces:

@@ -32,7 +32,7 @@ SCORE_SCALE = 3.0
 """Scores times this are of about unit variance."""
 _LARGEST_ANGLE = 45  # degrees up to which poses were learned
 _FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
-_LOCAL = 11  # texels: what is broader is lighting
+_LOCAL = 6  # texels: what is broader is lighting
 
 
 class Deviation(NamedTuple):
@@ -74,8 +74,6 @@ class DeviationReader(nn.Module):
     skin_mean: Tensor
     skin_axes: Tensor
     skin_map: Tensor
-    skin_scale: Tensor
-    beside: Tensor
 
     def __init__(
         self, shape_axes: int, skin_axes: int, level_axes: int, texels: int, texture_size: int
@@ -102,9 +100,6 @@ class DeviationReader(nn.Module):
             "texel_weight": (texels, 3),
             "skin_mean": (texels,),
             "skin_axes": (skin_axes, texels),
-            # standard deviations along the axes, and variance beside them
-            "skin_scale": (skin_axes,),
-            "beside": (1,),
             "skin_map": (1 + skin_axes + shape_axes + POSE_TERMS, skin_axes),
         }
         for name, size in floats.items():
@@ -177,18 +172,6 @@ class DeviationReader(nn.Module):
         around = _blur(self.laid_out(logarithm)) / _blur(here).clamp(min=1e-6)
         return logarithm - around.flatten(1)[:, self.texel.long()]
 
-    def oddness(self, faces: Tensor, vertices: Tensor) -> Tensor:
-        """Return how unlike other faces the skin is, (B,): the part that no axis explains, and how
-        far out it is along the axes.
-
-        Args:
-            faces, vertices: as `skin` takes them.
-        """
-        light = self.skin(faces, vertices) - self.skin_mean
-        along = light @ self.skin_axes.T
-        beside = (light - along @ self.skin_axes).square().mean(1)
-        return (along / self.skin_scale).square().mean(1) + beside / self.beside
-
     def laid_out(self, values: Tensor) -> Tensor:
         """Return (B, K) values at the texels as maps, (B, 1, T, T), 0 elsewhere."""
         maps = values.new_zeros(len(values), self.texture_size**2)
@@ -258,8 +241,15 @@ def pose_terms(pose: Tensor) -> Tensor:
 
 
 def _blur(maps: Tensor) -> Tensor:
+    """Blur (B, 1, T, T) maps; what lies beside them is 0."""
     for _ in range(3):  # three boxes are nearly a Gaussian
-        side = _LOCAL * 2 + 1
-        maps = F.avg_pool2d(maps, (side, 1), 1, (_LOCAL, 0))
-        maps = F.avg_pool2d(maps, (1, side), 1, (0, _LOCAL))
+        for axis in (2, 3):
+            maps = _box(maps.transpose(axis, 3)).transpose(axis, 3)
     return maps
+
+
+def _box(maps: Tensor) -> Tensor:
+    """Return means over the nearest 13 texels along the last axis, by running sums."""
+    total = F.pad(maps, (_LOCAL + 1, _LOCAL)).cumsum(3)
+    side = 2 * _LOCAL + 1
+    return (total[..., side:] - total[..., :-side]) / side

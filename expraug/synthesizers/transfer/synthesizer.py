@@ -32,11 +32,13 @@ _CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
 _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
+_ODDNESS = 0.5  # … twice the usual distance from the mean of the class, and as …
 _OPEN, _SHUT = 0.08, 0.03  # … a shut mouth for a source with an open one, in its widths
 _OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
 SHUT_EYES = "eyes_shut"
 _LID_GAP = 0.012  # an eye with less between its lids is shut
 _LID_OPENING = 0.006  # that nothing is there to show of
+_LOWER_HALF = 0.6  # of the texture frame: below the tip of the nose
 _TINY = 1e-6
 
 
@@ -72,6 +74,9 @@ class TransferSynthesizer(Synthesizer):
     interior: Tensor
     pose: Tensor
     gaps: Tensor
+    oddness: Tensor
+    skin_of_shape: Tensor
+    most_unexplained: Tensor
     shape_gain: Tensor
     skin_gain: Tensor
     mirrored_shape: Tensor
@@ -132,6 +137,12 @@ class TransferSynthesizer(Synthesizer):
             "interior": (bank, ROWS, COLUMNS),
             "pose": (bank, 2),
             "gaps": (bank, 9),
+            # how unlike the class's mean its shape is, 1 for the usual exemplar
+            "oddness": (bank,),
+            # the skin that goes with a shape, and what faces have beyond it at most, in the upper
+            # and the lower half
+            "skin_of_shape": (1 + of_shape, of_skin),
+            "most_unexplained": (2,),
             # what makes up for what a regression leaves out
             "shape_gain": (classes,),
             "skin_gain": (classes,),
@@ -325,6 +336,7 @@ class TransferSynthesizer(Synthesizer):
         # lips that are shut would have to be stretched over teeth
         open_now = self.lip_gaps(landmarks).mean(1, keepdim=True) > _OPEN
         unlike = unlike + (open_now & (self.gaps.mean(1) < _SHUT).repeat(2))
+        unlike = unlike + _ODDNESS * self.oddness.repeat(2)
         others = self.shows.repeat(2) != target[:, None]
         order = unlike.masked_fill(others, torch.inf).argsort(dim=1, stable=True)
         chosen = order.gather(1, (variant % self.variants)[:, None])[:, 0]
@@ -385,6 +397,17 @@ class TransferSynthesizer(Synthesizer):
         parted[:, lower, 1] += wrong
         parted[:, upper, 1] -= wrong
         return parted
+
+    def expected_skin(self, shape: Tensor) -> Tensor:
+        """Return the deviation of skin, (B, D), that goes with one of shape, (B, C)."""
+        return self.skin_of_shape[0] + shape @ self.skin_of_shape[1:]
+
+    def unexplained(self, shape: Tensor, skin: Tensor) -> Tensor:
+        """Return how much of deviations of skin does not go with the shape, (B, 2): mean squares of
+        log luminance in the upper and the lower half of the face."""
+        beyond = (skin - self.expected_skin(shape)) @ self.reader.skin_axes
+        low = self.reader.texel.long() // self.texture_size > self.texture_size * _LOWER_HALF
+        return torch.stack([beyond[:, half].square().mean(1) for half in (~low, low)], 1)
 
     def vertices(self, rest: Tensor, moved: Tensor) -> Tensor:
         """Return mesh vertices, (B, V, 2): moved landmarks and two rings around the face.
