@@ -52,27 +52,30 @@ class MouthWindow:
         corners = upper[:, -1] - upper[:, 0]
         width = corners.norm(dim=1, keepdim=True).clamp(min=1e-4)
         along = corners / width
-        down = torch.stack([-along[:, 1], along[:, 0]], 1)
         middle = (upper[:, 0] + upper[:, -1]) / 2
-
-        def level(lip: Tensor) -> Tensor:
-            return ((lip - middle[:, None]) * down[:, None]).sum(2)
-
-        top, bottom = level(upper).amin(1, keepdim=True), level(lower).amax(1, keepdim=True)
-        centre = middle + (top + bottom) / 2 * down
+        top, bottom = (
+            ((lip - middle[:, None]) * turned(along)[:, None]).sum(2) for lip in (upper, lower)
+        )
+        top, bottom = top.amin(1, keepdim=True), bottom.amax(1, keepdim=True)
         size = torch.maximum(_BESIDE[0] * width, _BESIDE[1] * (bottom - top)).clamp(min=REACH)
+        return cls.at(middle + (top + bottom) / 2 * turned(along), along * size, upper, lower)
 
-        def in_window(lip: Tensor) -> Tensor:
-            there = (lip - centre[:, None]) / size[:, None]
-            x, y = (there * along[:, None]).sum(2), (there * down[:, None]).sum(2)
-            return torch.stack([x * WIDTH + WIDTH / 2, y * WIDTH + HEIGHT / 2], 2)
-
-        return cls(centre, along * size, in_window(upper), in_window(lower))
+    @classmethod
+    def at(cls, centre: Tensor, across: Tensor, upper: Tensor, lower: Tensor) -> MouthWindow:
+        """Return windows at given places, with lips, (B, 11, 2), in fractions of the frame."""
+        size = across.norm(dim=1)[:, None]
+        down = turned(across)
+        lips = []
+        for lip in (upper, lower):
+            there = (lip - centre[:, None]) / size[:, None] ** 2
+            x, y = (there * across[:, None]).sum(2), (there * down[:, None]).sum(2)
+            lips.append(torch.stack([x * WIDTH + WIDTH / 2, y * WIDTH + HEIGHT / 2], 2))
+        return cls(centre, across, *lips)
 
     def cut(self, faces: Tensor) -> Tensor:
         """Return (B, C, 64, 96): the windows, cut out of aligned (B, C, S, S) faces."""
         x, y = _middles(WIDTH, faces) / WIDTH - 0.5, (_middles(HEIGHT, faces) - HEIGHT / 2) / WIDTH
-        down = torch.stack([-self.across[:, 1], self.across[:, 0]], 1)
+        down = turned(self.across)
         place = (
             self.centre[:, None, None]
             + x[None, None, :, None] * self.across[:, None, None]
@@ -148,11 +151,21 @@ class MouthOutline:
     v: Tensor
 
 
+def turned(vectors: Tensor) -> Tensor:
+    """Return (B, 2) vectors, (x, y), turned by a quarter: from rightwards to downwards."""
+    return torch.stack([-vectors[:, 1], vectors[:, 0]], 1)
+
+
 def sample_window(windows: Tensor, points: Tensor) -> Tensor:
     """Return (B, C, h, w) samples of windows at (B, h, w, 2) points in their pixels."""
     size = points.new_tensor([windows.shape[-1], windows.shape[-2]])
     grid = points * 2 / size - 1
     return F.grid_sample(windows, grid, padding_mode="border", align_corners=False)
+
+
+def curve_height(curve: Tensor, x: Tensor) -> Tensor:
+    """Return (B, N) heights of (B, 11, 2) curves at (B, N) places, beyond the ends as there."""
+    return _height(curve, x)[0]
 
 
 def _middles(count: int, like: Tensor) -> Tensor:

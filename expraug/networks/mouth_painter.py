@@ -25,11 +25,11 @@ _VERSION = "1"
 ROWS, COLUMNS = 6, 12
 """Of the interior that `read_interior` reads: from lip to lip, and from corner to corner."""
 _FINER = 4  # samples per side in each of its cells
-_PLANES = 6  # that the network sees of a mouth
+_PLANES = 7  # that the network sees of a mouth
 _HIDDEN = 1.5  # pixels of the window around the inside that the network does not see either
 _EDGE = (0.6, 3.4)  # depth in pixels of the window where the matte begins, and where it is 1
-_DARKEST, _LIGHTEST = -1.0, 0.6  # luminance relative to the surroundings
 _SMALLEST_LEVEL = 0.02
+_LIGHT = (0.85, 0.75)  # factor and power that lead from the skin's luminance to the light
 
 
 class MouthPainter(nn.Module):
@@ -106,6 +106,7 @@ class MouthPainter(nn.Module):
             (outline.above / 16).clamp(0, 2) * inside,
             (2 * outline.u - 1) * inside,
             laid * inside,
+            level.expand_as(grey),
         ]
         x = F.pixel_unshuffle(torch.cat(planes, 1), 2)
         fine = F.leaky_relu(self.stem(x), 0.2)
@@ -118,13 +119,14 @@ class MouthPainter(nn.Module):
         half = half + F.leaky_relu(self.half_up(half), 0.2)
         fine = F.leaky_relu(fine + _doubled(self.to_full(half)), 0.2)
         full = F.pixel_shuffle(F.leaky_relu(self.full_again(fine), 0.2), 2)
-        return laid + self.last(full)
+        painted: Tensor = laid + self.last(full)
+        return painted
 
     def _coloured(
         self, painted: Tensor, level: Tensor, cut: Tensor, seen: Tensor, outline: MouthOutline
     ) -> Tensor:
         """Return (B, 3, 64, 96) paint in the light and the colour of the face."""
-        light = 1 + painted.clamp(_DARKEST, _LIGHTEST)
+        light = (1 + painted).clamp(0, 2)
         chroma = inside_chroma(self.colour, skin_chroma(cut, seen), light, outline.v)
         tint = chroma.exp()
         return light * level * tint / luminance(tint)
@@ -199,9 +201,13 @@ def matte_of(outline: MouthOutline) -> Tensor:
 
 
 def light_level(grey: Tensor, seen: Tensor) -> Tensor:
-    """Return how light the skin around mouths is, (B, 1, 1, 1).
+    """Return how light it is around mouths, (B, 1, 1, 1), from the luminance of the skin.
 
-    Mean and standard deviation together: lips and a beard lower the one and raise the other.
+    Skin is dark because it gets little light, or because it is dark: then its teeth are not. A
+    power of the skin's luminance is between both (in photographs of one studio the luminance of
+    teeth grows with the power 0.2 of the skin's, in others with 0.8 to 0.9).
+    The skin is the mean and the standard deviation of what is around the mouth, together: lips and
+    a beard lower the one and raise the other.
 
     Args:
         grey: (B, 1, 64, 96) luminance in [0, 1].
@@ -210,7 +216,8 @@ def light_level(grey: Tensor, seen: Tensor) -> Tensor:
     weight = seen * _nearness(grey)
     mean = _mean(grey, weight)
     deviation = _mean((grey - mean).square(), weight).sqrt()
-    return (mean + deviation).clamp(min=_SMALLEST_LEVEL)
+    factor, power = _LIGHT
+    return factor * (mean + deviation).clamp(min=_SMALLEST_LEVEL) ** power
 
 
 def skin_chroma(cut: Tensor, seen: Tensor) -> Tensor:
