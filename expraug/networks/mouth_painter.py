@@ -25,10 +25,11 @@ _VERSION = "1"
 ROWS, COLUMNS = 6, 12
 """Of the interior that `read_interior` reads: from lip to lip, and from corner to corner."""
 _FINER = 4  # samples per side in each of its cells
-_PLANES = 7  # that the network sees of a mouth
+_PLANES = 8  # that the network sees of a mouth
 _HIDDEN = 1.5  # pixels of the window around the inside that the network does not see either
 _EDGE = (0.6, 3.4)  # depth in pixels of the window where the matte begins, and where it is 1
 _SMALLEST_LEVEL = 0.02
+_SHARPNESS = (0.4, 0.5)  # that of a blurred photograph, and how much more a sharp one has
 _LIGHT = (0.85, 0.75)  # factor and power that lead from the skin's luminance to the light
 
 
@@ -77,14 +78,25 @@ class MouthPainter(nn.Module):
 
     def _paint(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
         window = MouthWindow.around(landmarks)
-        cut, outline = window.cut(faces), window.outline()
-        grey = luminance(cut)
-        seen = surroundings(outline)
-        level = light_level(grey, seen)
-        painted = self.paint_windows(grey, level, outline, interior)
-        coloured = self._coloured(painted, level, cut, seen, outline)
-        both = window.put_back(torch.cat([coloured, matte_of(outline)], 1), faces.shape[-1])
+        outline = window.outline()
+        painted = self.paint_cut(window.cut(faces), outline, interior)
+        both = window.put_back(torch.cat([painted, matte_of(outline)], 1), faces.shape[-1])
         return both[:, :3].clamp(0, 1), both[:, 3:].clamp(0, 1)
+
+    def paint_cut(self, cut: Tensor, outline: MouthOutline, interior: Tensor) -> Tensor:
+        """Return the inside of mouths in their windows, in the light and the colour of the face.
+
+        Args:
+            cut: (B, 3, 64, 96) windows in [0, 1].
+            outline: of the lips.
+            interior: (B, 6, 12), as `read_interior` reads it.
+
+        Returns:
+            (B, 3, 64, 96) float in [0, 1].
+        """
+        grey = luminance(cut)
+        level = light_level(grey, surroundings(outline))
+        return self.tint(self.paint_windows(grey, level, outline, interior), cut, outline)
 
     def paint_windows(
         self, grey: Tensor, level: Tensor, outline: MouthOutline, interior: Tensor
@@ -97,16 +109,17 @@ class MouthPainter(nn.Module):
             outline: of the lips.
             interior: (B, 6, 12), as `read_interior` reads it.
         """
-        inside = outline.depth.add(0.5).clamp(0, 1)
+        inside, seen = outline.depth.add(0.5).clamp(0, 1), surroundings(outline)
         laid = lay(interior, outline)
         planes = [
-            (grey / level - 1) * surroundings(outline),
+            light_around(grey / level - 1, seen),
             inside,
             (outline.below / 16).clamp(0, 2) * inside,
             (outline.above / 16).clamp(0, 2) * inside,
             (2 * outline.u - 1) * inside,
             laid * inside,
             level.expand_as(grey),
+            sharpness(grey, seen).expand_as(grey),
         ]
         x = F.pixel_unshuffle(torch.cat(planes, 1), 2)
         fine = F.leaky_relu(self.stem(x), 0.2)
@@ -122,14 +135,14 @@ class MouthPainter(nn.Module):
         painted: Tensor = laid + self.last(full)
         return painted
 
-    def _coloured(
-        self, painted: Tensor, level: Tensor, cut: Tensor, seen: Tensor, outline: MouthOutline
-    ) -> Tensor:
-        """Return (B, 3, 64, 96) paint in the light and the colour of the face."""
+    def tint(self, painted: Tensor, cut: Tensor, outline: MouthOutline) -> Tensor:
+        """Return (B, 3, 64, 96) paint in [0, 1]: what `paint_windows` painted, in colour."""
+        seen = surroundings(outline)
         light = (1 + painted).clamp(0, 2)
         chroma = inside_chroma(self.colour, skin_chroma(cut, seen), light, outline.v)
         tint = chroma.exp()
-        return light * level * tint / luminance(tint)
+        lit = light * light_level(luminance(cut), seen)
+        return (lit * tint / luminance(tint)).clamp(0, 1)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
@@ -169,15 +182,17 @@ def read_interior(faces: Tensor, landmarks: Tensor) -> Tensor:
     return interior_of(luminance(window.cut(faces)), window)
 
 
-def interior_of(grey: Tensor, window: MouthWindow) -> Tensor:
-    """Read what `read_interior` reads from (B, 1, 64, 96) windows."""
+def interior_of(
+    grey: Tensor, window: MouthWindow, rows: int = ROWS, columns: int = COLUMNS
+) -> Tensor:
+    """Read what `read_interior` reads, in more detail if wished, from (B, 1, 64, 96) windows."""
     level = light_level(grey, surroundings(window.outline()))
-    samples = sample_window(grey / level - 1, window.lip_points(ROWS * _FINER, COLUMNS * _FINER))
-    return F.avg_pool2d(samples, _FINER)[:, 0]
+    points = window.lip_points(rows * _FINER, columns * _FINER)
+    return F.avg_pool2d(sample_window(grey / level - 1, points), _FINER)[:, 0]
 
 
 def lay(interior: Tensor, outline: MouthOutline) -> Tensor:
-    """Return (B, 1, 64, 96): (B, 6, 12) interiors laid between the lips of the windows."""
+    """Return (B, 1, 64, 96): (B, rows, columns) interiors laid between the lips of the windows."""
     u = outline.u.expand_as(outline.v)[:, 0]
     grid = torch.stack([u, outline.v[:, 0]], 3).clamp(0, 1) * 2 - 1
     return F.grid_sample(interior[:, None], grid, padding_mode="border", align_corners=False)
@@ -218,6 +233,40 @@ def light_level(grey: Tensor, seen: Tensor) -> Tensor:
     deviation = _mean((grey - mean).square(), weight).sqrt()
     factor, power = _LIGHT
     return factor * (mean + deviation).clamp(min=_SMALLEST_LEVEL) ** power
+
+
+def light_around(windows: Tensor, seen: Tensor) -> Tensor:
+    """Return (B, 1, 64, 96) windows so blurred that light and shade are left, 0 in the middle.
+
+    Lips that a synthesizer has moved look otherwise than photographed ones in every detail. The
+    network must not know them apart.
+    """
+    sums = torch.cat([windows * seen, seen], 1)
+    for _ in range(2):
+        sums = F.avg_pool2d(sums, 7, 1, 3)
+    return sums[:, :1] / (sums[:, 1:] + 0.02)
+
+
+def sharpness(grey: Tensor, seen: Tensor) -> Tensor:
+    """Return how sharp windows are, (B, 1, 1, 1) in [0, 1]: 0 for photographs that were enlarged.
+
+    It is the ratio of second to first differences of neighbouring pixels, so that contrast tells
+    nothing.
+
+    Args:
+        grey: (B, 1, 64, 96) luminance in [0, 1].
+        seen: (B, 1, 64, 96) in [0, 1], what counts.
+    """
+    weight = seen * _nearness(grey)
+    first, second = grey.new_zeros(len(grey), 1, 1, 1), grey.new_zeros(len(grey), 1, 1, 1)
+    for axis in (2, 3):
+        step = grey.diff(dim=axis)
+        last = step.shape[axis] - 1
+        counts = weight.narrow(axis, 2, last) * (seen.narrow(axis, 0, last) > 0.99)
+        first = first + _sum(step.narrow(axis, 1, last).square() * counts)
+        second = second + _sum(step.diff(dim=axis).square() * counts)
+    low, more = _SHARPNESS
+    return (((second / first.clamp(min=1e-8)).sqrt() - low) / more).clamp(0, 1)
 
 
 def skin_chroma(cut: Tensor, seen: Tensor) -> Tensor:
@@ -266,8 +315,11 @@ def _nearness(like: Tensor) -> Tensor:
 
 def _mean(images: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted means of images, (B, C, 1, 1)."""
-    total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    return (images * weight).sum((2, 3), keepdim=True) / total
+    return _sum(images * weight) / _sum(weight).clamp(min=1e-6)
+
+
+def _sum(images: Tensor) -> Tensor:
+    return images.sum((2, 3), keepdim=True)
 
 
 def _doubled(x: Tensor) -> Tensor:

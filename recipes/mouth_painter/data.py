@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +30,6 @@ from expraug.faces.mouth import (
 )
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, SETS, Faces, extract
 
-OPENED = len(SETS)
-"""Origin of London's shut mouths that were drawn apart: sharp, with nothing inside."""
 OPEN = 3 / 160
 """Least distance of the inner lips, as a fraction of the frame's side."""
 SIDE = 256
@@ -54,7 +52,7 @@ class Mouths:
         pixels: (N, 3 or 1, 64, 96) uint8 windows.
         upper, lower: (N, 11, 2) float32 inner edges of the lips, in pixels of the window.
         gap, width: (N,) float32 opening and width of the mouth, in pixels of the window.
-        origin: (N,) long, the set, an index into `recipes.real_faces.SETS`, or `OPENED`.
+        origin: (N,) long, the set, an index into `recipes.real_faces.SETS`.
         split: (N,) long, an index into `SPLITS`.
         person: (N,) long, the same for all windows of one person; of its own where nobody is named.
     """
@@ -84,7 +82,7 @@ class Mouths:
         if self.pixels.shape[1] == 1:
             return self
         pixels = luminance(self.pixels.float()).round().to(torch.uint8)
-        return Mouths(**{f.name: getattr(self, f.name) for f in fields(self)} | {"pixels": pixels})
+        return replace(self, pixels=pixels)
 
     def window(self) -> MouthWindow:
         """Return the windows' lips; their places in the faces are not known any more."""
@@ -99,18 +97,22 @@ class Mouths:
             lip = getattr(self, name).flip(1).clone()
             lip[..., 0] = wide - lip[..., 0]
             lips[name] = lip
-        same = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Mouths(**same | lips | {"pixels": self.pixels.flip(3)})
+        return replace(self, pixels=self.pixels.flip(3), **lips)
 
 
 def concatenate(parts: list[Mouths]) -> Mouths:
     """Return the mouths of all parts, of which the persons differ."""
-    found = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Mouths)}
-    start, persons = 0, []
+    found, start, persons = _joined(parts), 0, []
     for part in parts:
         persons.append(part.person + start)
         start += int(part.person.max()) + 1
-    return Mouths(**found | {"person": torch.cat(persons)})
+    return replace(found, person=torch.cat(persons))
+
+
+def _joined(parts: list[Mouths]) -> Mouths:
+    return Mouths(
+        **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Mouths)}
+    )
 
 
 def open_mouths(data: Path, faces: Path, work: Path) -> tuple[Mouths, Mouths]:
@@ -121,18 +123,18 @@ def open_mouths(data: Path, faces: Path, work: Path) -> tuple[Mouths, Mouths]:
         faces: folder of what `recipes.real_faces.extract` found.
         work: keeps the mouths.
     """
-    file = data / FILES[LONDON][0]
-    london, shut = (
-        _kept(work / f"london-{name}.safetensors", partial(_london, file, name == "shut"))
-        for name in ("open", "shut")
-    )
+    london = london_mouths(data, work, "open")
     parts = [london.grey()]
     for origin in (LFW, FER2013):
         of_files = [(origin, data / name, faces) for name in FILES[origin]]
         parts.append(_kept(work / f"{SETS[origin]}.safetensors", partial(_cut, of_files)))
-    everyone = concatenate(parts)
-    taught = everyone.take(everyone.split == SPLITS.index("train"))
-    return concatenate([everyone, opened(shut.grey(), taught)]), london
+    return concatenate(parts), london
+
+
+def london_mouths(data: Path, work: Path, which: str) -> Mouths:
+    """Return London's "open" or "shut" mouths, in colour; arguments as `open_mouths` takes them."""
+    make = partial(_london, data / FILES[LONDON][0], which == "shut")
+    return _kept(work / f"london-{which}.safetensors", make)
 
 
 def _kept(file: Path, make: Callable[[], Mouths]) -> Mouths:
@@ -171,7 +173,7 @@ def _open_ones(faces: Faces) -> Mouths:
 
 def _london(path: Path, shut: bool) -> Mouths:
     """Return London's open or shut mouths, in colour, from the photographs: several windows of a
-    training face; shut mouths of training people only."""
+    training face."""
     detector = LandmarkDetector("detect")
     generator = torch.Generator().manual_seed(0)
     parts = []
@@ -186,7 +188,7 @@ def _london(path: Path, shut: bool) -> Mouths:
         landmarks = torch.from_numpy(mesh).float()[None]
         split = SPLITS.index(person_split(item.identity))
         is_shut = bool((landmarks[:, 14] - landmarks[:, 13]).norm() < OPEN)
-        if is_shut != shut or (shut and split):
+        if is_shut != shut:
             continue
         aligned = align_image(image, face.points, SIDE)[None] / 255
         count = 1 if split else VERSIONS
@@ -260,4 +262,4 @@ def opened(shut: Mouths, others: Mouths) -> Mouths:
     whole = torch.where(above, top.mean(2, keepdim=True), bottom.mean(2, keepdim=True))
     down = y + near * (line - edge) + (1 - near) * (HEIGHT / 2 - whole)
     pixels = sample_window(shut.pixels.float() / 255, torch.stack([across, down], 3))
-    return _mouths(new, pixels, OPENED, shut.split, shut.person.numpy())
+    return _mouths(new, pixels, LONDON, shut.split, shut.person.numpy())

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from expraug.faces.mouth import MouthWindow
 from expraug.networks.mouth_painter import interior_of
-from recipes.mouth_painter.data import OPENED, Mouths
+from recipes.mouth_painter.data import Mouths
 from recipes.real_faces import FER2013, LFW, LONDON
 
-SHARES = {LONDON: 0.2, OPENED: 0.2, LFW: 0.4, FER2013: 0.2}
+SHARES = {LONDON: 0.2, LFW: 0.5, FER2013: 0.3}
 """How often each set is drawn: London alone is sharp, and FER2013 alone has many wide mouths."""
 EVENNESS = 0.7
 """A bin of n like openings is drawn in proportion to n to the power of 1 less this."""
@@ -37,7 +37,6 @@ class Batch:
         own: (B,) bool, of themselves.
         sharpness: (B,) long, 0 for sharp ones, else the set, an index into
             `recipes.real_faces.SETS`.
-        empty: (B,) bool, shut mouths drawn apart, with nothing inside.
     """
 
     grey: Tensor
@@ -45,7 +44,6 @@ class Batch:
     code: Tensor
     own: Tensor
     sharpness: Tensor
-    empty: Tensor
 
 
 class Draw:
@@ -60,24 +58,18 @@ class Draw:
     def __init__(self, mouths: Mouths, size: int, others: float) -> None:
         self.mouths, self.size, self.others = mouths, size, others
         self.weights = drawing_weights(mouths)
-        filled = mouths.origin != OPENED
-        self.lenders = mouths.take(filled)
-        self.lent = self.weights[filled]
-        self.codes, self.lent_codes = codes_of(mouths), codes_of(self.lenders)
-        self.near = nearest(mouths, self.lenders, ALIKE)
+        self.codes, self.near = codes_of(mouths), nearest(mouths, mouths, ALIKE)
 
     def __call__(self) -> Batch:
         """Return a batch, drawn from torch's global random generator."""
         rows = torch.multinomial(self.weights, self.size, replacement=True)
         count, device = self.size, rows.device
         mouths = self.mouths.take(rows)
-        empty = mouths.origin == OPENED
-        own = ~empty & (torch.rand(count, device=device) >= self.others)
+        own = torch.rand(count, device=device) >= self.others
         alike = self.near[rows, torch.randint(self.near.shape[1], (count,), device=device)]
-        other = torch.multinomial(self.lent, count, replacement=True)
+        other = torch.multinomial(self.weights, count, replacement=True)
         other = torch.where(torch.rand(count, device=device) < UNLIKE, other, alike)
-        lent = self.lent_codes[other]
-        code = varied(torch.where(own[:, None, None], self.codes[rows], lent))
+        code = varied(self.codes[torch.where(own, rows, other)])
         mirror = torch.rand(count, device=device) < 0.5
         flipped = mouths.mirrored()
         pick = mirror[:, None, None]
@@ -90,10 +82,10 @@ class Draw:
         code = torch.where(pick, code.flip(2), code)
         grey = torch.where(pick[..., None], flipped.pixels, mouths.pixels).float() / 255
         sharper = (mouths.origin == LFW) & (torch.rand(count, device=device) < SHARPENED)
-        sharp = sharper | empty | (mouths.origin == LONDON)
+        sharp = sharper | (mouths.origin == LONDON)
         grey = torch.where(sharper[:, None, None, None], sharpened(grey), softened(grey))
         sharpness = torch.where(sharp, 0, mouths.origin)
-        return Batch(grey, window, code, own, sharpness, empty)
+        return Batch(grey, window, code, own, sharpness)
 
 
 def codes_of(mouths: Mouths) -> Tensor:

@@ -127,7 +127,7 @@ def watch(painter: MouthPainter, held: Mouths, sheet: Path) -> dict[str, float]:
     figures = {}
     for name, code in (("own", codes), ("other", codes[like_it])):
         own = torch.ones(len(held), dtype=torch.bool, device=grey.device)
-        batch = Batch(grey, held.window(), code, own, held.origin, ~own)
+        batch = Batch(grey, held.window(), code, own, held.origin)
         painted = paint(painter, batch)
         count = painted.inside.sum()
         if name == "own":

@@ -29,13 +29,9 @@ from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.discriminator import ProjectionDiscriminator
 from recipes.training.losses import discriminator_hinge, generator_hinge
 
-_GAIN = 8.0
+_GAIN = 16.0
 """Of the discriminator: spectral norm lets it change no faster than what it sees, and between a
 blurred tooth and a sharp one that is little."""
-
-
-ALONE = 0.4
-"""Share of the photographed mouths of which the discriminator sees the inside alone."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,6 @@ class Painted:
     Args:
         real, made: (B, 1, 64, 96) windows as photographed, and with the inside painted.
         inside: (B, 1, 64, 96) in [0, 1].
-        shown: (B, 1, 64, 96) in [0, 1], what the discriminator sees: of some mouths the inside
-            alone, of all that were drawn apart, lest it tell them by their lips.
         level: (B, 1, 1, 1).
         outline: of the lips.
     """
@@ -71,7 +65,6 @@ class Painted:
     real: Tensor
     made: Tensor
     inside: Tensor
-    shown: Tensor
     level: Tensor
     outline: MouthOutline
 
@@ -83,10 +76,7 @@ def paint(painter: MouthPainter, batch: Batch) -> Painted:
     found = painter.paint_windows(batch.grey, level, outline, batch.code).float()
     real = batch.grey / level - 1
     made = torch.lerp(real, found, matte_of(outline))
-    inside = outline.depth.clamp(0, 1)
-    alone = batch.empty | (torch.rand(len(real), device=real.device) < ALONE)
-    shown = torch.where(alone[:, None, None, None], inside, torch.ones_like(inside))
-    return Painted(real, made, inside, shown, level, outline)
+    return Painted(real, made, outline.depth.clamp(0, 1), level, outline)
 
 
 class Trainer(AdversarialTrainer):
@@ -120,7 +110,7 @@ class Trainer(AdversarialTrainer):
         both = torch.cat([_seen(painted, painted.real), _seen(painted, painted.made.detach())])
         judged = _GAIN * self.judge(both, batch.sharpness.repeat(2)).float()
         real, made = judged.chunk(2)
-        loss = discriminator_hinge(real[near & ~batch.empty[:, None, None, None]], [made[near]])
+        loss = discriminator_hinge(real[near], [made[near]])
         self.update_discriminators(loss)
         return {"discriminator": loss}
 
@@ -162,7 +152,7 @@ class Trainer(AdversarialTrainer):
 
 def _seen(painted: Painted, windows: Tensor) -> Tensor:
     """Return what the discriminator sees, (B, 2, 64, 96) in [0, 1]."""
-    return torch.cat([(windows + 1) / 1.6 * painted.shown, painted.inside], 1)
+    return torch.cat([(windows + 1) / 1.6, painted.inside], 1)
 
 
 def _patches(inside: Tensor) -> Tensor:
