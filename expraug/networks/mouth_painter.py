@@ -29,6 +29,10 @@ _PLANES = 8  # that the network sees of a mouth
 _HIDDEN = 1.5  # pixels of the window around the inside that the network does not see either
 _EDGE = (0.6, 3.4)  # depth in pixels of the window where the matte begins, and where it is 1
 _SMALLEST_LEVEL = 0.02
+_LIPS = 6.0  # pixels of the window around the inside that are lips
+_WIDE, _LOW, _WHITE = (9.0, 18.0), (0.2, 0.5), (0.55, 0.95)  # see flesh_share
+_UPPER_TEETH, _LOWER_TEETH = (10.0, 15.0), (4.0, 8.0)  # where they end, in pixels of the window
+_TONGUE = 0.7  # what its luminance stays below, relative to the level
 _SHARPNESS = (0.4, 0.5)  # that of a blurred photograph, and how much more a sharp one has
 _LIGHT = (0.85, 0.75)  # factor and power that lead from the skin's luminance to the light
 
@@ -72,6 +76,8 @@ class MouthPainter(nn.Module):
             Paint, (B, 3, S, S) float in [0, 1], and matte, (B, 1, S, S) float in [0, 1], which is 0
             outside the inner edges of the lips, and everywhere where they are shut.
         """
+        if not len(faces):
+            return faces, faces[:, :1]
         parts = [self._paint(*part) for part in independently(faces, landmarks, interior)]
         paint, matte = (torch.cat(kind) for kind in zip(*parts, strict=True))
         return paint, matte
@@ -139,8 +145,12 @@ class MouthPainter(nn.Module):
         """Return (B, 3, 64, 96) paint in [0, 1]: what `paint_windows` painted, in colour."""
         seen = surroundings(outline)
         light = (1 + painted).clamp(0, 2)
-        chroma = inside_chroma(self.colour, skin_chroma(cut, seen), light, outline.v)
-        tint = chroma.exp()
+        near = seen * nearness(cut)
+        of_teeth = teeth_chroma(self.colour, chroma_of(cut, near), light, outline.v)
+        lips = ((outline.depth > -_LIPS) & (outline.depth < 0)).to(cut) * seen
+        share = flesh_share(light, outline)
+        light = torch.lerp(light, _TONGUE * torch.tanh(light / _TONGUE), share)
+        tint = torch.lerp(of_teeth, chroma_of(cut, lips + 1e-4 * near), share).exp()
         lit = light * light_level(luminance(cut), seen)
         return (lit * tint / luminance(tint)).clamp(0, 1)
 
@@ -210,7 +220,7 @@ def matte_of(outline: MouthOutline) -> Tensor:
     It begins a little within the lips, and softly: else a light line would show between them.
     """
     start, end = _EDGE
-    t = ((outline.depth - start) / (end - start)).clamp(0, 1)
+    t = _ramp(outline.depth, start, end)
     soft = F.avg_pool2d(t * t * (3 - 2 * t), 3, 1, 1)
     return soft * outline.depth.clamp(0, 1)
 
@@ -228,7 +238,7 @@ def light_level(grey: Tensor, seen: Tensor) -> Tensor:
         grey: (B, 1, 64, 96) luminance in [0, 1].
         seen: (B, 1, 64, 96) in [0, 1], what counts.
     """
-    weight = seen * _nearness(grey)
+    weight = seen * nearness(grey)
     mean = _mean(grey, weight)
     deviation = _mean((grey - mean).square(), weight).sqrt()
     factor, power = _LIGHT
@@ -257,7 +267,7 @@ def sharpness(grey: Tensor, seen: Tensor) -> Tensor:
         grey: (B, 1, 64, 96) luminance in [0, 1].
         seen: (B, 1, 64, 96) in [0, 1], what counts.
     """
-    weight = seen * _nearness(grey)
+    weight = seen * nearness(grey)
     first, second = grey.new_zeros(len(grey), 1, 1, 1), grey.new_zeros(len(grey), 1, 1, 1)
     for axis in (2, 3):
         step = grey.diff(dim=axis)
@@ -269,29 +279,41 @@ def sharpness(grey: Tensor, seen: Tensor) -> Tensor:
     return (((second / first.clamp(min=1e-8)).sqrt() - low) / more).clamp(0, 1)
 
 
-def skin_chroma(cut: Tensor, seen: Tensor) -> Tensor:
-    """Return the log of red, green and blue over luminance around mouths, (B, 3, 1, 1).
+def chroma_of(cut: Tensor, weight: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance in windows, (B, 3, 1, 1).
 
     Args:
         cut: (B, 3, 64, 96) windows in [0, 1].
-        seen: (B, 1, 64, 96) in [0, 1], what counts.
+        weight: (B, 1, 64, 96) in [0, 1], what counts.
     """
-    colour = _mean(cut, seen * _nearness(cut)).clamp(min=_SMALLEST_LEVEL / 4)
+    colour = _mean(cut, weight).clamp(min=_SMALLEST_LEVEL / 4)
     return (colour / luminance(colour)).log()
 
 
-def inside_chroma(colour: Tensor, skin: Tensor, light: Tensor, v: Tensor) -> Tensor:
-    """Return the log of red, green and blue over luminance inside mouths, (B, 3, 64, 96).
+def teeth_chroma(colour: Tensor, skin: Tensor, light: Tensor, v: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance of teeth and gums, (B, 3, 64, 96).
 
     Args:
         colour: (4, 3, 3), the map from the skin's, for 1, luminance, its square, and v.
-        skin: (B, 3, 1, 1), from `skin_chroma`.
+        skin: (B, 3, 1, 1), from `chroma_of`.
         light: (B, 1, 64, 96) luminance, relative to the level.
         v: (B, 1, 64, 96) lip coordinate.
     """
     for_each = torch.einsum("kij,bj->kbi", colour, skin[:, :, 0, 0])[..., None, None]
     terms = colour_terms(light, v)
     return sum((term * part for term, part in zip(terms, for_each, strict=True)), 0 * light)
+
+
+def flesh_share(light: Tensor, outline: MouthOutline) -> Tensor:
+    """Return how far the inside is tongue and throat, of the colour of the lips, (B, 1, 64, 96) in
+    [0, 1]: where a mouth is wide open, in the middle, and around it what is not white."""
+    wide = _ramp(outline.below + outline.above, *_WIDE) * _ramp(outline.v, *_LOW)
+    middle = _ramp(outline.below, *_UPPER_TEETH) * _ramp(outline.above, *_LOWER_TEETH)
+    return wide * torch.maximum(middle, 1 - _ramp(light, *_WHITE))
+
+
+def _ramp(x: Tensor, start: float, end: float) -> Tensor:
+    return ((x - start) / (end - start)).clamp(0, 1)
 
 
 def colour_terms(light: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -306,7 +328,7 @@ def _plain_colour() -> Tensor:
     return colour
 
 
-def _nearness(like: Tensor) -> Tensor:
+def nearness(like: Tensor) -> Tensor:
     """Return how near each pixel of a window is to its middle, (64, 96) in (0, 1]."""
     y = (torch.arange(HEIGHT, device=like.device, dtype=like.dtype) + 0.5) / HEIGHT * 2 - 1
     x = (torch.arange(WIDTH, device=like.device, dtype=like.dtype) + 0.5) / WIDTH * 2 - 1

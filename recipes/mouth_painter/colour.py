@@ -7,10 +7,11 @@ from torch import Tensor
 
 from expraug.faces.composite import luminance
 from expraug.networks.mouth_painter import (
+    chroma_of,
     colour_terms,
     light_level,
     matte_of,
-    skin_chroma,
+    nearness,
     surroundings,
 )
 from recipes.mouth_painter.data import Mouths
@@ -33,7 +34,7 @@ def fit_colour(mouths: Mouths) -> Tensor:
     outline = mouths.window().outline()
     seen = surroundings(outline)
     level = light_level(grey, seen)
-    skin = skin_chroma(rgb, seen)
+    skin = chroma_of(rgb, seen * nearness(rgb))
     chroma = (rgb.clamp(min=0.01) / grey.clamp(min=0.01)).log()
     weight = matte_of(outline) * (grey > DARKEST)
     terms = torch.stack(torch.broadcast_tensors(*colour_terms(grey / level, outline.v)), 1)

@@ -110,6 +110,8 @@ def concatenate(parts: list[Mouths]) -> Mouths:
 
 
 def _joined(parts: list[Mouths]) -> Mouths:
+    if not parts:
+        raise ValueError("no such mouths: the set shows none, or no face was found in it")
     return Mouths(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Mouths)}
     )

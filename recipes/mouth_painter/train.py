@@ -111,10 +111,10 @@ def held_out(mouths: Mouths) -> Mouths:
     rows = lfw.nonzero()[:, 0]
     rows = rows[mouths.gap[rows].argsort()]
     rest = SHOWN - int(london.sum())
-    # evenly over openings, not over faces
-    even = (mouths.gap[rows].diff() ** EVENNESS).cumsum(0)
-    place = torch.searchsorted(even, torch.linspace(0, float(even[-1]), rest)).unique()
-    return mouths.take(torch.cat([london.nonzero()[:, 0], rows[place]]))
+    if len(rows) > rest:  # evenly over openings, not over faces
+        even = (mouths.gap[rows].diff() ** EVENNESS).cumsum(0)
+        rows = rows[torch.searchsorted(even, torch.linspace(0, float(even[-1]), rest)).unique()]
+    return mouths.take(torch.cat([london.nonzero()[:, 0], rows]))
 
 
 @torch.inference_mode()
