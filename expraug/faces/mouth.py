@@ -6,6 +6,7 @@ follow them: u runs from one corner to the other, v from the upper lip to the lo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -91,18 +92,35 @@ class MouthWindow:
             side: S, in pixels.
         """
         # a pixel of a small face shows the mean of several pixels of the window
-        finer = max(1, round(WIDTH / REACH / side - 0.25 + 0.5))
-        axis = _middles(side * finer, windows) / (side * finer)
+        finer = max(1, math.ceil(WIDTH / REACH / side - 0.25))
+        top, bottom, left, right = self._box(side)
         squared = self.across.square().sum(1)[:, None, None]
-        x = axis[None, None, :] - self.centre[:, 0, None, None]
-        y = axis[None, :, None] - self.centre[:, 1, None, None]
+        x, y = (
+            _middles((end - start) * finer, windows) / (side * finer) + start / side
+            for start, end in ((left, right), (top, bottom))
+        )
+        x = x[None, None, :] - self.centre[:, 0, None, None]
+        y = y[None, :, None] - self.centre[:, 1, None, None]
         ax, ay = self.across[:, 0, None, None], self.across[:, 1, None, None]
         # halves of the window's width and height are 1
-        grid = torch.stack(
-            [(x * ax + y * ay) * 2 / squared, (y * ax - x * ay) * 2 * WIDTH / HEIGHT / squared], 3
-        )
+        along, down = (x * ax + y * ay) * 2, (y * ax - x * ay) * 2 * WIDTH / HEIGHT
+        grid = torch.stack([along / squared, down / squared], 3)
         found = F.grid_sample(windows, grid, padding_mode="zeros", align_corners=False)
-        return F.avg_pool2d(found, finer) if finer > 1 else found
+        if finer > 1:
+            found = F.avg_pool2d(found, finer)
+        return F.pad(found, (left, side - right, top, side - bottom))
+
+    def _box(self, side: int) -> tuple[int, int, int, int]:
+        """Return the (top, bottom, left, right) pixels of the frame that the windows can touch; the
+        whole frame where to know them would mean to wait for another device."""
+        if self.centre.device.type != "cpu" or not len(self.centre):
+            return 0, side, 0, side
+        half = (self.across.abs() + self.across.abs().flip(1) * HEIGHT / WIDTH) / 2
+        first, last = (self.centre - half).amin(0), (self.centre + half).amax(0)
+        # beside the window a pixel may show some of it still
+        x0, y0 = (min(max(int(edge * side) - 2, 0), side - 1) for edge in first.tolist())
+        x1, y1 = (min(max(int(edge * side) + 3, 1), side) for edge in last.tolist())
+        return y0, max(y1, y0 + 1), x0, max(x1, x0 + 1)
 
     def outline(self) -> MouthOutline:
         """Return the outline of the inside at every column of the window."""
