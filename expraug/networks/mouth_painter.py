@@ -1,10 +1,10 @@
 """The mouth painter: a small network that paints the inside of a mouth that opens.
 
-It is the only part of a face that a photograph with shut lips does not hold. The network sees the
-surroundings of the mouth, the outline of the lips and, very coarsely, how light the inside of
-somebody else's mouth is, and paints teeth, tongue and throat in the light and the sharpness of this
-face. It is a U-Net (Ronneberger et al. 2015), taught on real open mouths with its inside masked out
-by `recipes/mouth_painter/train.py`, as inpainting networks are (Pathak et al. 2016).
+It is the only part of a face that a photograph with shut lips does not hold. The network sees
+light, shade and sharpness around the mouth, the outline of the lips and, very coarsely, how light
+the inside of somebody else's mouth is, and paints teeth, tongue and throat as this face is lit. It
+is a U-Net (Ronneberger et al. 2015), taught on real open mouths with their inside masked out by
+`recipes/mouth_painter/train.py`, as inpainting networks are (Pathak et al. 2016).
 """
 
 from __future__ import annotations

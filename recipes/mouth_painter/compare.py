@@ -7,7 +7,7 @@ code of the very mouth; painted with another's, of a training mouth that is open
 mouth's inside itself, laid between the lips and lit as the face is; and a drawn one. A net learns
 to tell each from photographs by the region of the mouth, as `expraug evaluate` does
 (`expraug.evaluate.detectability`): 0.5 cannot be told. The sheet shows London's held-out people,
-their open mouths and below their shut ones drawn apart, which only another's code can fill.
+their open mouths, and below their shut ones drawn apart, of which their own code says nothing.
 """
 
 from __future__ import annotations

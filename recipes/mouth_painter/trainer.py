@@ -3,7 +3,7 @@
 * Mouths with their own code: L1 and gradients to what was there, and features of the discriminator
   (Larsen et al. 2016).
 * All mouths, also those with another's code: a discriminator of patches (Isola et al. 2017) that
-  knows the outline, and the set with its sharpness.
+  knows the outline, and how sharp the photograph is.
 * Mouths with another's code: the code read from the paint is to be the one asked for.
 """
 
