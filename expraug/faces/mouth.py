@@ -6,6 +6,7 @@ follow them: u runs from one corner to the other, v from the upper lip to the lo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,27 +53,30 @@ class MouthWindow:
         corners = upper[:, -1] - upper[:, 0]
         width = corners.norm(dim=1, keepdim=True).clamp(min=1e-4)
         along = corners / width
-        down = torch.stack([-along[:, 1], along[:, 0]], 1)
         middle = (upper[:, 0] + upper[:, -1]) / 2
-
-        def level(lip: Tensor) -> Tensor:
-            return ((lip - middle[:, None]) * down[:, None]).sum(2)
-
-        top, bottom = level(upper).amin(1, keepdim=True), level(lower).amax(1, keepdim=True)
-        centre = middle + (top + bottom) / 2 * down
+        top, bottom = (
+            ((lip - middle[:, None]) * turned(along)[:, None]).sum(2) for lip in (upper, lower)
+        )
+        top, bottom = top.amin(1, keepdim=True), bottom.amax(1, keepdim=True)
         size = torch.maximum(_BESIDE[0] * width, _BESIDE[1] * (bottom - top)).clamp(min=REACH)
+        return cls.at(middle + (top + bottom) / 2 * turned(along), along * size, upper, lower)
 
-        def in_window(lip: Tensor) -> Tensor:
-            there = (lip - centre[:, None]) / size[:, None]
-            x, y = (there * along[:, None]).sum(2), (there * down[:, None]).sum(2)
-            return torch.stack([x * WIDTH + WIDTH / 2, y * WIDTH + HEIGHT / 2], 2)
-
-        return cls(centre, along * size, in_window(upper), in_window(lower))
+    @classmethod
+    def at(cls, centre: Tensor, across: Tensor, upper: Tensor, lower: Tensor) -> MouthWindow:
+        """Return windows at given places, with lips, (B, 11, 2), in fractions of the frame."""
+        size = across.norm(dim=1)[:, None]
+        down = turned(across)
+        lips = []
+        for lip in (upper, lower):
+            there = (lip - centre[:, None]) / size[:, None] ** 2
+            x, y = (there * across[:, None]).sum(2), (there * down[:, None]).sum(2)
+            lips.append(torch.stack([x * WIDTH + WIDTH / 2, y * WIDTH + HEIGHT / 2], 2))
+        return cls(centre, across, *lips)
 
     def cut(self, faces: Tensor) -> Tensor:
         """Return (B, C, 64, 96): the windows, cut out of aligned (B, C, S, S) faces."""
         x, y = _middles(WIDTH, faces) / WIDTH - 0.5, (_middles(HEIGHT, faces) - HEIGHT / 2) / WIDTH
-        down = torch.stack([-self.across[:, 1], self.across[:, 0]], 1)
+        down = turned(self.across)
         place = (
             self.centre[:, None, None]
             + x[None, None, :, None] * self.across[:, None, None]
@@ -88,18 +92,35 @@ class MouthWindow:
             side: S, in pixels.
         """
         # a pixel of a small face shows the mean of several pixels of the window
-        finer = max(1, round(WIDTH / REACH / side - 0.25 + 0.5))
-        axis = _middles(side * finer, windows) / (side * finer)
+        finer = max(1, math.ceil(WIDTH / REACH / side - 0.25))
+        top, bottom, left, right = self._box(side)
         squared = self.across.square().sum(1)[:, None, None]
-        x = axis[None, None, :] - self.centre[:, 0, None, None]
-        y = axis[None, :, None] - self.centre[:, 1, None, None]
+        x, y = (
+            _middles((end - start) * finer, windows) / (side * finer) + start / side
+            for start, end in ((left, right), (top, bottom))
+        )
+        x = x[None, None, :] - self.centre[:, 0, None, None]
+        y = y[None, :, None] - self.centre[:, 1, None, None]
         ax, ay = self.across[:, 0, None, None], self.across[:, 1, None, None]
         # halves of the window's width and height are 1
-        grid = torch.stack(
-            [(x * ax + y * ay) * 2 / squared, (y * ax - x * ay) * 2 * WIDTH / HEIGHT / squared], 3
-        )
+        along, down = (x * ax + y * ay) * 2, (y * ax - x * ay) * 2 * WIDTH / HEIGHT
+        grid = torch.stack([along / squared, down / squared], 3)
         found = F.grid_sample(windows, grid, padding_mode="zeros", align_corners=False)
-        return F.avg_pool2d(found, finer) if finer > 1 else found
+        if finer > 1:
+            found = F.avg_pool2d(found, finer)
+        return F.pad(found, (left, side - right, top, side - bottom))
+
+    def _box(self, side: int) -> tuple[int, int, int, int]:
+        """Return the (top, bottom, left, right) pixels of the frame that the windows can touch; the
+        whole frame where to know them would mean to wait for another device."""
+        if self.centre.device.type != "cpu" or not len(self.centre):
+            return 0, side, 0, side
+        half = (self.across.abs() + self.across.abs().flip(1) * HEIGHT / WIDTH) / 2
+        first, last = (self.centre - half).amin(0), (self.centre + half).amax(0)
+        # beside the window a pixel may show some of it still
+        x0, y0 = (min(max(int(edge * side) - 2, 0), side - 1) for edge in first.tolist())
+        x1, y1 = (min(max(int(edge * side) + 3, 1), side) for edge in last.tolist())
+        return y0, max(y1, y0 + 1), x0, max(x1, x0 + 1)
 
     def outline(self) -> MouthOutline:
         """Return the outline of the inside at every column of the window."""
@@ -148,11 +169,21 @@ class MouthOutline:
     v: Tensor
 
 
+def turned(vectors: Tensor) -> Tensor:
+    """Return (B, 2) vectors, (x, y), turned by a quarter: from rightwards to downwards."""
+    return torch.stack([-vectors[:, 1], vectors[:, 0]], 1)
+
+
 def sample_window(windows: Tensor, points: Tensor) -> Tensor:
     """Return (B, C, h, w) samples of windows at (B, h, w, 2) points in their pixels."""
     size = points.new_tensor([windows.shape[-1], windows.shape[-2]])
     grid = points * 2 / size - 1
     return F.grid_sample(windows, grid, padding_mode="border", align_corners=False)
+
+
+def curve_height(curve: Tensor, x: Tensor) -> Tensor:
+    """Return (B, N) heights of (B, 11, 2) curves at (B, N) places, beyond the ends as there."""
+    return _height(curve, x)[0]
 
 
 def _middles(count: int, like: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """The mouth painter: a small network that paints the inside of a mouth that opens.
 
-It is the only part of a face that a photograph with shut lips does not hold. The network sees the
-surroundings of the mouth, the outline of the lips and, very coarsely, how light the inside of
-somebody else's mouth is, and paints teeth, tongue and throat in the light and the sharpness of this
-face. It is a U-Net (Ronneberger et al. 2015), taught on real open mouths with its inside masked out
-by `recipes/mouth_painter/train.py`, as inpainting networks are (Pathak et al. 2016).
+It is the only part of a face that a photograph with shut lips does not hold. The network sees
+light, shade and sharpness around the mouth, the outline of the lips and, very coarsely, how light
+the inside of somebody else's mouth is, and paints teeth, tongue and throat as this face is lit. It
+is a U-Net (Ronneberger et al. 2015), taught on real open mouths with their inside masked out by
+`recipes/mouth_painter/train.py`, as inpainting networks are (Pathak et al. 2016).
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ _VERSION = "1"
 ROWS, COLUMNS = 6, 12
 """Of the interior that `read_interior` reads: from lip to lip, and from corner to corner."""
 _FINER = 4  # samples per side in each of its cells
-_PLANES = 6  # that the network sees of a mouth
+_PLANES = 8  # that the network sees of a mouth
 _HIDDEN = 1.5  # pixels of the window around the inside that the network does not see either
 _EDGE = (0.6, 3.4)  # depth in pixels of the window where the matte begins, and where it is 1
-_DARKEST, _LIGHTEST = -1.0, 0.6  # luminance relative to the surroundings
 _SMALLEST_LEVEL = 0.02
+_LIPS = 6.0  # pixels of the window around the inside that are lips
+_WIDE, _LOW, _WHITE = (9.0, 18.0), (0.2, 0.5), (0.7, 1.0)  # see flesh_share
+_UPPER_TEETH, _LOWER_TEETH = (10.0, 15.0), (4.0, 8.0)  # where they end, in pixels of the window
+_TONGUE = 0.7  # what its luminance stays below, relative to the level
+_SHARPNESS = (0.4, 0.5)  # that of a blurred photograph, and how much more a sharp one has
+_LIGHT = (0.85, 0.75)  # factor and power that lead from the skin's luminance to the light
 
 
 class MouthPainter(nn.Module):
@@ -71,20 +76,33 @@ class MouthPainter(nn.Module):
             Paint, (B, 3, S, S) float in [0, 1], and matte, (B, 1, S, S) float in [0, 1], which is 0
             outside the inner edges of the lips, and everywhere where they are shut.
         """
+        if not len(faces):
+            return faces, faces[:, :1]
         parts = [self._paint(*part) for part in independently(faces, landmarks, interior)]
         paint, matte = (torch.cat(kind) for kind in zip(*parts, strict=True))
         return paint, matte
 
     def _paint(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
         window = MouthWindow.around(landmarks)
-        cut, outline = window.cut(faces), window.outline()
-        grey = luminance(cut)
-        seen = surroundings(outline)
-        level = light_level(grey, seen)
-        painted = self.paint_windows(grey, level, outline, interior)
-        coloured = self._coloured(painted, level, cut, seen, outline)
-        both = window.put_back(torch.cat([coloured, matte_of(outline)], 1), faces.shape[-1])
+        outline = window.outline()
+        painted = self.paint_cut(window.cut(faces), outline, interior)
+        both = window.put_back(torch.cat([painted, matte_of(outline)], 1), faces.shape[-1])
         return both[:, :3].clamp(0, 1), both[:, 3:].clamp(0, 1)
+
+    def paint_cut(self, cut: Tensor, outline: MouthOutline, interior: Tensor) -> Tensor:
+        """Return the inside of mouths in their windows, in the light and the colour of the face.
+
+        Args:
+            cut: (B, 3, 64, 96) windows in [0, 1].
+            outline: of the lips.
+            interior: (B, 6, 12), as `read_interior` reads it.
+
+        Returns:
+            (B, 3, 64, 96) float in [0, 1].
+        """
+        grey = luminance(cut)
+        level = light_level(grey, surroundings(outline))
+        return self.tint(self.paint_windows(grey, level, outline, interior), cut, outline)
 
     def paint_windows(
         self, grey: Tensor, level: Tensor, outline: MouthOutline, interior: Tensor
@@ -97,15 +115,17 @@ class MouthPainter(nn.Module):
             outline: of the lips.
             interior: (B, 6, 12), as `read_interior` reads it.
         """
-        inside = outline.depth.add(0.5).clamp(0, 1)
+        inside, seen = outline.depth.add(0.5).clamp(0, 1), surroundings(outline)
         laid = lay(interior, outline)
         planes = [
-            (grey / level - 1) * surroundings(outline),
+            light_around(grey / level - 1, seen),
             inside,
             (outline.below / 16).clamp(0, 2) * inside,
             (outline.above / 16).clamp(0, 2) * inside,
             (2 * outline.u - 1) * inside,
             laid * inside,
+            level.expand_as(grey),
+            sharpness(grey, seen).expand_as(grey),
         ]
         x = F.pixel_unshuffle(torch.cat(planes, 1), 2)
         fine = F.leaky_relu(self.stem(x), 0.2)
@@ -118,16 +138,21 @@ class MouthPainter(nn.Module):
         half = half + F.leaky_relu(self.half_up(half), 0.2)
         fine = F.leaky_relu(fine + _doubled(self.to_full(half)), 0.2)
         full = F.pixel_shuffle(F.leaky_relu(self.full_again(fine), 0.2), 2)
-        return laid + self.last(full)
+        painted: Tensor = laid + self.last(full)
+        return painted
 
-    def _coloured(
-        self, painted: Tensor, level: Tensor, cut: Tensor, seen: Tensor, outline: MouthOutline
-    ) -> Tensor:
-        """Return (B, 3, 64, 96) paint in the light and the colour of the face."""
-        light = 1 + painted.clamp(_DARKEST, _LIGHTEST)
-        chroma = inside_chroma(self.colour, skin_chroma(cut, seen), light, outline.v)
-        tint = chroma.exp()
-        return light * level * tint / luminance(tint)
+    def tint(self, painted: Tensor, cut: Tensor, outline: MouthOutline) -> Tensor:
+        """Return (B, 3, 64, 96) paint in [0, 1]: what `paint_windows` painted, in colour."""
+        seen = surroundings(outline)
+        light = (1 + painted).clamp(0, 2)
+        near = seen * nearness(cut)
+        of_teeth = teeth_chroma(self.colour, chroma_of(cut, near), light, outline.v)
+        lips = ((outline.depth > -_LIPS) & (outline.depth < 0)).to(cut) * seen
+        share = flesh_share(light, outline)
+        light = torch.lerp(light, _TONGUE * torch.tanh(light / _TONGUE), share)
+        tint = torch.lerp(of_teeth, chroma_of(cut, lips + 1e-4 * near), share).exp()
+        lit = light * light_level(luminance(cut), seen)
+        return (lit * tint / luminance(tint)).clamp(0, 1)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` (floats as fp16) and `config.json` into a folder.
@@ -167,15 +192,17 @@ def read_interior(faces: Tensor, landmarks: Tensor) -> Tensor:
     return interior_of(luminance(window.cut(faces)), window)
 
 
-def interior_of(grey: Tensor, window: MouthWindow) -> Tensor:
-    """Read what `read_interior` reads from (B, 1, 64, 96) windows."""
+def interior_of(
+    grey: Tensor, window: MouthWindow, rows: int = ROWS, columns: int = COLUMNS
+) -> Tensor:
+    """Read what `read_interior` reads, in more detail if wished, from (B, 1, 64, 96) windows."""
     level = light_level(grey, surroundings(window.outline()))
-    samples = sample_window(grey / level - 1, window.lip_points(ROWS * _FINER, COLUMNS * _FINER))
-    return F.avg_pool2d(samples, _FINER)[:, 0]
+    points = window.lip_points(rows * _FINER, columns * _FINER)
+    return F.avg_pool2d(sample_window(grey / level - 1, points), _FINER)[:, 0]
 
 
 def lay(interior: Tensor, outline: MouthOutline) -> Tensor:
-    """Return (B, 1, 64, 96): (B, 6, 12) interiors laid between the lips of the windows."""
+    """Return (B, 1, 64, 96): (B, rows, columns) interiors laid between the lips of the windows."""
     u = outline.u.expand_as(outline.v)[:, 0]
     grid = torch.stack([u, outline.v[:, 0]], 3).clamp(0, 1) * 2 - 1
     return F.grid_sample(interior[:, None], grid, padding_mode="border", align_corners=False)
@@ -193,49 +220,100 @@ def matte_of(outline: MouthOutline) -> Tensor:
     It begins a little within the lips, and softly: else a light line would show between them.
     """
     start, end = _EDGE
-    t = ((outline.depth - start) / (end - start)).clamp(0, 1)
+    t = _ramp(outline.depth, start, end)
     soft = F.avg_pool2d(t * t * (3 - 2 * t), 3, 1, 1)
     return soft * outline.depth.clamp(0, 1)
 
 
 def light_level(grey: Tensor, seen: Tensor) -> Tensor:
-    """Return how light the skin around mouths is, (B, 1, 1, 1).
+    """Return how light it is around mouths, (B, 1, 1, 1), from the luminance of the skin.
 
-    Mean and standard deviation together: lips and a beard lower the one and raise the other.
+    Skin is dark because it gets little light, or because it is dark: then its teeth are not. A
+    power of the skin's luminance is between both (in photographs of one studio the luminance of
+    teeth grows with the power 0.2 of the skin's, in others with 0.8 to 0.9).
+    The skin is the mean and the standard deviation of what is around the mouth, together: lips and
+    a beard lower the one and raise the other.
 
     Args:
         grey: (B, 1, 64, 96) luminance in [0, 1].
         seen: (B, 1, 64, 96) in [0, 1], what counts.
     """
-    weight = seen * _nearness(grey)
+    weight = seen * nearness(grey)
     mean = _mean(grey, weight)
     deviation = _mean((grey - mean).square(), weight).sqrt()
-    return (mean + deviation).clamp(min=_SMALLEST_LEVEL)
+    factor, power = _LIGHT
+    return factor * (mean + deviation).clamp(min=_SMALLEST_LEVEL) ** power
 
 
-def skin_chroma(cut: Tensor, seen: Tensor) -> Tensor:
-    """Return the log of red, green and blue over luminance around mouths, (B, 3, 1, 1).
+def light_around(windows: Tensor, seen: Tensor) -> Tensor:
+    """Return (B, 1, 64, 96) windows so blurred that light and shade are left, 0 in the middle.
+
+    Lips that a synthesizer has moved look otherwise than photographed ones in every detail. The
+    network must not know them apart.
+    """
+    sums = torch.cat([windows * seen, seen], 1)
+    for _ in range(2):  # along each axis by itself, which is quicker
+        sums = F.avg_pool2d(F.avg_pool2d(sums, (1, 7), 1, (0, 3)), (7, 1), 1, (3, 0))
+    return sums[:, :1] / (sums[:, 1:] + 0.02)
+
+
+def sharpness(grey: Tensor, seen: Tensor) -> Tensor:
+    """Return how sharp windows are, (B, 1, 1, 1) in [0, 1]: 0 for photographs that were enlarged.
+
+    It is the ratio of second to first differences of neighbouring pixels, so that contrast tells
+    nothing.
+
+    Args:
+        grey: (B, 1, 64, 96) luminance in [0, 1].
+        seen: (B, 1, 64, 96) in [0, 1], what counts.
+    """
+    weight = seen * nearness(grey)
+    first, second = grey.new_zeros(len(grey), 1, 1, 1), grey.new_zeros(len(grey), 1, 1, 1)
+    for axis in (2, 3):
+        step = grey.diff(dim=axis)
+        last = step.shape[axis] - 1
+        counts = weight.narrow(axis, 2, last) * (seen.narrow(axis, 0, last) > 0.99)
+        first = first + _sum(step.narrow(axis, 1, last).square() * counts)
+        second = second + _sum(step.diff(dim=axis).square() * counts)
+    low, more = _SHARPNESS
+    return (((second / first.clamp(min=1e-8)).sqrt() - low) / more).clamp(0, 1)
+
+
+def chroma_of(cut: Tensor, weight: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance in windows, (B, 3, 1, 1).
 
     Args:
         cut: (B, 3, 64, 96) windows in [0, 1].
-        seen: (B, 1, 64, 96) in [0, 1], what counts.
+        weight: (B, 1, 64, 96) in [0, 1], what counts.
     """
-    colour = _mean(cut, seen * _nearness(cut)).clamp(min=_SMALLEST_LEVEL / 4)
+    colour = _mean(cut, weight).clamp(min=_SMALLEST_LEVEL / 4)
     return (colour / luminance(colour)).log()
 
 
-def inside_chroma(colour: Tensor, skin: Tensor, light: Tensor, v: Tensor) -> Tensor:
-    """Return the log of red, green and blue over luminance inside mouths, (B, 3, 64, 96).
+def teeth_chroma(colour: Tensor, skin: Tensor, light: Tensor, v: Tensor) -> Tensor:
+    """Return the log of red, green and blue over luminance of teeth and gums, (B, 3, 64, 96).
 
     Args:
         colour: (4, 3, 3), the map from the skin's, for 1, luminance, its square, and v.
-        skin: (B, 3, 1, 1), from `skin_chroma`.
+        skin: (B, 3, 1, 1), from `chroma_of`.
         light: (B, 1, 64, 96) luminance, relative to the level.
         v: (B, 1, 64, 96) lip coordinate.
     """
     for_each = torch.einsum("kij,bj->kbi", colour, skin[:, :, 0, 0])[..., None, None]
     terms = colour_terms(light, v)
     return sum((term * part for term, part in zip(terms, for_each, strict=True)), 0 * light)
+
+
+def flesh_share(light: Tensor, outline: MouthOutline) -> Tensor:
+    """Return how far the inside is tongue and throat, of the colour of the lips, (B, 1, 64, 96) in
+    [0, 1]: where a mouth is wide open, in the middle, and around it what is not white."""
+    wide = _ramp(outline.below + outline.above, *_WIDE) * _ramp(outline.v, *_LOW)
+    middle = _ramp(outline.below, *_UPPER_TEETH) * _ramp(outline.above, *_LOWER_TEETH)
+    return wide * torch.maximum(middle, 1 - _ramp(light, *_WHITE))
+
+
+def _ramp(x: Tensor, start: float, end: float) -> Tensor:
+    return ((x - start) / (end - start)).clamp(0, 1)
 
 
 def colour_terms(light: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -250,7 +328,7 @@ def _plain_colour() -> Tensor:
     return colour
 
 
-def _nearness(like: Tensor) -> Tensor:
+def nearness(like: Tensor) -> Tensor:
     """Return how near each pixel of a window is to its middle, (64, 96) in (0, 1]."""
     y = (torch.arange(HEIGHT, device=like.device, dtype=like.dtype) + 0.5) / HEIGHT * 2 - 1
     x = (torch.arange(WIDTH, device=like.device, dtype=like.dtype) + 0.5) / WIDTH * 2 - 1
@@ -259,8 +337,11 @@ def _nearness(like: Tensor) -> Tensor:
 
 def _mean(images: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted means of images, (B, C, 1, 1)."""
-    total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    return (images * weight).sum((2, 3), keepdim=True) / total
+    return _sum(images * weight) / _sum(weight).clamp(min=1e-6)
+
+
+def _sum(images: Tensor) -> Tensor:
+    return images.sum((2, 3), keepdim=True)
 
 
 def _doubled(x: Tensor) -> Tensor:
