@@ -55,16 +55,17 @@ MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
 CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
-SHAPE_GAIN = (1.0, 1.0, 1.2, 1.0, 1.3, 1.15, 1.15, 1.3)
-SKIN_GAIN = (1.0, 1.1, 1.8, 1.3, 1.8, 1.5, 1.4, 1.7)
+SHAPE_GAIN = (1.0, 1.0, 1.15, 1.0, 1.3, 1.2, 1.15, 1.3)
+SKIN_GAIN = (1.0, 1.1, 1.9, 1.2, 2.0, 1.8, 1.5, 1.9)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
 embedded classifiers see synthetic training faces as often as real ones."""
 SKIN_OF_SHAPE_PENALTY = 50.0
-HANDS_ARE_RARE = (Expression.NEUTRAL, Expression.HAPPY, Expression.ANGRY, Expression.SURPRISE)
-MOST_UNEXPLAINED = 0.8
-"""Share of their faces, in either half, whose skin says no more beyond the shape than is lent. Of
-fear's photographs every third has a hand before the mouth."""
-BRIGHTEST_SKIN, BRIGHTEST_EYE, DARKEST = 0.25, 0.4, 0.45
+HANDS_ARE_RARE = tuple(e for e in Expression if e not in (Expression.SAD, Expression.FEAR))
+"""Which expressions say what skin goes with a shape: of fear's photographs every third has a hand
+before the mouth."""
+MOST_UNEXPLAINED = 0.75
+"""Share of their faces, in either half, whose skin says no more beyond the shape than is lent."""
+BRIGHTEST_SKIN, BRIGHTEST_EYE, DARKEST = 0.26, 0.45, 0.5
 """Limits of the change of log luminance: skin does not shine, the white of an eye may appear."""
 RIM = 0.07
 """Width of the rim on which the change of skin fades, as a fraction of the frame's side."""
@@ -164,14 +165,14 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
 
 def learn_expected_skin(model: TransferSynthesizer, faces: LendingFaces) -> None:
     """Learn what skin goes with a shape, all expressions alike, and how much more faces have."""
-    x = torch.cat([torch.ones(len(faces), 1), faces.shape], 1).double()
-    weight = 1 / torch.bincount(faces.expression, minlength=len(Expression))[faces.expression]
+    bare = faces.take(sum(faces.expression == int(e) for e in HANDS_ARE_RARE) > 0)
+    x = torch.cat([torch.ones(len(bare), 1), bare.shape], 1).double()
+    weight = 1 / torch.bincount(bare.expression, minlength=len(Expression))[bare.expression]
     weighted = (x * (weight / weight.mean())[:, None]).T
     penalty = SKIN_OF_SHAPE_PENALTY * torch.eye(x.shape[1], dtype=x.dtype)
-    found = torch.linalg.solve(weighted @ x + penalty, weighted @ faces.skin.double())
+    found = torch.linalg.solve(weighted @ x + penalty, weighted @ bare.skin.double())
     assign(model, "skin_of_shape", found.numpy())
-    usual = sum(faces.expression == int(e) for e in HANDS_ARE_RARE) > 0
-    left = model.unexplained(faces.shape[usual], faces.skin[usual])
+    left = model.unexplained(bare.shape, bare.skin)
     assign(model, "most_unexplained", left.quantile(MOST_UNEXPLAINED, dim=0).numpy())
 
 
