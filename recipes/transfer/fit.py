@@ -89,8 +89,8 @@ def masks(reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     depth = cv2.distanceTransform(drawn(OVAL), cv2.DIST_L2, 5) / TEXTURE * (HIGH - LOW)
     soft = np.clip(depth / RIM, 0, 1)
-    eyes = cv2.dilate(drawn(EYE_LEFT, EYE_RIGHT), np.ones((3, 3))).astype(np.float32)
-    eyes = cv2.GaussianBlur(eyes, (0, 0), 1.0)
+    wide = cv2.dilate(drawn(EYE_LEFT, EYE_RIGHT), np.ones((3, 3))).astype(np.float32)
+    eyes = cv2.GaussianBlur(wide, (0, 0), 1.0)
     brightest = BRIGHTEST_SKIN + (BRIGHTEST_EYE - BRIGHTEST_SKIN) * eyes
     return soft * soft * (3 - 2 * soft), brightest
 
@@ -146,10 +146,10 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     usable = np.random.default_rng(0).permutation(usable)
     label = faces.expression[usable]
     few = [usable[label == e][:CANDIDATES] for e in Expression]
-    usable = faces.take(np.concatenate(few))
+    chosen = np.concatenate(few)
     parts = []
-    for piece in pieces(len(usable)):
-        some = usable.take(np.arange(len(usable))[piece])
+    for piece in pieces(len(chosen)):
+        some = faces.take(chosen[piece])
         known = (some.mesh[..., :2], some.scores, some.pose)
         tensors = [torch.from_numpy(np.ascontiguousarray(values)).float() for values in known]
         shown = torch.from_numpy(some.expression).long()
