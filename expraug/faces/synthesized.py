@@ -74,6 +74,24 @@ class SynthesizedFaces:
         assert change is not None
         return SynthesizedFaces(change, flow, matte, self.refused)
 
+    def among(self, rows: Tensor, count: int) -> SynthesizedFaces:
+        """Return these as part of a batch of so many, in which nothing else changes.
+
+        Args:
+            rows: (B,) long, where in the batch each is.
+            count: faces in the batch.
+        """
+
+        def placed(tensor: Tensor) -> Tensor:
+            return tensor.new_zeros(count, *tensor.shape[1:]).index_copy(0, rows, tensor)
+
+        return SynthesizedFaces(
+            placed(self.change),
+            None if self.flow is None else placed(self.flow),
+            None if self.matte is None else placed(self.matte),
+            {reason: placed(which) for reason, which in self.refused.items()},
+        )
+
     def render(self, faces: Tensor) -> Tensor:
         """Return the changed faces.
 

@@ -11,7 +11,7 @@ minutes on a core.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from expraug import create_synthesizer
 from expraug.expressions import Expression
 from expraug.synthesizers.transfer import TransferSynthesizer
+from expraug.synthesizers.transfer.lips import part_lips
+from expraug.synthesizers.transfer.reading import Deviation
 from recipes.transfer.expression_measures import Held, table
 from recipes.transfer.expression_readings import (
     PENALTY,
@@ -47,16 +49,6 @@ from recipes.transfer.ict_facekit import Kit, displacement, fit_kit, load_kit
 AGREE = 0.6
 """Share of FER2013's annotators who must agree."""
 LARGEST_ANGLE = 30
-ACTION_UNITS: tuple[str, ...] = (
-    "noseSneer_L",
-    "noseSneer_R",
-    "mouthFrown_L",
-    "mouthFrown_R",
-    "mouthShrugLower",
-)
-ACTION_UNITS += ("mouthShrugUpper", "mouthDimple_L", "mouthDimple_R")
-"""ICT's shapes of AU 9, 15, 17, 10 and 14, which the scores hardly know."""
-UNIT_PENALTY = 4.0
 WIDTH, STEPS, BATCH, DROPOUT, SHARE = 128, 1000, 128, 0.2, 0.1
 
 
@@ -66,29 +58,71 @@ class Reading:
 
     Args:
         read: from faces to their deviations, (N, 478, 2).
-        carry: from sources and exemplars to the exemplars' deviations as they look on the sources'
-            heads; None takes them as they are.
-        model: lends by `expression_readings.lend`; None adds and subtracts deviations.
+        move: from sources, exemplars and the sources' landmarks, laid over the steady points, to
+            these landmarks with the exemplars' expressions.
     """
 
     read: Callable[[LandmarkSet], Tensor]
-    carry: Callable[[LandmarkSet, LandmarkSet], Tensor] | None = None
-    model: Model | None = None
+    move: Callable[[LandmarkSet, LandmarkSet, Tensor], Tensor]
 
-    def move(self, sources: LandmarkSet, exemplars: LandmarkSet, lain: Tensor) -> Tensor:
-        """Return the sources' landmarks, laid over the steady points, with the exemplars'
-        expressions."""
-        lent = self.carry(sources, exemplars) if self.carry else self.read(exemplars)
-        own = self.read(sources)
-        if self.model is None:
-            return lain - own + lent
-        return lend(
-            self.model, lain, own, lent, lay_over(exemplars.landmarks, self.model["points"])
-        )
+
+def added(
+    read: Callable[[LandmarkSet], Tensor],
+    carry: Callable[[LandmarkSet, LandmarkSet], Tensor] | None = None,
+) -> Reading:
+    """Return a reading that takes the source's deviation away and adds the exemplar's.
+
+    Args:
+        read: as `Reading` has it.
+        carry: from sources and exemplars to the exemplars' deviations as they look on the sources'
+            heads; None takes them as they are.
+    """
+
+    def move(sources: LandmarkSet, exemplars: LandmarkSet, lain: Tensor) -> Tensor:
+        lent = carry(sources, exemplars) if carry else read(exemplars)
+        return lain - read(sources) + lent
+
+    return Reading(read, move)
 
 
 def of_model(model: Model) -> Reading:
-    return Reading(lambda f: apply(model, f.landmarks, f.scores, f.pose))
+    """Return the reading of a model that was fitted."""
+    return added(lambda f: apply(model, f.landmarks, f.scores, f.pose))
+
+
+def lent_by(model: Model) -> Reading:
+    """Return the reading of a model whose deviations are lent by `expression_readings.lend`."""
+    read = of_model(model).read
+
+    def move(sources: LandmarkSet, exemplars: LandmarkSet, lain: Tensor) -> Tensor:
+        goal = lay_over(exemplars.landmarks, model["points"])
+        return lend(model, lain, read(sources), read(exemplars), goal)
+
+    return Reading(read, move)
+
+
+def of_transfer(synthesizer: TransferSynthesizer, lain: Callable[[LandmarkSet], Tensor]) -> Reading:
+    """Return the reading of `transfer`, which moves landmarks as it does."""
+    reader = synthesizer.reader
+    lips = torch.stack([synthesizer.upper_lip, synthesizer.lower_lip]).long()
+
+    def shape(f: LandmarkSet) -> Tensor:
+        inputs = (f.landmarks.float(), f.scores.float(), f.pose.float())
+        return reader.shape_features(*inputs) @ reader.shape_map
+
+    def read(f: LandmarkSet) -> Tensor:
+        return reader.displacement(shape(f), lain(f).float()).double()
+
+    def move(sources: LandmarkSet, exemplars: LandmarkSet, places: Tensor) -> Tensor:
+        before, own = places.float(), shape(sources)
+        # the skin plays no part in where landmarks go
+        own = reader.beyond_rest(Deviation(own, own.new_zeros(len(own), 1))).shape
+        gain = synthesizer.shape_gain[exemplars.expression, None]
+        after = before + reader.displacement(shape(exemplars) * gain - own, before)
+        gaps = synthesizer.lip_gaps(exemplars.landmarks.float())
+        return part_lips(after, before, gaps, torch.ones(len(after), 1), lips).double()
+
+    return Reading(read, move)
 
 
 def plain_ridge(faces: LandmarkSet, columns: slice) -> Reading:
@@ -145,48 +179,7 @@ def network(faces: LandmarkSet, model: Model) -> Reading:
         result: Tensor = (seen @ model["weight"] + more).unflatten(1, (-1, 2))
         return result
 
-    return Reading(read)
-
-
-def by_scores(synthesizer: TransferSynthesizer) -> Reading:
-    """Return the reading of `transfer`: linear in scores, and in scores times pose."""
-    basis = torch.stack([synthesizer.basis, synthesizer.basis_yaw, synthesizer.basis_pitch])
-    basis, rest, moves = basis.double(), synthesizer.rest.double(), synthesizer.moves.double()
-
-    def carry(sources: LandmarkSet, exemplars: LandmarkSet) -> Tensor:
-        change = (exemplars.scores - rest) * moves
-        yaw, pitch = (sources.pose[:, :2].clamp(-45, 45) / 30).unbind(1)
-        factors = torch.stack([torch.ones_like(yaw), yaw, pitch])
-        result: Tensor = torch.einsum("fn,ns,fsk->nk", factors, change, basis).unflatten(1, (-1, 2))
-        return result
-
-    return Reading(lambda faces: carry(faces, faces), carry)
-
-
-def with_action_units(scores: Reading, faces: LandmarkSet, model: Model, kit: Kit) -> Reading:
-    """Return the reading by scores, and what they leave explained by shapes of action units: the
-    maximum a posteriori where neutral faces' residuals are the noise."""
-    shapes = torch.stack([kit.shape(n) for n in ACTION_UNITS]).flatten(1)
-
-    def left(f: LandmarkSet) -> Tensor:
-        shape = levelled(model, f.landmarks, f.pose) - model["rest"]
-        return shape - scores.read(f).flatten(1)
-
-    noise = left(faces.take(faces.expression == int(Expression.NEUTRAL)))
-    mean = noise.mean(0)
-    covariance = (noise - mean).T @ (noise - mean) / len(noise)
-    covariance += 1e-2 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=mean.dtype)
-    gain = torch.linalg.solve(covariance, shapes.T)
-    prior = UNIT_PENALTY * torch.eye(len(shapes), dtype=mean.dtype)
-    gain = torch.linalg.solve(shapes @ gain + prior, gain.T)
-
-    def units(f: LandmarkSet) -> Tensor:
-        result: Tensor = ((left(f) - mean) @ gain.T @ shapes).unflatten(1, (-1, 2))
-        return result
-
-    assert scores.carry is not None
-    lent = scores.carry
-    return Reading(lambda f: scores.read(f) + units(f), lambda s, e: lent(s, e) + units(e))
+    return added(read)
 
 
 def by_kit(kit: Kit, faces: LandmarkSet, lain: Callable[[LandmarkSet], Tensor]) -> Reading:
@@ -203,7 +196,7 @@ def by_kit(kit: Kit, faces: LandmarkSet, lain: Callable[[LandmarkSet], Tensor]) 
         weight, _ = fit_kit(kit, lain(exemplars))
         return displacement(kit, weight - rest, fit_kit(kit, lain(sources))[1])
 
-    return Reading(read, carry)
+    return added(read, carry)
 
 
 def turned(flat: Reading, kit: Kit, lain: Callable[[LandmarkSet], Tensor]) -> Reading:
@@ -220,7 +213,7 @@ def turned(flat: Reading, kit: Kit, lain: Callable[[LandmarkSet], Tensor]) -> Re
         shown = [displacement(kit, weight, camera) for camera in cameras]
         return read + shown[1] - shown[0]
 
-    return Reading(flat.read, carry)
+    return added(flat.read, carry)
 
 
 def readings(
@@ -235,13 +228,13 @@ def readings(
     assert isinstance(synthesizer, TransferSynthesizer)
     model, final = fit(faces, one_sided=0), fit(faces, crowd)
     found = {
-        "basis of scores (`transfer`)": by_scores(synthesizer),
+        "`transfer`": of_transfer(synthesizer, lain),
         "ridge on scores": plain_ridge(faces, slice(81, None)),
         "ridge, plain": plain_ridge(faces, slice(1, None)),
         "ridge": of_model(model),
         "ridge, one-sided": of_model(fit(faces)),
         "ridge, one-sided, crowd": of_model(final),
-        "the same, `lend`": replace(of_model(final), model=final),
+        "the same, `lend`": lent_by(final),
         "two covariances": of_model(fit_two_covariances(faces)),
         "ridge and net": network(faces, model),
     }
@@ -249,9 +242,7 @@ def readings(
         rest = base["rest"].unflatten(0, (-1, 2))
         kit = load_kit(ict / "ict_facekit.npz", ict / "ict_vertex_indices.json", rest)
         print(f"ICT-FaceKit at MediaPipe's landmarks: {kit.residual * 10:.1f} mm\n")
-        scores = found["basis of scores (`transfer`)"]
         some = faces.take(torch.arange(0, len(faces), 8))
-        found["basis of scores, AU shapes"] = with_action_units(scores, faces, base, kit)
         found["ICT-FaceKit"] = by_kit(kit, some, lain)
         last = found["ridge, one-sided, crowd"]
         found["the same, turned by ICT"] = turned(last, kit, lain)

@@ -99,10 +99,10 @@ def examples(faces: Faces, seed: int = 0) -> Examples:
     for i in np.flatnonzero(faces.person != ""):
         named.setdefault(str(faces.person[i]), []).append(int(i))
     for same in named.values():
-        neutral = [i for i in same if faces.expression[i] == Expression.NEUTRAL]
-        for i in same:
-            if others := [j for j in neutral if j != i]:
-                row.append(i)
+        neutral = [k for k in same if faces.expression[k] == Expression.NEUTRAL]
+        for k in same:
+            if others := [j for j in neutral if j != k]:
+                row.append(k)
                 rest.append(np.array(others))
     rng = np.random.default_rng(seed)
     nobody = faces.origin == FER2013

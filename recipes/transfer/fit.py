@@ -95,8 +95,8 @@ def masks(reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     depth = cv2.distanceTransform(drawn(OVAL), cv2.DIST_L2, 5) / TEXTURE * (HIGH - LOW)
     soft = np.clip(depth / RIM, 0, 1)
-    eyes = cv2.dilate(drawn(EYE_LEFT, EYE_RIGHT), np.ones((3, 3))).astype(np.float32)
-    eyes = cv2.GaussianBlur(eyes, (0, 0), 1.0)
+    wide = cv2.dilate(drawn(EYE_LEFT, EYE_RIGHT), np.ones((3, 3))).astype(np.float32)
+    eyes = cv2.GaussianBlur(wide, (0, 0), 1.0)
     brightest = BRIGHTEST_SKIN + (BRIGHTEST_EYE - BRIGHTEST_SKIN) * eyes
     return soft * soft * (3 - 2 * soft), brightest
 
@@ -152,10 +152,10 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     usable = np.random.default_rng(0).permutation(usable)
     label = faces.expression[usable]
     few = [usable[label == e][:CANDIDATES] for e in Expression]
-    usable = faces.take(np.concatenate(few))
+    chosen = np.concatenate(few)
     parts = []
-    for piece in pieces(len(usable)):
-        some = usable.take(np.arange(len(usable))[piece])
+    for piece in pieces(len(chosen)):
+        some = faces.take(chosen[piece])
         known = (some.mesh[..., :2], some.scores, some.pose)
         tensors = [torch.from_numpy(np.ascontiguousarray(values)).float() for values in known]
         shown = torch.from_numpy(some.expression).long()
@@ -165,7 +165,8 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
 
 def learn_expected_skin(model: TransferSynthesizer, faces: LendingFaces) -> None:
     """Learn what skin goes with a shape, all expressions alike, and how much more faces have."""
-    bare = faces.take(sum(faces.expression == int(e) for e in HANDS_ARE_RARE) > 0)
+    known = torch.tensor([int(e) for e in HANDS_ARE_RARE])
+    bare = faces.take(torch.isin(faces.expression, known))
     x = torch.cat([torch.ones(len(bare), 1), bare.shape], 1).double()
     weight = 1 / torch.bincount(bare.expression, minlength=len(Expression))[bare.expression]
     weighted = (x * (weight / weight.mean())[:, None]).T

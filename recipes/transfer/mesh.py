@@ -28,8 +28,6 @@ EYE_LEFT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 1
 EYE_RIGHT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 """Left and right in the image."""
 IRIS = (468, 469, 471, 473, 474, 476)  # centres and the horizontal rim
-CHEEK = (50, 101, 118, 205, 280, 330, 347, 425, 9, 151)
-"""Where the skin's brightness is read."""
 LIDS = ((159, 386), (145, 374))
 """Upper and lower lids, left and right in the image."""
 
@@ -44,19 +42,14 @@ _NAMES = (
     "mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight "
     "noseSneerLeft noseSneerRight"
 )
-SCORES = tuple(_NAMES.split())
-"""MediaPipe's blendshapes, in its order."""
-SCORE = {name: i for i, name in enumerate(SCORES)}
-MOVES = np.array([not (n == "_neutral" or n.startswith("eyeLook")) for n in SCORES])
-"""Gaze stays the source's."""
-OF_MOUTH = np.array([n.startswith(("jaw", "mouth")) for n in SCORES])
+_SCORES = _NAMES.split()  # MediaPipe's blendshapes, in its order
 MIRRORED_SCORES = np.array(
-    [SCORE[n.replace("Left", "@").replace("Right", "Left").replace("@", "Right")] for n in SCORES]
+    [
+        _SCORES.index(n.replace("Left", "@").replace("Right", "Left").replace("@", "Right"))
+        for n in _SCORES
+    ]
 )
-EYE_SCORES = tuple(
-    tuple(SCORE[f"eye{what}{side}"] for what in ("Blink", "Squint", "Wide"))
-    for side in ("Right", "Left")  # the person's right eye is on the image's left
-)
+"""Which blendshape score each becomes when a face is flipped."""
 
 LOW, HIGH = TEXTURE_FRAME
 """The texture frame spans this range of the canonical frame, in both directions."""

@@ -16,13 +16,13 @@ def enlarged(image, side):
 def test_a_detailed_face_is_made_at_twice_the_size(neutral_images, monkeypatch):
     image = enlarged(neutral_images[0], 512)
     sizes = []
-    forward = TransferSynthesizer.forward
+    synthesize = TransferSynthesizer.synthesize
 
     def spying(self, faces, *args, **kwargs):
         sizes.append(faces.shape[-1])
-        return forward(self, faces, *args, **kwargs)
+        return synthesize(self, faces, *args, **kwargs)
 
-    monkeypatch.setattr(TransferSynthesizer, "forward", spying)
+    monkeypatch.setattr(TransferSynthesizer, "synthesize", spying)
     augmenter = ExpressionAugmenter("transfer", alignment="detect")
     large, small = augmenter([image, enlarged(image, 144)], [SURPRISE, SURPRISE])
     assert sorted(sizes) == [128, 256]

@@ -1,87 +1,154 @@
 """Exemplars from a user's own faces."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from transfer_faces import CORNERS, read
 
 from expraug import Expression, create_synthesizer
 from expraug.errors import NoFaceError
-from expraug.faces import LandmarkDetector, align_image
+from expraug.faces import LandmarkDetector
+from expraug.faces.read import read_face
+from expraug.synthesizers import TransferSynthesizer
 
 NEUTRAL, HAPPY, FEAR = Expression.NEUTRAL, Expression.HAPPY, Expression.FEAR
-SMILE = slice(44, 46)  # mouthSmileLeft, mouthSmileRight
+SCHEME = ["neutral", "happy"]
+ROWS = ("shape", "skin", "interior", "pose", "gaps")
+Labelled = list[tuple[np.ndarray, str]]
 
 
 @pytest.fixture(scope="module")
-def embedded():
-    return create_synthesizer("transfer")
+def embedded() -> TransferSynthesizer:
+    model = create_synthesizer("transfer")
+    assert isinstance(model, TransferSynthesizer)
+    return model
 
 
-@pytest.fixture
-def labelled(neutral_images, happy_images):
-    return [(i, "neutral") for i in neutral_images[:5]] + [(i, "happy") for i in happy_images[:5]]
+@pytest.fixture(scope="module")
+def labelled(neutral_images: list[np.ndarray], happy_images: list[np.ndarray]) -> Labelled:
+    neutral = [(image, "neutral") for image in neutral_images[:5]]
+    return neutral + [(image, "happy") for image in happy_images[:5]]
 
 
-def test_the_sets_own_smiles_become_the_happy_rows(embedded, labelled):
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], rows=3, alignment="detect")
-    counts = fitted.config["rows"]
-    assert counts["happy"] == 3
-    assert counts["fear"] == embedded.config["rows"]["fear"]
-    scores = [location.blendshapes for location in LandmarkDetector()([i for i, _ in labelled])]
-    real = torch.tensor(np.stack(scores))[5:]
-    for row in fitted.scores[fitted.shows == HAPPY]:
-        assert (real - row).abs().amax(1).min() < 1e-6  # of one real face, whole
-    kept = fitted.shows == FEAR
-    for name in ("scores", "texture", "mouth"):
-        same = getattr(embedded, name)[embedded.shows == FEAR]
-        assert torch.equal(getattr(fitted, name)[kept], same)
+@pytest.fixture(scope="module")
+def fitted(embedded: TransferSynthesizer, labelled: Labelled) -> TransferSynthesizer:
+    return embedded.fit_exemplars(labelled, SCHEME, alignment="detect")
+
+
+def rows_of(synthesizer: TransferSynthesizer, expression: Expression, name: str) -> torch.Tensor:
+    found: torch.Tensor = getattr(synthesizer, name)[synthesizer.shows == int(expression)]
+    return found
+
+
+def test_all_usable_faces_become_exemplars(
+    embedded: TransferSynthesizer,
+    fitted: TransferSynthesizer,
+    happy_images: list[np.ndarray],
+) -> None:
+    assert fitted.config["rows"] == embedded.config["rows"] | {"neutral": 5, "happy": 5}
+    _, known = read(happy_images)
+    real = embedded.lip_gaps(known["landmarks"])
+    nearest = torch.cdist(rows_of(fitted, HAPPY, "gaps"), real).min(1)
+    # each row is one of the given people's, and none is of those that were kept back
+    assert nearest.values.max() < 1e-5
+    assert sorted(nearest.indices.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_rows_limit_them(embedded: TransferSynthesizer, labelled: Labelled) -> None:
+    few = embedded.fit_exemplars(labelled, SCHEME, rows=3, alignment="detect")
+    assert few.config["rows"]["happy"] == 3
+    assert few.variants == 6, "three faces and their mirror images"
+
+
+def test_expressions_that_nobody_shows_keep_the_embedded_exemplars(
+    embedded: TransferSynthesizer, fitted: TransferSynthesizer
+) -> None:
+    for name in ROWS:
+        for e in embedded.expressions:
+            same = torch.equal(rows_of(fitted, e, name), rows_of(embedded, e, name))
+            assert same == (e not in (NEUTRAL, HAPPY))
 
 
 def test_it_makes_others_smile_and_leaves_the_embedded_one_alone(
-    embedded, labelled, neutral_images
-):
-    before = embedded.fingerprint
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
-    assert embedded.fingerprint == before != fitted.fingerprint
-    (location,) = LandmarkDetector()([neutral_images[9]])
-    face = align_image(neutral_images[9], location.points, 128)[None] / 255
-    made = fitted(face, torch.tensor([int(HAPPY)]), torch.ones(1))
-    smiles = [
-        LandmarkDetector("crop")([(f[0].permute(1, 2, 0) * 255).byte().numpy()])[0].blendshapes
-        for f in (face, made)
-    ]
-    assert (smiles[1][SMILE] > smiles[0][SMILE] + 0.2).all()
+    embedded: TransferSynthesizer,
+    fitted: TransferSynthesizer,
+    neutral_images: list[np.ndarray],
+) -> None:
+    fresh = create_synthesizer("transfer")
+    assert embedded.fingerprint == fresh.fingerprint != fitted.fingerprint
+    faces, known = read([neutral_images[i] for i in (6, 8, 9)])
+    asked = (torch.full((3,), int(HAPPY)), torch.ones(3))
+    made = fitted(faces, *asked, **known)
+    rise = (read_face(faces).landmarks - read_face(made).landmarks)[:, list(CORNERS), 1]
+    assert (rise.mean(1) * 256 > 2).all()
+    assert not torch.equal(made, embedded(faces, *asked, **known))
 
 
-def test_it_saves_and_loads(embedded, labelled, tmp_path):
-    fitted = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
+def test_it_saves_and_loads(fitted: TransferSynthesizer, tmp_path: Any) -> None:
     fitted.save_pretrained(tmp_path)
     loaded = create_synthesizer(str(tmp_path))
     assert loaded.config == fitted.config
-    assert torch.allclose(loaded.scores, fitted.scores, atol=1e-3)
+    assert torch.equal(loaded.shows, fitted.shows)
+    for name in ROWS:
+        kept, whole = getattr(loaded, name), getattr(fitted, name)
+        assert torch.allclose(kept, whole, rtol=2e-3, atol=2e-3)
 
 
-def test_a_damaged_sample_lends_nothing(embedded, labelled):
-    class Damaged:
-        def __len__(self):
-            return len(labelled) + 1
+class Damaged:
+    """Samples, one that cannot be read, and two that show nothing."""
 
-        def __getitem__(self, index):
-            if index == len(labelled):
-                raise OSError("truncated")
-            return labelled[index]
+    def __init__(self, samples: Labelled) -> None:
+        self.samples = samples
 
-    whole = embedded.fit_exemplars(labelled, ["neutral", "happy"], alignment="detect")
-    damaged = embedded.fit_exemplars(Damaged(), ["neutral", "happy"], alignment="detect")
-    assert whole.fingerprint == damaged.fingerprint
+    def __len__(self) -> int:
+        return len(self.samples) + 3
+
+    def __getitem__(self, index: int) -> Any:
+        more = index - len(self.samples)
+        if more == 0:
+            raise OSError("truncated")
+        if more == 1:
+            return np.full((64, 64, 3), 128, np.uint8), "happy"
+        return self.samples[index] if more < 0 else {"image": None, "label": "happy"}
 
 
-def test_no_face_is_an_error_that_says_what_to_do(embedded):
+def test_a_damaged_sample_lends_nothing(
+    embedded: TransferSynthesizer, labelled: Labelled, fitted: TransferSynthesizer
+) -> None:
+    damaged = embedded.fit_exemplars(Damaged(labelled), SCHEME, alignment="detect")
+    assert fitted.fingerprint == damaged.fingerprint
+
+
+def test_faces_that_are_turned_away_lend_nothing(
+    embedded: TransferSynthesizer,
+    labelled: Labelled,
+    fitted: TransferSynthesizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch, turned = LandmarkDetector._batch, labelled[-1][0]
+
+    def away(self: LandmarkDetector, images: Any, most: Any) -> Any:
+        found = batch(self, images, most)
+        for image, face in zip(images, found, strict=True):
+            if np.array_equal(np.asarray(image), turned):
+                face.pose[0] = 50
+        return found
+
+    monkeypatch.setattr(LandmarkDetector, "_batch", away)
+    fewer = embedded.fit_exemplars(labelled, SCHEME, alignment="detect")
+    assert fewer.config["rows"]["happy"] == fitted.config["rows"]["happy"] - 1
+
+
+def test_no_face_is_an_error_that_says_what_to_do(embedded: TransferSynthesizer) -> None:
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     with pytest.raises(NoFaceError, match="alignment='detect'"):
-        embedded.fit_exemplars([(grey, "happy")], ["neutral", "happy"])
+        embedded.fit_exemplars([(grey, "happy")], SCHEME)
 
 
-def test_rows_must_be_positive(embedded):
+def test_rows_must_be_positive(embedded: TransferSynthesizer) -> None:
     with pytest.raises(ValueError, match="rows"):
-        embedded.fit_exemplars([], ["neutral", "happy"], rows=0)
+        embedded.fit_exemplars([], SCHEME, rows=0)

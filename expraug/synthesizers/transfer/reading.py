@@ -10,7 +10,7 @@ in `recipes/transfer/deviation.py`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,23 +57,9 @@ class DeviationReader(nn.Module):
         texture_size: side of the maps.
     """
 
-    steady: Tensor
-    steady_weight: Tensor
-    steady_place: Tensor
-    steady_turn: Tensor
-    rest: Tensor
-    by_pose: Tensor
-    usual: Tensor
-    level_axes: Tensor
-    score_mean: Tensor
-    shape_map: Tensor
-    shape_axes: Tensor
-    texel: Tensor
-    texel_vertex: Tensor
-    texel_weight: Tensor
-    skin_mean: Tensor
-    skin_axes: Tensor
-    skin_map: Tensor
+    if TYPE_CHECKING:  # the buffers
+
+        def __getattr__(self, name: str) -> Tensor: ...
 
     def __init__(
         self, shape_axes: int, skin_axes: int, level_axes: int, texels: int, texture_size: int

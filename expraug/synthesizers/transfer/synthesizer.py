@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,12 @@ from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 from expraug.synthesizers.transfer.finder import LandmarkFinder
+from expraug.synthesizers.transfer.lips import (
+    lip_gaps,
+    painted_share,
+    part_lips,
+    shut_eyes_open,
+)
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
 
 _CENTRE = (0.5, 0.55)  # of the rings around the face
@@ -34,10 +40,7 @@ _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
 _ODDNESS = 0.5  # … twice the usual distance from the mean of the class, and as …
 _OPEN, _SHUT = 0.08, 0.03  # … a shut mouth for a source with an open one, in its widths
-_OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
 SHUT_EYES = "eyes_shut"
-_LID_GAP = 0.012  # an eye with less between its lids is shut
-_LID_OPENING = 0.006  # that nothing is there to show of
 _LOWER_HALF = 0.6  # of the texture frame: below the tip of the nose
 _TINY = 1e-6
 
@@ -68,35 +71,9 @@ class TransferSynthesizer(Synthesizer):
         {"reference", "reader.rest", "reader.steady_place", "reader.texel_weight"}
     )
 
-    shows: Tensor
-    shape: Tensor
-    skin: Tensor
-    interior: Tensor
-    pose: Tensor
-    gaps: Tensor
-    oddness: Tensor
-    skin_of_shape: Tensor
-    most_unexplained: Tensor
-    shape_gain: Tensor
-    skin_gain: Tensor
-    mirrored_shape: Tensor
-    mirrored_skin: Tensor
-    mask: Tensor
-    brightest: Tensor
-    darkest: Tensor
-    reference: Tensor
-    ring_radius: Tensor
-    ring_share: Tensor
-    barycentric: Tensor
-    sample_texture: Tensor
-    sample_hole: Tensor
-    sample_area: Tensor
-    triangles: Tensor
-    sample_triangle: Tensor
-    oval: Tensor
-    upper_lip: Tensor
-    lower_lip: Tensor
-    lids: Tensor
+    if TYPE_CHECKING:  # the buffers
+
+        def __getattr__(self, name: str) -> Tensor: ...
 
     def __init__(
         self,
@@ -191,7 +168,7 @@ class TransferSynthesizer(Synthesizer):
         """
         return self.synthesize(faces, target, intensity, **inputs).render(faces)
 
-    def synthesize(  # type: ignore[override]
+    def synthesize(
         self,
         faces: Tensor,
         target: Tensor,
@@ -223,12 +200,11 @@ class TransferSynthesizer(Synthesizer):
                 return _nothing(faces)
             asked = (faces[known], target[known], intensity[known])
             made = self.synthesize(*asked, variant=variant[known], **found)
-            return _spread(made, known, faces)
+            return made.among(known, len(faces))
         if not len(faces):
             return _nothing(faces)
         row, mirrored = self._choose(target, pose, variant, landmarks)
-        known = (landmarks, blendshapes, pose)
-        return self.lend(faces, intensity, row, mirrored, *known)
+        return self.lend(faces, intensity, row, mirrored, landmarks, blendshapes, pose)
 
     def lend(
         self,
@@ -270,7 +246,7 @@ class TransferSynthesizer(Synthesizer):
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
         moved = landmarks + self.reader.displacement(shape, landmarks)
-        moved = self._part_lips(moved, landmarks, gaps, amount)
+        moved = part_lips(moved, landmarks, gaps, amount, self._lips)
 
         low, high = FLOW_FRAME
         scale = high - low
@@ -289,10 +265,11 @@ class TransferSynthesizer(Synthesizer):
         warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), flow).render(faces)
         lit = (warped * torch.exp(resized(lighter, faces.shape[-1]))).clamp(0, 1)
         paint, matte = _painter(str(faces.device))(lit, moved, interior)
-        matte = matte * self._painted_share(landmarks, moved)[..., None, None]
+        matte = matte * painted_share(landmarks, moved, self._lips)[..., None, None]
         matte = torch.where(asked, matte, 0)
         change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
-        return SynthesizedFaces(change, flow, matte, {SHUT_EYES: self._shut(landmarks, moved)})
+        shut = shut_eyes_open(landmarks, moved, self.lids.long())
+        return SynthesizedFaces(change, flow, matte, {SHUT_EYES: shut})
 
     def find_landmarks(self, faces: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return which faces landmarks were found in, and these as `synthesize` takes them.
@@ -357,46 +334,13 @@ class TransferSynthesizer(Synthesizer):
         )
 
     def lip_gaps(self, landmarks: Tensor) -> Tensor:
-        """Return how far the inner lips are apart from corner to corner, (B, 9), as a share of
-        the width of the mouth."""
-        upper, lower = self.upper_lip.long(), self.lower_lip.long()
-        gaps = landmarks[:, lower[1:-1], 1] - landmarks[:, upper[1:-1], 1]
-        return gaps.clamp(min=0) / self._mouth_width(landmarks)
+        """Return how far the inner lips of (B, 478, 2) landmarks are apart from corner to corner,
+        (B, 9), as a share of the width of the mouth."""
+        return lip_gaps(landmarks, self._lips)
 
-    def _mouth_width(self, landmarks: Tensor) -> Tensor:
-        left, right = landmarks[:, self.upper_lip[0]], landmarks[:, self.upper_lip[-1]]
-        return (right - left).square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)
-
-    def _painted_share(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how much of the mouth's inside is painted, (B, 1) in [0, 1]: a mouth that hardly
-        opens further keeps its own."""
-        low, high = _OPENING
-        wider = (self.lip_gaps(after) - self.lip_gaps(before)).mean(1, keepdim=True)
-        return ((wider - low) / (high - low)).clamp(0, 1)
-
-    def _shut(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return which faces have shut eyes that would open, (B,) bool: there is nothing to
-        show."""
-        upper, lower = self.lids.long().unbind(0)
-        gaps = [(points[:, lower, 1] - points[:, upper, 1]).mean(1) for points in (before, after)]
-        return (gaps[0] < _LID_GAP) & (gaps[1] - gaps[0] > _LID_OPENING)
-
-    def _part_lips(self, moved: Tensor, landmarks: Tensor, gaps: Tensor, amount: Tensor) -> Tensor:
-        """Return landmarks whose inner lips are as far apart as the exemplar's: this needs no
-        reading, and lips that are shut there stay shut.
-
-        Args:
-            moved, landmarks: (B, 478, 2), after and before.
-            gaps: (B, 9) of the exemplars.
-            amount: (B, 1) intensities.
-        """
-        upper, lower = self.upper_lip.long()[1:-1], self.lower_lip.long()[1:-1]
-        wanted = torch.lerp(self.lip_gaps(landmarks), gaps, amount) * self._mouth_width(moved)
-        wrong = (wanted - (moved[:, lower, 1] - moved[:, upper, 1])) / 2
-        parted = moved.clone()
-        parted[:, lower, 1] += wrong
-        parted[:, upper, 1] -= wrong
-        return parted
+    @property
+    def _lips(self) -> Tensor:
+        return torch.stack([self.upper_lip, self.lower_lip]).long()
 
     def expected_skin(self, shape: Tensor) -> Tensor:
         """Return the deviation of skin, (B, D), that goes with one of shape, (B, C)."""
@@ -462,15 +406,3 @@ def _nothing(faces: Tensor) -> SynthesizedFaces:
         faces.new_zeros(count, 1, side, side),
         {SHUT_EYES: faces.new_zeros(count, dtype=torch.bool)},
     )
-
-
-def _spread(made: SynthesizedFaces, known: Tensor, faces: Tensor) -> SynthesizedFaces:
-    """Return what was made of some faces, as part of what is made of all."""
-    empty = _nothing(faces)
-    maps = ((getattr(empty, name), getattr(made, name)) for name in ("change", "flow", "matte"))
-    refused = {
-        reason: torch.zeros(len(faces), dtype=torch.bool).to(which).index_copy(0, known, which)
-        for reason, which in made.refused.items()
-    }
-    spread = [everything.index_copy(0, known, some) for everything, some in maps]
-    return SynthesizedFaces(*spread, refused)
