@@ -271,17 +271,6 @@ class TransferSynthesizer(Synthesizer):
         shut = shut_eyes_open(landmarks, moved, self.lids.long())
         return SynthesizedFaces(change, flow, matte, {SHUT_EYES: shut})
 
-    def find_landmarks(self, faces: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return which faces landmarks were found in, and these as `synthesize` takes them.
-
-        Args:
-            faces: (B, 3, S, S) float in [0, 1], aligned.
-
-        Returns:
-            (N,) long, indices of the N faces, and the keyword arguments for them.
-        """
-        return self._finder(faces)
-
     def fit_exemplars(
         self,
         dataset: Any,
