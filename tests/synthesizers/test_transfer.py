@@ -94,7 +94,7 @@ def test_change_grows_with_intensity(transfer, aligned, target):
 
 
 def test_a_face_does_not_depend_on_its_batch(transfer, aligned):
-    _, found = transfer.find_landmarks(aligned)
+    _, found = transfer._finder(aligned)
     faces = aligned.repeat(10, 1, 1, 1)
     found = {name: value.repeat(10, *[1] * (value.ndim - 1)) for name, value in found.items()}
     target, intensity = torch.arange(40) % 8, torch.linspace(0.3, 1, 40)
