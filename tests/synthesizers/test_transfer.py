@@ -77,8 +77,17 @@ def test_surprise_opens_the_mouth_and_happy_smiles(transfer, aligned):
         return np.stack([location.blendshapes for location in locate(list(pixels))])
 
     before = scores(aligned)
-    surprised, happy = (scores(transfer(aligned, *full(4, e))) for e in (SURPRISE, HAPPY))
-    assert (surprised[:, 25] > before[:, 25] + 0.2).all()  # jawOpen
+    surprised, happy = (
+        np.mean(
+            [
+                scores(transfer(aligned, *full(4, e), variant=torch.full((4,), v)))
+                for v in range(6)  # not every surprised mouth is wide open
+            ],
+            axis=0,
+        )
+        for e in (SURPRISE, HAPPY)
+    )
+    assert (surprised[:, 25] > before[:, 25] + 0.15).all()  # jawOpen
     assert (happy[:, 44:46] > before[:, 44:46] + 0.3).all()  # mouthSmile
 
 
