@@ -72,8 +72,10 @@ def expected(synthesizer: str, image: np.ndarray) -> Expected:
     augmenter = augmenter_for(synthesizer)
     asked = [SynthesisRequest(HAPPY, variant=v) for v in range(augmenter.synthesizer.variants)]
     outcomes = augmenter([image] * len(asked), asked)
-    assert all(o.target is HAPPY and not np.array_equal(o.image, image) for o in outcomes)
-    return Expected([outcome.image for outcome in outcomes])
+    made = [o.image for o in outcomes if o.target is HAPPY]
+    assert len(made) >= 0.9 * len(asked), "the gate refuses few"
+    assert not any(np.array_equal(one, image) for one in made)
+    return Expected(made)
 
 
 def test_one_call(synthesizer, folder, image, expected):

@@ -77,8 +77,17 @@ def test_surprise_opens_the_mouth_and_happy_smiles(transfer, aligned):
         return np.stack([location.blendshapes for location in locate(list(pixels))])
 
     before = scores(aligned)
-    surprised, happy = (scores(transfer(aligned, *full(4, e))) for e in (SURPRISE, HAPPY))
-    assert (surprised[:, 25] > before[:, 25] + 0.2).all()  # jawOpen
+    surprised, happy = (
+        np.mean(
+            [
+                scores(transfer(aligned, *full(4, e), variant=torch.full((4,), v)))
+                for v in range(6)  # not every surprised mouth is wide open
+            ],
+            axis=0,
+        )
+        for e in (SURPRISE, HAPPY)
+    )
+    assert (surprised[:, 25] > before[:, 25] + 0.15).all()  # jawOpen
     assert (happy[:, 44:46] > before[:, 44:46] + 0.3).all()  # mouthSmile
 
 
@@ -153,15 +162,13 @@ def test_grey_stays_grey(transfer, aligned, neutral_images):
 
 
 def test_the_background_stays(neutral_images):
-    augmenter = ExpressionAugmenter("transfer", alignment="detect")
-    image = neutral_images[0]
+    augmenter = ExpressionAugmenter("transfer", alignment="detect", check_landmarks=False)
+    image = np.pad(neutral_images[0], ((64, 64), (64, 64), (0, 0)), mode="edge")
     for outcome in augmenter([image] * 8, [SynthesisRequest(e) for e in Expression]):
         changed = (outcome.image != image).any(axis=2)
-        assert changed[60:200, 80:180].any()
-        assert not changed[:20, :60].any()  # hair moves with the brows, what is beside it does not
-        assert not changed[:20, -60:].any()
-        assert not changed[:, :20].any()
-        assert not changed[:, -20:].any()
+        assert changed[124:264, 144:244].any()
+        changed[40:-40, 60:-60] = False  # the head, with hair and neck, and what moves along
+        assert not changed.any()
 
 
 def test_alone_in_a_batch_and_from_the_cache(neutral_images, tmp_path, counted):

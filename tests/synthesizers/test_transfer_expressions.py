@@ -24,9 +24,6 @@ from expraug.synthesizers.transfer.exemplars import (
     with_bank,
 )
 
-pytest.importorskip("scipy")
-from recipes.transfer.mesh import MIRRORED_SCORES, flip, mirror_index
-
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
 SMILING = (3, 4, 5, 7)
 """Sample people who smile broadly."""
@@ -129,12 +126,13 @@ def test_a_mirrored_exemplar_on_a_mirrored_face_is_the_mirror_image(
     transfer: TransferSynthesizer, calm: tuple[Tensor, Known]
 ) -> None:
     faces, known = calm
-    index = torch.from_numpy(mirror_index(known["landmarks"].mean(0).numpy()))
-    other = {
-        "landmarks": torch.from_numpy(flip(known["landmarks"].numpy())).float()[:, index],
-        "blendshapes": known["blendshapes"][:, torch.from_numpy(MIRRORED_SCORES)],
-        "pose": known["pose"] * torch.tensor([-1.0, 1.0, -1.0]),
-    }
+    known, other = (
+        {"landmarks": found.landmarks, "blendshapes": found.scores, "pose": known["pose"] * sign}
+        for found, sign in (
+            (read_face(faces), torch.ones(3)),
+            (read_face(faces.flip(3)), torch.tensor([-1.0, 1.0, -1.0])),
+        )
+    )
     rows = torch.tensor([int((transfer.shows == int(e)).nonzero()[3, 0]) for e in (1, 2, 3, 7)])
     no, yes = torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool)
     made = transfer.lend(faces, torch.ones(4), rows, no, **known).render(faces)
@@ -142,7 +140,7 @@ def test_a_mirrored_exemplar_on_a_mirrored_face_is_the_mirror_image(
     unmirrored = transfer.lend(faces.flip(3), torch.ones(4), rows, no, **other)
     wrong = (unmirrored.render(faces.flip(3)).flip(3) - made).abs().mean((1, 2, 3))
     right = (image.flip(3) - made).abs().mean((1, 2, 3))
-    assert (right * 255 < 1).all()
+    assert (right * 255 < 2.5).all(), "landmarks were looked for again in the mirror"
     assert (right < wrong / 2).all()
 
 
