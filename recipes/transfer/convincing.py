@@ -22,8 +22,10 @@ MOST_CANDIDATES = 400
 BORROWERS = 3
 """Neutral people whom each is lent to."""
 LARGEST_YAW = 15
-KEPT = 0.5
-"""Share of the exemplars of an expression that is kept, the most convincing first."""
+KEPT = {Expression.HAPPY: 0.9, Expression.SURPRISE: 0.9, Expression.ANGRY: 0.8}
+MOSTLY = 0.5
+"""Share of the exemplars of an expression that is kept, the most convincing first: of those that
+come across well, nearly all, as real faces of a class are not all clear either."""
 LEAST, MOST = 72, 256
 """Exemplars of an expression that are kept, as far as there are any."""
 
@@ -39,7 +41,7 @@ def convincing(model: TransferSynthesizer, score: Tensor) -> LendingFaces:
     chosen = []
     for e in model.expressions:
         rows = (bank.expression == int(e)).nonzero()[:, 0]
-        count = min(max(round(KEPT * len(rows)), LEAST), MOST, len(rows))
+        count = min(max(round(KEPT.get(e, MOSTLY) * len(rows)), LEAST), MOST, len(rows))
         chosen.append(rows[score[rows].argsort(descending=True, stable=True)[:count]])
     return bank.take(torch.cat(chosen))
 

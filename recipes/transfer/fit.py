@@ -46,6 +46,7 @@ from recipes.transfer.mesh import (
     TEXTURE,
     UPPER_IN,
     drawing_samples,
+    lip_followers,
 )
 
 LARGEST_ANGLE = 35
@@ -55,8 +56,8 @@ MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
 CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
-SHAPE_GAIN = (1.0, 1.0, 1.15, 1.0, 1.3, 1.2, 1.15, 1.3)
-SKIN_GAIN = (1.0, 1.1, 1.9, 1.2, 2.0, 1.8, 1.5, 1.9)
+SHAPE_GAIN = (1.0, 0.95, 1.4, 0.85, 1.6, 1.45, 1.0, 1.6)
+SKIN_GAIN = (1.0, 1.1, 2.0, 1.0, 2.3, 2.1, 1.4, 2.0)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
 embedded classifiers see synthetic training faces as often as real ones."""
 SKIN_OF_SHAPE_PENALTY = 50.0
@@ -126,6 +127,7 @@ def without_exemplars(faces: Faces) -> TransferSynthesizer:
         "brightest": brightest,
         "darkest": np.array([DARKEST]),
         "reference": reference,
+        "followers": lip_followers(reference),
         "ring_radius": np.array([far for far, _ in RINGS]),
         "ring_share": np.array([share for _, share in RINGS]),
         "barycentric": samples["bary"],

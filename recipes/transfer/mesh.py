@@ -51,6 +51,10 @@ MIRRORED_SCORES = np.array(
 )
 """Which blendshape score each becomes when a face is flipped."""
 
+LIP_FOLLOWERS = (((0.0, 0.03, 0.09), (1.0, 1.0, 0.0)), ((0.0, 0.07, 0.2), (1.0, 1.0, 0.8)))
+"""By depth above or below the inner lips, as a fraction of the frame: how much follows them."""
+CHEEK_WIDTH = 0.1
+"""Beside the corners of the mouth, this far away, nothing follows."""
 LOW, HIGH = TEXTURE_FRAME
 """The texture frame spans this range of the canonical frame, in both directions."""
 TEXTURE = 112
@@ -101,6 +105,37 @@ def opening(mesh: np.ndarray) -> np.ndarray:
     lower, upper = mesh[..., list(LOWER_IN)[3:-3], 1], mesh[..., list(UPPER_IN)[3:-3], 1]
     gap: np.ndarray = (lower - upper).mean(-1)
     return gap
+
+
+def lip_followers(reference: np.ndarray) -> np.ndarray:
+    """Return how far each landmark goes along when a lip parts from the other.
+
+    A lip keeps its thickness, the chin follows the lower one, and the nose stays.
+
+    Args:
+        reference: (478, 2) mesh with an open mouth.
+
+    Returns:
+        (2, 478, 9), for the upper and the lower lip and each pair of inner landmarks between the
+        corners: a share of what their gap grows by, downwards.
+    """
+    x, y = reference.T
+    found = np.zeros((2, len(reference), len(UPPER_IN) - 2))
+    middle = np.interp(x, x[list(UPPER_IN)], (y[list(UPPER_IN)] + y[list(LOWER_IN)]) / 2)
+    for lip, (inner, sign, share) in enumerate(((UPPER_IN, -1, 0.2), (LOWER_IN, 1, 0.8))):
+        knots = x[list(inner)]
+        depth = sign * (y - np.interp(x, knots, y[list(inner)]))
+        beside = np.maximum(np.maximum(knots[0] - x, x - knots[-1]), 0)
+        fade = np.interp(depth, *LIP_FOLLOWERS[lip]) * np.clip(1 - beside / CHEEK_WIDTH, 0, 1)
+        fade *= (sign * (y - middle) > 0) | np.isin(np.arange(len(x)), inner)
+        other = list(LOWER_IN if lip == 0 else UPPER_IN)[1:-1]
+        fade[other] = 0
+        for k in range(1, len(knots) - 1):
+            hat = np.interp(np.clip(x, knots[1], knots[-2]), knots, np.eye(len(knots))[k])
+            found[lip, :, k - 1] = sign * share * fade * hat
+        found[lip, list(inner)] = 0
+        found[lip, list(inner)[1:-1]] = sign * share * np.eye(len(knots) - 2)
+    return found
 
 
 def mouth_polygon(reference: np.ndarray) -> np.ndarray:

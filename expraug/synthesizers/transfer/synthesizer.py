@@ -132,6 +132,8 @@ class TransferSynthesizer(Synthesizer):
             "darkest": (1,),
             # mesh
             "reference": (478, 2),
+            # what goes along with a lip
+            "followers": (2, 478, 9),
             "ring_radius": (2,),
             "ring_share": (2,),
             "barycentric": (samples, 3),
@@ -246,7 +248,7 @@ class TransferSynthesizer(Synthesizer):
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
         moved = landmarks + self.reader.displacement(shape, landmarks)
-        moved = part_lips(moved, landmarks, gaps, amount, self._lips)
+        moved = part_lips(moved, landmarks, gaps, amount, self._lips, self.followers)
 
         low, high = FLOW_FRAME
         scale = high - low
@@ -268,7 +270,7 @@ class TransferSynthesizer(Synthesizer):
         matte = matte * painted_share(landmarks, moved, self._lips)[..., None, None]
         matte = torch.where(asked, matte, 0)
         change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
-        shut = shut_eyes_open(landmarks, moved, self.lids.long())
+        shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
         return SynthesizedFaces(change, flow, matte, {SHUT_EYES: shut})
 
     def fit_exemplars(
