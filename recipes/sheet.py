@@ -36,9 +36,11 @@ def people(path: Path, split: str, special: set[str]) -> dict[str, FaceItem]:
     for row in range(len(source)):
         item = source[row]
         neutral = Expression.parse(item.class_name) is Expression.NEUTRAL
-        if neutral and item.identity and person_split(item.identity) == split:
-            if item.identity not in found or item.origin in special:
-                found[item.identity] = item
+        person = item.identity
+        if not neutral or not person or person_split(person) != split:
+            continue
+        if person not in found or item.origin in special:
+            found[person] = item
     return found
 
 

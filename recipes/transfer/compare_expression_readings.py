@@ -120,7 +120,8 @@ def of_transfer(synthesizer: TransferSynthesizer, lain: Callable[[LandmarkSet], 
         gain = synthesizer.shape_gain[exemplars.expression, None]
         after = before + reader.displacement(shape(exemplars) * gain - own, before)
         gaps = synthesizer.lip_gaps(exemplars.landmarks.float())
-        return part_lips(after, before, gaps, torch.ones(len(after), 1), lips).double()
+        whole = torch.ones(len(after), 1)
+        return part_lips(after, before, gaps, whole, lips, synthesizer.followers).double()
 
     return Reading(read, move)
 

@@ -56,8 +56,8 @@ MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
 CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
-SHAPE_GAIN = (1.0, 0.95, 1.4, 0.85, 1.6, 1.45, 1.0, 1.6)
-SKIN_GAIN = (1.0, 1.1, 2.0, 1.0, 2.3, 2.1, 1.4, 2.0)
+SHAPE_GAIN = (1.0, 0.95, 1.3, 0.85, 1.5, 1.15, 1.1, 1.4)
+SKIN_GAIN = (1.0, 1.1, 1.7, 1.0, 1.8, 1.8, 1.4, 1.7)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
 embedded classifiers see synthetic training faces as often as real ones."""
 SKIN_OF_SHAPE_PENALTY = 50.0

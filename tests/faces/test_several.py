@@ -4,6 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import expraug
@@ -122,19 +123,23 @@ def test_the_largest_is_changed_by_default_and_that_is_told(group, neutral_image
 
 def test_faces_that_are_refused_stay_and_are_named(group, monkeypatch):
     synthesizer, calls = expraug.create_synthesizer("transfer"), count()
-    make = synthesizer.forward
+    make = synthesizer.synthesize
 
     def all_but_the_second(faces, *args, **more):
-        return faces if next(calls) == 1 else make(faces, *args, **more)
+        made = make(faces, *args, **more)
+        return made.kept(torch.zeros(len(faces), dtype=torch.bool)) if next(calls) == 1 else made
 
-    monkeypatch.setattr(synthesizer, "forward", all_but_the_second)
+    monkeypatch.setattr(synthesizer, "synthesize", all_but_the_second)
     with pytest.warns(UserWarning, match=r"of 3 faces these were not made happy: 1 \(unchanged\)"):
         made = expraug.augment(
             group, "neutral", "happy", alignment="detect", face="all", synthesizer=synthesizer
         )
     first, last = changed_columns(group, made)
     assert first < CENTRES[0] < CENTRES[2] < last < 400
-    monkeypatch.setattr(synthesizer, "forward", lambda faces, *args, **more: faces)
+    def nothing(faces, *args, **more):
+        return make(faces, *args, **more).kept(torch.zeros(len(faces), dtype=torch.bool))
+
+    monkeypatch.setattr(synthesizer, "synthesize", nothing)
     with pytest.raises(RejectedError, match="unchanged"):
         expraug.augment(
             group, "neutral", "happy", alignment="detect", face="all", synthesizer=synthesizer
