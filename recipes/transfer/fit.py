@@ -56,7 +56,7 @@ MOSTLY = 0.6
 """Share of the votes that an exemplar of FER2013 has; of the rarest expressions fewer."""
 CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
-SHAPE_GAIN = (1.0, 0.95, 1.3, 0.85, 1.5, 1.15, 1.1, 1.4)
+SHAPE_GAIN = (1.0, 0.95, 1.5, 0.8, 1.5, 1.3, 1.1, 1.4)
 SKIN_GAIN = (1.0, 1.1, 1.7, 1.0, 1.8, 1.8, 1.4, 1.7)
 """A regression tells less than there is, the less the fewer examples it had; chosen so that the
 embedded classifiers see synthetic training faces as often as real ones."""

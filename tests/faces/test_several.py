@@ -136,6 +136,7 @@ def test_faces_that_are_refused_stay_and_are_named(group, monkeypatch):
         )
     first, last = changed_columns(group, made)
     assert first < CENTRES[0] < CENTRES[2] < last < 400
+
     def nothing(faces, *args, **more):
         return make(faces, *args, **more).kept(torch.zeros(len(faces), dtype=torch.bool))
 

@@ -248,7 +248,7 @@ def test_the_fingerprint_follows_the_mouth_painters_weights(
     transfer: TransferSynthesizer,
 ) -> None:
     before = transfer.fingerprint
-    weight = next(module._painter("cpu").parameters())
+    weight = next(module.mouth_painter("cpu").parameters())
     saved = weight.clone()
     try:
         weight.add_(0.01)

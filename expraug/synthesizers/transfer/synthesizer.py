@@ -8,7 +8,6 @@ shows beyond hers, in shape and in skin (`reading.py`). Where the mouth opens, i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -19,7 +18,7 @@ from expraug.faces.mesh import SurfacePoints, splat
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
 from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.labels import SchemeLike
-from expraug.networks.mouth_painter import COLUMNS, ROWS, MouthPainter, load_mouth_painter
+from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
@@ -30,6 +29,7 @@ from expraug.synthesizers.transfer.lips import (
     part_lips,
     shut_eyes_open,
 )
+from expraug.synthesizers.transfer.painting import mouth_painter, paint_mouths
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
 
 _CENTRE = (0.5, 0.55)  # of the rings around the face
@@ -38,7 +38,7 @@ _CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
 _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
-_ODDNESS = 0.5  # … twice the usual distance from the mean of the class, and as …
+_ODDNESS = 1.5  # … two thirds of the usual distance from the mean of the class, and as …
 _OPEN, _SHUT = 0.08, 0.03  # … a shut mouth for a source with an open one, in its widths
 SHUT_EYES = "eyes_shut"
 _LOWER_HALF = 0.6  # of the texture frame: below the tip of the nose
@@ -266,9 +266,8 @@ class TransferSynthesizer(Synthesizer):
         lighter = sample(self._lightening(skin), _canonical(place), "zeros") * share
         warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), flow).render(faces)
         lit = (warped * torch.exp(resized(lighter, faces.shape[-1]))).clamp(0, 1)
-        paint, matte = _painter(str(faces.device))(lit, moved, interior)
-        matte = matte * painted_share(landmarks, moved, self._lips)[..., None, None]
-        matte = torch.where(asked, matte, 0)
+        share = painted_share(landmarks, moved, self._lips)[..., None, None]
+        paint, matte = paint_mouths(lit, moved, interior, torch.where(asked, share, 0))
         change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
         shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
         return SynthesizedFaces(change, flow, matte, {SHUT_EYES: shut})
@@ -288,7 +287,7 @@ class TransferSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; the mouth painter's weights are in it."""
-        painter = _painter("cpu")
+        painter = mouth_painter("cpu")
         return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
 
     def _choose(
@@ -374,12 +373,6 @@ class TransferSynthesizer(Synthesizer):
         up, down = self.brightest.clamp(min=_TINY), self.darkest
         soft = torch.where(maps > 0, up * torch.tanh(maps / up), down * torch.tanh(maps / down))
         return soft * self.mask
-
-
-@lru_cache(maxsize=4)
-def _painter(device: str) -> MouthPainter:
-    """Return the mouth painter, which is no part of these weights."""
-    return load_mouth_painter().to(device).requires_grad_(False)
 
 
 def _canonical(maps: Tensor) -> Tensor:
