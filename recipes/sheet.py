@@ -25,7 +25,6 @@ from expraug.datasets.source import FaceItem
 from expraug.expressions import Expression
 from expraug.faces.align import align_image
 
-SIDE = 256
 _SUBGROUPS = Path(__file__).parent / "lfw_subgroups.csv"
 
 
@@ -57,16 +56,18 @@ def chosen(path: Path, count: int, split: str, seed: int) -> list[FaceItem]:
     return [there[name] for name in half + others[: count - len(half)]]
 
 
-def cells(augmenter: ExpressionAugmenter, item: FaceItem, number: int) -> list[np.ndarray]:
-    """Return the source and its synthetics, (256, 256, 3) uint8 each."""
+def cells(
+    augmenter: ExpressionAugmenter, item: FaceItem, number: int, side: int
+) -> list[np.ndarray]:
+    """Return the source and its synthetics, (side, side, 3) uint8 each."""
     image = item.read()
     (face,) = augmenter.detect([image])
-    grey = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    grey = np.full((side, side, 3), 128, np.uint8)
     if face is None:
         return [grey]
 
     def cut(picture: np.ndarray) -> np.ndarray:
-        aligned = align_image(picture, face.points, SIDE).permute(1, 2, 0)
+        aligned = align_image(picture, face.points, side).permute(1, 2, 0)
         return aligned.round().clamp(0, 255).to(torch.uint8).numpy()
 
     targets = [e for e in Expression if e is not Expression.NEUTRAL]
@@ -84,13 +85,14 @@ def main(
     data: Annotated[list[Path], typer.Option(help="Sets with names.")],
     out: Annotated[Path, typer.Option(help="Picture to write.")],
     count: Annotated[int, typer.Option(help="People of all sets together.")] = 24,
+    side: Annotated[int, typer.Option(help="Of each face, in pixels.")] = 256,
     split: str = "test",
     seed: int = 0,
 ) -> None:
     augmenter = ExpressionAugmenter(synthesizer, alignment="detect", check_landmarks=False)
     each = -(-count // len(data))
     items = [item for path in data for item in chosen(path, each, split, seed)]
-    rows = [np.concatenate(cells(augmenter, item, i), 1) for i, item in enumerate(items)]
+    rows = [np.concatenate(cells(augmenter, item, i, side), 1) for i, item in enumerate(items)]
     widest = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows]
     Image.fromarray(np.concatenate(rows)).save(out)

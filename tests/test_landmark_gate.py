@@ -68,8 +68,8 @@ def test_what_moves_as_asked_passes(happy_images, neutral_images):
                             (neutral_images, ("happy", "surprise", "disgust"))):  # fmt: skip
         for target in targets:
             augmenter(images[:5], [SynthesisRequest(target)] * 5)
-    assert augmenter.stats["made"] >= 28
-    assert augmenter.stats["made"] + augmenter.stats["landmarks_disagree"] == 30
+    assert augmenter.stats["made"] >= 26
+    assert sum(augmenter.stats[k] for k in ("made", "landmarks_disagree", "exaggerated")) == 30
 
 
 def test_a_face_that_is_gone_or_the_same_is_refused(happy_images):

@@ -257,7 +257,7 @@ def test_of_two_exemplars_the_convincing_one_is_kept(
     score = believed(model, borrowers)
     happy = (model.shows == int(HAPPY)).nonzero()[:, 0]
     assert score[happy[0]] > 5 * score[happy[1]]
-    monkeypatch.setattr("recipes.transfer.convincing.LEAST", 1)
+    monkeypatch.setattr("recipes.transfer.convincing.KEPT", dict.fromkeys(Expression, 0.5))
     kept = convincing(model, score)
     assert kept.expression.tolist() == [int(e) for e in model.expressions]
     assert torch.equal(kept.shape[kept.expression == int(HAPPY)], parts[1].shape)
