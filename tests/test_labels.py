@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.utils.data import ConcatDataset, Subset
@@ -89,6 +89,7 @@ def _plain(label):
 def test_a_soft_label_counts_as_its_majority(scheme, data):
     shares = data.draw(hnp.arrays(np.float64, len(scheme), elements=st.floats(0.001, 1)))
     shares /= shares.sum()
+    assume(abs(shares.max() - 0.5) > 1e-6)  # half, but for rounding
     for form in (shares, torch.from_numpy(shares), shares.tolist()):
         if shares.max() > 0.5:
             index = sorted(scheme.classes)[int(shares.argmax())]
