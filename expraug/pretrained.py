@@ -129,6 +129,15 @@ def load_weights(
     return network.eval().requires_grad_(False), description
 
 
+def load_own(
+    kind: str, network_class: type[Network], folder: str | Path | None
+) -> tuple[Network, Description]:
+    """Load a network of one class, as `load_weights` does: from a folder, or None for the embedded
+    one, which has the kind's name."""
+    found = EMBEDDED / kind if folder is None else find_weights(folder)
+    return load_weights(found, kind, lambda _: network_class)
+
+
 def digest_of(module: nn.Module, config: Mapping[str, Any]) -> str:
     """Return 64 hexadecimal digits that change with any weight, its type, or the configuration."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())

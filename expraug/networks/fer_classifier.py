@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from expraug.faces.composite import luminance
-from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
+from expraug.pretrained import load_own, save_weights
 
 _KIND = "fer_classifier"
 _VERSION = "1"
@@ -159,7 +159,6 @@ def load_fer_classifier(folder: str | Path | None = None) -> FERNet:
         MissingWeightsError: nothing there.
         InvalidWeightsError: what is there is damaged, or no FER classifier.
     """
-    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
-    classifier, description = load_weights(found, _KIND, lambda _: FERNet)
+    classifier, description = load_own(_KIND, FERNet, folder)
     classifier.name = f"{description.name}-{description.weights_sha256[:12]}"
     return classifier

@@ -17,7 +17,7 @@ from expraug.expressions import Expression
 from expraug.faces.read import read_face
 from expraug.networks.batching import independently
 from expraug.networks.face_mesh import BLENDSHAPES, LANDMARKS
-from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
+from expraug.pretrained import load_own, save_weights
 
 _KIND = "landmark_classifier"
 _VERSION = "3"
@@ -166,7 +166,6 @@ def load_landmark_classifier(folder: str | Path | None = None) -> LandmarkClassi
         MissingWeightsError: nothing there.
         InvalidWeightsError: what is there is damaged, or no landmark classifier.
     """
-    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
-    classifier, description = load_weights(found, _KIND, lambda _: LandmarkClassifier)
+    classifier, description = load_own(_KIND, LandmarkClassifier, folder)
     classifier.name = f"{description.name}-{description.weights_sha256[:12]}"
     return classifier

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from expraug.faces.composite import luminance
 from expraug.faces.mouth import HEIGHT, WIDTH, MouthOutline, MouthWindow, sample_window
 from expraug.networks.batching import independently
-from expraug.pretrained import EMBEDDED, find_weights, load_weights, save_weights
+from expraug.pretrained import load_own, save_weights
 
 _KIND = "mouth_painter"
 _VERSION = "1"
@@ -173,8 +173,7 @@ def load_mouth_painter(folder: str | Path | None = None) -> MouthPainter:
         MissingWeightsError: nothing there.
         InvalidWeightsError: what is there is damaged, or no mouth painter.
     """
-    found = EMBEDDED / _KIND if folder is None else find_weights(folder)
-    return load_weights(found, _KIND, lambda _: MouthPainter)[0]
+    return load_own(_KIND, MouthPainter, folder)[0]
 
 
 def read_interior(faces: Tensor, landmarks: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS, create_fer_classi
 from expraug.synthesizers.transfer import TransferSynthesizer
 from expraug.synthesizers.transfer.exemplars import LendingFaces, bank_of
 from recipes.real_faces import LFW, Faces
+from recipes.transfer.deviation import inputs
 
 MOST_CANDIDATES = 400
 """Exemplars of an expression that are tried."""
@@ -88,11 +89,9 @@ def believed(model: TransferSynthesizer, faces: Faces, seed: int = 0) -> Tensor:
     for row in range(len(model.shows)):
         some = faces.take(pool[(np.arange(BORROWERS) + row * BORROWERS) % len(pool)])
         source, count = some.tensor(), len(some)
-        known = (some.mesh[..., :2], some.scores, some.pose)
-        inputs = [torch.from_numpy(np.ascontiguousarray(values)).float() for values in known]
         rows = torch.full((count,), row)
         unmirrored = torch.zeros(count, dtype=torch.bool)
-        made = model.lend(source, torch.ones(count), rows, unmirrored, *inputs).render(source)
+        made = model.lend(source, torch.ones(count), rows, unmirrored, *inputs(some)).render(source)
         target = int(model.shows[row])
         seen = torch.stack([c.probabilities(made)[:, target] for c in classifiers])
         found[row] = seen.clamp(min=1e-4).log().mean(0).exp().mean()

@@ -25,7 +25,7 @@ from expraug.synthesizers.transfer.reading import (
     pose_terms,
 )
 from recipes.real_faces import FER2013, Faces
-from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, LandmarkSet, fit
+from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, LandmarkSet, fit, ridge
 from recipes.transfer.mesh import (
     STABLE,
     TEXTURE,
@@ -34,7 +34,6 @@ from recipes.transfer.mesh import (
     mirror_index,
     opening,
     stabilise,
-    vertices,
 )
 
 LEVEL_AXES, SHAPE_AXES, SKIN_AXES = 80, 48, 160
@@ -235,7 +234,8 @@ def learn_skin(
         )
     ]
     true = np.concatenate([known.differences(along), known.differences(mirrored)])
-    solved = ridge(np.concatenate(features), true, weight, SKIN_PENALTY)
+    x, y, each = (torch.from_numpy(a) for a in (np.concatenate(features), true, weight))
+    solved = ridge(x, y, each, SKIN_PENALTY).numpy()
     solved[1 : 1 + SKIN_AXES] /= scale[:, None]
     assign(reader, "skin_map", solved)
     return signs
@@ -244,9 +244,8 @@ def learn_skin(
 def read_skin(reader: DeviationReader, faces: Faces, part: slice) -> np.ndarray:
     """Return the skin of some faces, (N, K) float32."""
     some = faces.take(np.arange(len(faces))[part])
-    mesh = torch.from_numpy(vertices(some.mesh[..., :2].astype(np.float64))).float()
     with torch.inference_mode():
-        skin: np.ndarray = reader.skin(some.grey().float() / 255, mesh).numpy()
+        skin: np.ndarray = reader.skin(some.grey().float() / 255, inputs(some)[0]).numpy()
     return skin
 
 
@@ -259,15 +258,6 @@ def inputs(faces: Faces) -> tuple[Tensor, Tensor, Tensor]:
     """Return landmarks, scores and pose."""
     mesh = torch.from_numpy(faces.mesh[..., :2]).float()
     return mesh, torch.from_numpy(faces.scores).float(), torch.from_numpy(faces.pose).float()
-
-
-def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
-    """Return the weighted ridge regression of (N, K) y on (N, M) x, whose first column, the
-    constant, is free."""
-    weighted = x * weight[:, None]
-    penalties = np.full(x.shape[1], penalty)
-    penalties[0] = 1e-6
-    return np.linalg.solve(weighted.T @ x + np.diag(penalties), weighted.T @ y)
 
 
 def symmetric_axes(

@@ -4,11 +4,12 @@
 
 1. What a face shows beyond the person's own rest, in shape and in skin (`deviation.py`).
 2. The mesh that faces are drawn with.
-3. The exemplars: all usable faces, up to 256 of an expression, as `fit_exemplars` chooses them.
+3. The exemplars: candidates, as `fit_exemplars` chooses them, and of these those that come across
+   (`convincing.py`).
 
 Of LFW and London only training people (`expraug.datasets.person_split`) are used, of FER2013 only
-training images, with the label that most annotators gave. It needs scipy and opencv; two minutes on
-two cores once `recipes.real_faces` has found the faces.
+training images, with the label that most annotators gave. It needs scipy and opencv; five minutes
+on a core once `recipes.real_faces` has found the faces.
 """
 
 from __future__ import annotations
@@ -24,16 +25,23 @@ import typer
 from expraug.expressions import Expression
 from expraug.synthesizers.transfer import TransferSynthesizer
 from expraug.synthesizers.transfer.exemplars import (
-    LARGEST_PITCH,
-    LARGEST_YAW,
     LendingFaces,
+    is_frontal,
     read_lending,
     with_bank,
     with_exemplars,
 )
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
 from recipes.transfer.convincing import MOST_CANDIDATES, believed, convincing
-from recipes.transfer.deviation import LEVEL_AXES, SHAPE_AXES, SKIN_AXES, assign, learn, pieces
+from recipes.transfer.deviation import (
+    LEVEL_AXES,
+    SHAPE_AXES,
+    SKIN_AXES,
+    assign,
+    inputs,
+    learn,
+    pieces,
+)
 from recipes.transfer.mesh import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -58,8 +66,8 @@ CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
 SHAPE_GAIN = (1.0, 0.95, 1.5, 0.8, 1.5, 1.3, 1.1, 1.4)
 SKIN_GAIN = (1.0, 1.1, 1.7, 1.0, 1.8, 1.8, 1.4, 1.7)
-"""A regression tells less than there is, the less the fewer examples it had; chosen so that the
-embedded classifiers see synthetic training faces as often as real ones."""
+"""A regression tells less than there is, the less the fewer examples it had; chosen by how often
+both embedded classifiers see the expression on LFW's validation people, and by eye."""
 SKIN_OF_SHAPE_PENALTY = 50.0
 HANDS_ARE_RARE = tuple(e for e in Expression if e not in (Expression.SAD, Expression.FEAR))
 """Which expressions say what skin goes with a shape: of fear's photographs every third has a hand
@@ -149,8 +157,7 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     """Return what the faces lend on which enough annotators agree."""
     agreed = np.array([AGREED.get(e, MOSTLY) for e in Expression])[faces.expression]
     share = faces.votes[np.arange(len(faces)), faces.expression]
-    frontal = (np.abs(faces.pose[:, :2]) < (LARGEST_YAW, LARGEST_PITCH)).all(1)
-    usable = np.flatnonzero((share >= agreed) & frontal)
+    usable = np.flatnonzero((share >= agreed) & is_frontal(faces.pose))
     usable = np.random.default_rng(0).permutation(usable)
     label = faces.expression[usable]
     few = [usable[label == e][:CANDIDATES] for e in Expression]
@@ -158,10 +165,8 @@ def lending(model: TransferSynthesizer, faces: Faces) -> LendingFaces:
     parts = []
     for piece in pieces(len(chosen)):
         some = faces.take(chosen[piece])
-        known = (some.mesh[..., :2], some.scores, some.pose)
-        tensors = [torch.from_numpy(np.ascontiguousarray(values)).float() for values in known]
         shown = torch.from_numpy(some.expression).long()
-        parts.append(read_lending(model, some.tensor(), shown, *tensors))
+        parts.append(read_lending(model, some.tensor(), shown, *inputs(some)))
     return LendingFaces.joined(parts)
 
 

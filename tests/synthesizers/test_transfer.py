@@ -17,11 +17,6 @@ from expraug.pipeline.memo import MemoizedDetector
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
 
 
-@pytest.fixture(scope="module")
-def transfer():
-    return create_synthesizer("transfer")
-
-
 @pytest.fixture
 def aligned(neutral_images):
     """Four aligned faces, (4, 3, 128, 128) float in [0, 1]."""

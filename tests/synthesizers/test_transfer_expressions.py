@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transfer_faces import CORNERS, Known, half_smile, moved, read, repeated
 
-from expraug import Expression, create_synthesizer
+from expraug import Expression
 from expraug.faces.read import read_face
 from expraug.faces.synthesized import FLOW_FRAME
 from expraug.faces.warp import pixel_grid, resized, sample
@@ -28,13 +28,6 @@ HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
 SMILING = (3, 4, 5, 7)
 """Sample people who smile broadly."""
 OTHERS = (0, 1, 6, 9)
-
-
-@pytest.fixture(scope="module")
-def transfer() -> TransferSynthesizer:
-    model = create_synthesizer("transfer")
-    assert isinstance(model, TransferSynthesizer)
-    return model
 
 
 @pytest.fixture(scope="module")

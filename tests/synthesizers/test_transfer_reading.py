@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transfer_faces import CORNERS, Known, half_smile, moved, read
 
-from expraug import create_synthesizer
 from expraug.synthesizers import TransferSynthesizer
 from expraug.synthesizers.transfer.reading import (
     Deviation,
@@ -16,13 +15,6 @@ from expraug.synthesizers.transfer.reading import (
     pose_terms,
     turned,
 )
-
-
-@pytest.fixture(scope="module")
-def transfer() -> TransferSynthesizer:
-    model = create_synthesizer("transfer")
-    assert isinstance(model, TransferSynthesizer)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +33,7 @@ def happy(happy_images: list[np.ndarray]) -> tuple[Tensor, Known]:
 
 
 def read_off(transfer: TransferSynthesizer, faces: Tensor, known: Known) -> Deviation:
-    vertices = transfer.vertices(known["landmarks"], known["landmarks"])
-    found: Deviation = transfer.reader(faces, vertices=vertices, **known)
+    found: Deviation = transfer.reader(faces, **known)
     return found
 
 
@@ -138,13 +129,13 @@ def test_of_a_small_deviation_half_stays_of_a_large_one_nothing(
 
 def test_light_is_no_skin(transfer: TransferSynthesizer, neutral: tuple[Tensor, Known]) -> None:
     faces, known = neutral[0][:4], {n: v[:4] for n, v in neutral[1].items()}
-    vertices = transfer.vertices(known["landmarks"], known["landmarks"])
-    whole = transfer.reader.skin(faces, vertices)
+    landmarks = known["landmarks"]
+    whole = transfer.reader.skin(faces, landmarks)
     side = torch.linspace(0.75, 1.0, 128).expand(128, 128)
-    lit = transfer.reader.skin(faces * side, vertices)
+    lit = transfer.reader.skin(faces * side, landmarks)
     blurred = torch.nn.functional.avg_pool2d(faces, 9, 1, 4)
     assert (lit - whole).square().mean() < 0.1 * whole.square().mean()
-    assert transfer.reader.skin(blurred, vertices).square().mean() < 0.8 * whole.square().mean()
+    assert transfer.reader.skin(blurred, landmarks).square().mean() < 0.8 * whole.square().mean()
 
 
 def test_what_hides_a_face_is_not_explained_by_its_shape(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 256
 """Exemplars of an expression: so many cover a class, and more cost space and time."""
-LARGEST_YAW, LARGEST_PITCH = 30, 25
+_LARGEST_YAW, _LARGEST_PITCH = 30, 25
 """In degrees: of a face that is turned further, one half is a guess."""
 _WEAK, _WEAK_RARE = 0.35, 0.15
 """Share of a class that shows its expression too little. Of a class that has few faces, more must
@@ -107,7 +107,7 @@ def fit_exemplars(
     detector = LandmarkDetector(alignment)  # type: ignore[arg-type]
     for image, expression in _labelled(dataset, dataset_scheme(dataset, scheme)):
         (detected,) = detector([image])
-        if detected is None or detected.pose is None or not _frontal(detected.pose):
+        if detected is None or detected.pose is None or not is_frontal(detected.pose):
             continue
         known = stack_landmarks([frame(image, detected, synthesizer.image_size)])
         face = align_image(image, detected.points, synthesizer.image_size)[None] / 255
@@ -122,8 +122,10 @@ def fit_exemplars(
     return with_exemplars(synthesizer, lending, rows or MOST_ROWS)
 
 
-def _frontal(pose: np.ndarray) -> bool:
-    return bool(abs(pose[0]) < LARGEST_YAW and abs(pose[1]) < LARGEST_PITCH)
+def is_frontal(pose: np.ndarray) -> np.ndarray:
+    """Say which faces are not turned too far to lend, (...) bool of (..., 3) yaw, pitch, roll."""
+    near: np.ndarray = (np.abs(pose[..., :2]) < (_LARGEST_YAW, _LARGEST_PITCH)).all(-1)
+    return near
 
 
 def _labelled(dataset: Any, scheme: LabelScheme) -> Iterator[tuple[np.ndarray, Expression]]:
@@ -155,8 +157,7 @@ def read_lending(
         expression: (B,) long, what they show.
         landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them.
     """
-    vertices = synthesizer.vertices(landmarks, landmarks)
-    deviation = synthesizer.reader(faces, landmarks, blendshapes, pose, vertices)
+    deviation = synthesizer.reader(faces, landmarks, blendshapes, pose)
     return LendingFaces(
         expression,
         deviation.shape,

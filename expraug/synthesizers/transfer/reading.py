@@ -95,27 +95,23 @@ class DeviationReader(nn.Module):
         self.register_buffer("texel_vertex", torch.zeros(texels, 3, dtype=torch.int16))
 
     def forward(
-        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor, vertices: Tensor
+        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor
     ) -> Deviation:
         """Return what faces show, each by itself.
 
         Args:
             faces: (B, 3, S, S) float in [0, 1], aligned.
             landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them.
-            vertices: (B, V, 2) of the mesh of the landmarks.
         """
-        parts = [
-            self._read(*part)
-            for part in independently(faces, landmarks, blendshapes, pose, vertices)
-        ]
+        parts = [self._read(*part) for part in independently(faces, landmarks, blendshapes, pose)]
         shape, skin = (torch.cat(kind) for kind in zip(*parts, strict=True))
         return Deviation(shape, skin)
 
     def _read(
-        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor, vertices: Tensor
+        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor
     ) -> Deviation:
         shape = self.shape_features(landmarks, blendshapes, pose) @ self.shape_map
-        return Deviation(shape, self.skin_features(faces, vertices, shape, pose) @ self.skin_map)
+        return Deviation(shape, self.skin_features(faces, landmarks, shape, pose) @ self.skin_map)
 
     def shape_features(self, landmarks: Tensor, blendshapes: Tensor, pose: Tensor) -> Tensor:
         """Return what the deviation of shape is linear in, (B, 1 + L + 52)."""
@@ -135,20 +131,22 @@ class DeviationReader(nn.Module):
         steady = level.view(-1, LANDMARKS, 2)[:, self.steady.long()].flatten(1)
         return level - steady @ self.steady_turn @ self.by_pose[:2]
 
-    def skin_features(self, faces: Tensor, vertices: Tensor, shape: Tensor, pose: Tensor) -> Tensor:
+    def skin_features(
+        self, faces: Tensor, landmarks: Tensor, shape: Tensor, pose: Tensor
+    ) -> Tensor:
         """Return what the deviation of skin is linear in, (B, 1 + D + C + 13)."""
-        skin = (self.skin(faces, vertices) - self.skin_mean) @ self.skin_axes.T
+        skin = (self.skin(faces, landmarks) - self.skin_mean) @ self.skin_axes.T
         return torch.cat([torch.ones_like(skin[:, :1]), skin, shape, pose_terms(pose)], 1)
 
-    def skin(self, faces: Tensor, vertices: Tensor) -> Tensor:
+    def skin(self, faces: Tensor, landmarks: Tensor) -> Tensor:
         """Return log luminance less its local mean at the texels, (B, K).
 
         Args:
             faces: (B, 3 or 1, S, S) float in [0, 1], aligned.
-            vertices: (B, V, 2) of their meshes.
+            landmarks: (B, 478, 2) canonical.
         """
         grey = resized(faces if faces.shape[1] == 1 else luminance(faces), SIDE)
-        corners = vertices[:, self.texel_vertex.long()]
+        corners = landmarks[:, self.texel_vertex.long()]
         places = (corners * self.texel_weight[..., None]).sum(2)
         light = F.grid_sample(
             grey, places[:, None] * 2 - 1, padding_mode="reflection", align_corners=False

@@ -243,8 +243,7 @@ class TransferSynthesizer(Synthesizer):
         amount = intensity.to(faces.dtype)[:, None]
         target = self.shows[row]
         lent, interior, gaps = self._lent(row, mirrored)
-        still = self.vertices(landmarks, landmarks)
-        own = self.reader.beyond_rest(self.reader(faces, landmarks, blendshapes, pose, still))
+        own = self.reader.beyond_rest(self.reader(faces, landmarks, blendshapes, pose))
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
         moved = landmarks + self.reader.displacement(shape, landmarks)
@@ -254,7 +253,7 @@ class TransferSynthesizer(Synthesizer):
         scale = high - low
         seen = splat(
             self.surface(),
-            (still - low) / scale,
+            (self.vertices(landmarks, landmarks) - low) / scale,
             (self.vertices(landmarks, moved) - low) / scale,
             self.vertices(self.reference[None], self.reference[None])[0],
             _FLOW_SIDE,

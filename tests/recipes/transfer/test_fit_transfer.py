@@ -20,7 +20,8 @@ from expraug.synthesizers.transfer.exemplars import LendingFaces, bank_of, with_
 from expraug.synthesizers.transfer.reading import turned
 from recipes.real_faces import FER2013, LFW, Faces
 from recipes.transfer.convincing import believed, convincing
-from recipes.transfer.deviation import examples, ridge, symmetric_axes
+from recipes.transfer.deviation import examples, symmetric_axes
+from recipes.transfer.expression_readings import ridge
 from recipes.transfer.fit import (
     BRIGHTEST_EYE,
     BRIGHTEST_SKIN,
@@ -105,8 +106,9 @@ def test_ridge_recovers_a_linear_map_and_shrinks_with_the_penalty() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([np.ones((500, 1)), rng.normal(size=(500, 5))], 1)
     true, weight = rng.normal(size=(6, 3)), rng.uniform(0.5, 1, 500)
-    np.testing.assert_allclose(ridge(x, x @ true, weight, 1e-9), true, atol=1e-6)
-    held = ridge(x, x @ true, weight, 500.0)
+    seen = [torch.from_numpy(values) for values in (x, x @ true, weight)]
+    np.testing.assert_allclose(ridge(*seen, 1e-9).numpy(), true, atol=1e-6)
+    held = ridge(*seen, 500.0).numpy()
     assert np.linalg.norm(held[1:]) < 0.7 * np.linalg.norm(true[1:])
 
 
@@ -153,9 +155,8 @@ def test_it_reads_what_the_rule_moved_and_darkened(
 ) -> None:
     named = people.take(np.flatnonzero(people.person != ""))
     landmarks = torch.from_numpy(named.mesh)
-    vertices = fitted.vertices(landmarks, landmarks)
     scores, pose = torch.from_numpy(named.scores), torch.from_numpy(named.pose)
-    found = fitted.reader(named.tensor(), landmarks, scores, pose, vertices)
+    found = fitted.reader(named.tensor(), landmarks, scores, pose)
     turn, shift = fitted.reader.steadying(landmarks)
     still = turned(landmarks, turn) + shift
     triples = still.view(PEOPLE, 3, LANDMARKS, 2)
