@@ -188,6 +188,7 @@ class Context:
         intensity: float = 1.0,
         indices: Tensor | None = None,
         *,
+        first_variant: bool = False,
         keep: bool = True,
     ) -> Synthetics:
         """Return what the pipeline makes of some faces, aligned.
@@ -196,6 +197,8 @@ class Context:
             target: expression asked for.
             intensity: in [0.01, 1], or 0, which is the source.
             indices: (N,) long, of the sources in the data; None takes `sources(target)`.
+            first_variant: make of each the variant that fits it best, which is the most typical,
+                instead of one of its own.
             keep: remember it for whoever asks again.
         """
         if indices is None:
@@ -203,14 +206,14 @@ class Context:
         if intensity == 0:
             every = torch.ones(len(indices), dtype=torch.bool)
             return Synthetics(indices, self.data.faces[indices], every, ("",) * len(indices))
-        key = ("synthetics", target, round(intensity * 100), tuple(indices.tolist()))
+        key = "synthetics", target, round(intensity * 100), first_variant, tuple(indices.tolist())
         if key in self._known:
             found: Synthetics = self._known[key]
             return found
         faces = self.data.faces[indices]
         reasons = []
         request = SynthesisRequest(target, intensity)
-        for i, (image, outcome) in enumerate(self.outcomes(request, indices)):
+        for i, (image, outcome) in enumerate(self.outcomes(request, indices, first_variant)):
             reasons.append(outcome.reason)
             if outcome.target is not None:
                 faces[i] = self.align(image, outcome.image)
@@ -221,18 +224,20 @@ class Context:
         return found
 
     def outcomes(
-        self, request: SynthesisRequest, indices: Tensor
+        self, request: SynthesisRequest, indices: Tensor, first_variant: bool = False
     ) -> Iterator[tuple[np.ndarray, Outcome]]:
         """Send original images through the pipeline, and yield each with what became of it.
 
         Each is asked for a variant of its own, as the doors sample them: the variant that fits best
-        is not what users train on. The request's is the first one's.
+        is not what users train on. The request's is the first one's, or, with `first_variant`,
+        everyone's.
         """
         step = f"making {request.target}, intensity {request.intensity:g}"
+        stride = 0 if first_variant else _STRIDE
         for part in indices.split(self.augmenter.batch_size):
             images = [self.data.items[i].read() for i in part.tolist()]
             asked = [
-                replace(request, variant=(request.variant + _STRIDE * i) % self.augmenter.variants)
+                replace(request, variant=(request.variant + stride * i) % self.augmenter.variants)
                 for i in part.tolist()
             ]
             yield from zip(images, self.augmenter(images, asked), strict=True)

@@ -67,6 +67,7 @@ class ControlContext(Context):
         intensity: float = 1.0,
         indices: Tensor | None = None,
         *,
+        first_variant: bool = False,
         keep: bool = True,
     ) -> Synthetics:
         """Return what is given for a target; at another intensity than 1, the sources."""

@@ -15,7 +15,8 @@ from expraug.evaluate.face_set import FaceSet
 from expraug.evaluate.regions import region_of
 from expraug.evaluate.result import Headline, Line, Result, headline_of
 from expraug.expressions import Expression
-from expraug.faces.landmarks import SURE, read_aligned
+from expraug.faces.align import align, similarity
+from expraug.faces.landmarks import SURE, five_points, read_aligned
 
 NAME = "reconstruction"
 MIN_COPY_SSIM = 0.5
@@ -126,12 +127,16 @@ def measure_target(context: Context, target: Expression) -> Pairs | None:
     data, bootstrap = context.data, context.bootstrap
     if not len(data.of(target)):
         return None
-    made = context.synthetics(target)
+    # one smile of somebody is not another: what can be compared is the most typical one
+    made = context.synthetics(target, first_variant=True)
     people, rows, real = pairs_of(data, made, target)
     if not people:
         return None
-    goal, sources = data.faces[real], data.faces[made.sources[rows]]
-    own, copy = _figures(made.faces[rows], goal), _figures(sources, goal)
+    goal, sources, own_faces = (
+        aligned_by_themselves(faces)
+        for faces in (data.faces[real], data.faces[made.sources[rows]], made.faces[rows])
+    )
+    own, copy = _figures(own_faces, goal), _figures(sources, goal)
     if copy["ssim"].mean() < MIN_COPY_SSIM:
         raise UnlikePhotographsError(
             f"copying the source reaches a mean SSIM of {copy['ssim'].mean():.2f} on {len(people)} "
@@ -147,6 +152,25 @@ def measure_target(context: Context, target: Expression) -> Pairs | None:
             found[name] = bootstrap.estimate(values[there], who)
         found[f"{word}_gain"] = bootstrap.estimate(gain[there], who)
     return Pairs(**found)
+
+
+def aligned_by_themselves(faces: Tensor) -> Tensor:
+    """Return aligned faces aligned anew, each by landmarks of its own.
+
+    A synthetic lies as its source does, but the photograph of a smile lies as the smile, which
+    moves the corners of the mouth, has it: between the two, all of the face would seem to shift.
+
+    Args:
+        faces: (N, 3, S, S) uint8; where no face is found in one, it stays.
+    """
+    side = faces.shape[-1]
+    landmarks, _, sure = read_aligned(faces.float() / 255)
+    again = []
+    for face, mesh, there in zip(faces, landmarks, sure >= SURE, strict=True):
+        points = five_points(mesh.double().numpy() * side - 0.5)[None]
+        moved = align(face[None].float(), similarity(points), side)[0]
+        again.append(moved.round().clamp(0, 255).to(torch.uint8) if there else face)
+    return torch.stack(again) if again else faces
 
 
 def _figures(faces: Tensor, goal: Tensor) -> dict[str, np.ndarray]:

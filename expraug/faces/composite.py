@@ -57,6 +57,7 @@ def luminance(images: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and may be trained with later
 def face_mask(size: int) -> Tensor:
     """Return the soft face mask of the canonical frame: (1, S, S) float in [0, 1].
 
@@ -66,6 +67,7 @@ def face_mask(size: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and may be trained with later
 def moving_face_mask(size: int) -> Tensor:
     """Return the face mask of faces of which parts can move, same shape as `face_mask`.
 
@@ -75,6 +77,7 @@ def moving_face_mask(size: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and may be trained with later
 def flow_mask(size: int) -> Tensor:
     """Return the soft mask of a flow over `FLOW_FRAME`: (1, size, size) float in [0, 1].
 

@@ -12,6 +12,7 @@ _HIDDEN_LOSS = 0.98
 """By how much less a point in the mouth counts for the flow: it does not say how lips move."""
 _COARSE = ((2, 0.05), (8, 1e-4))
 """Cell sizes and weights of the coarser levels that fill pixels which no point reached."""
+_CENTRE = (0.5, 0.55)  # of the rings around the face
 _TINY = 1e-7
 
 
@@ -109,6 +110,27 @@ def splat(
         F.avg_pool2d(hollow / density, 3, 1, 1),
         covered / density,
     )
+
+
+def with_rings(
+    landmarks: Tensor, moved: Tensor, oval: Tensor, radius: Tensor, share: Tensor
+) -> Tensor:
+    """Return mesh vertices, (B, 478 + 2 * 36, 2): moved landmarks and two rings around the face.
+
+    The rings let the deformation fade out, so that hair, neck and background move along.
+
+    Args:
+        landmarks, moved: (B, 478, 2) canonical, before and after.
+        oval: (36,) long, landmarks of the face's outline.
+        radius: (2,), how far out each ring lies, as a multiple of the oval's distance.
+        share: (2,), by how much of the oval's displacement it moves.
+    """
+    centre = landmarks.new_tensor(_CENTRE)
+    rings = [
+        centre + far * (landmarks[:, oval] - centre) + s * (moved[:, oval] - landmarks[:, oval])
+        for far, s in zip(radius, share, strict=True)
+    ]
+    return torch.cat([moved, *rings], 1)
 
 
 def _on_surface(points: SurfacePoints, vertices: Tensor) -> Tensor:

@@ -19,10 +19,13 @@ LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 """Landmarks of the inner edge of the lower lip, with the same corners."""
 HEIGHT, WIDTH = 64, 96
 """Of the window, in pixels."""
+LIPS = (UPPER_LIP, LOWER_LIP)
 REACH = 0.48
 """Width of the window, as a fraction of the frame's side: a mouth is seen at the size of its face,
 so that teeth have one size. Only a mouth that would not fit is seen smaller."""
 _BESIDE = (1.3, 2.0)  # least width of the window, by the mouth's width and by its opening
+_OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
+_TINY = 1e-6
 _SLIGHTEST = 1e-3  # pixels between two points of a curve
 
 
@@ -43,13 +46,13 @@ class MouthWindow:
     lower: Tensor
 
     @classmethod
-    def around(cls, landmarks: Tensor) -> MouthWindow:
+    def around(cls, lips: Tensor) -> MouthWindow:
         """Return the windows around mouths.
 
         Args:
-            landmarks: (B, 478, 2) float, (x, y) as fractions of the canonical frame's side.
+            lips: (B, 2, 11, 2) float, as `lips_of` returns them.
         """
-        upper, lower = landmarks[:, list(UPPER_LIP)], landmarks[:, list(LOWER_LIP)]
+        upper, lower = lips.unbind(1)
         corners = upper[:, -1] - upper[:, 0]
         width = corners.norm(dim=1, keepdim=True).clamp(min=1e-4)
         along = corners / width
@@ -167,6 +170,40 @@ class MouthOutline:
     above: Tensor
     u: Tensor
     v: Tensor
+
+
+def lips_of(landmarks: Tensor) -> Tensor:
+    """Return the inner edges of the lips, (B, 2, 11, 2): the upper one first, corner to corner.
+
+    Args:
+        landmarks: (B, 478, 2) float, (x, y) as fractions of the canonical frame's side.
+    """
+    return landmarks[:, torch.tensor(LIPS, device=landmarks.device)]
+
+
+def mouth_width(lips: Tensor) -> Tensor:
+    """Return the distance between the corners of (B, 2, 11, 2) lips, (B, 1), never 0."""
+    across = lips[:, 0, -1] - lips[:, 0, 0]
+    return across.square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)
+
+
+def lip_gaps(lips: Tensor) -> Tensor:
+    """Return how far (B, 2, 11, 2) lips are apart between the corners, (B, 9), as a share of the
+    width of the mouth."""
+    upper, lower = lips[:, :, 1:-1, 1].unbind(1)
+    return (lower - upper).clamp(min=0) / mouth_width(lips)
+
+
+def painted_share(before: Tensor, after: Tensor) -> Tensor:
+    """Return how much of the mouth's inside is painted, (B, 1) in [0, 1]: a mouth that hardly opens
+    further keeps its own.
+
+    Args:
+        before, after: (B, 2, 11, 2) lips.
+    """
+    low, high = _OPENING
+    wider = (lip_gaps(after) - lip_gaps(before)).mean(1, keepdim=True)
+    return ((wider - low) / (high - low)).clamp(0, 1)
 
 
 def turned(vectors: Tensor) -> Tensor:

@@ -63,13 +63,13 @@ class MouthPainter(nn.Module):
         # chroma of the inside, linear in that of the skin: by 1, luminance, its square, and v
         self.register_buffer("colour", _plain_colour())
 
-    def forward(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, faces: Tensor, lips: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
         """Paint the inside of mouths: `faces * (1 - matte) + paint * matte` is the result.
 
         Args:
             faces: (B, 3, S, S) float in [0, 1], aligned, with the lips where they belong; S is 64
                 to 256.
-            landmarks: (B, 478, 2) float, of the faces as drawn, (x, y) as fractions of the side.
+            lips: (B, 2, 11, 2) float, of the faces as drawn, as `faces.mouth.lips_of` returns them.
             interior: (B, 6, 12) float, as `read_interior` reads it from an exemplar.
 
         Returns:
@@ -78,12 +78,12 @@ class MouthPainter(nn.Module):
         """
         if not len(faces):
             return faces, faces[:, :1]
-        parts = [self._paint(*part) for part in independently(faces, landmarks, interior)]
+        parts = [self._paint(*part) for part in independently(faces, lips, interior)]
         paint, matte = (torch.cat(kind) for kind in zip(*parts, strict=True))
         return paint, matte
 
-    def _paint(self, faces: Tensor, landmarks: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
-        window = MouthWindow.around(landmarks)
+    def _paint(self, faces: Tensor, lips: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
+        window = MouthWindow.around(lips)
         outline = window.outline()
         painted = self.paint_cut(window.cut(faces), outline, interior)
         both = window.put_back(torch.cat([painted, matte_of(outline)], 1), faces.shape[-1])
@@ -176,18 +176,18 @@ def load_mouth_painter(folder: str | Path | None = None) -> MouthPainter:
     return load_own(_KIND, MouthPainter, folder)[0]
 
 
-def read_interior(faces: Tensor, landmarks: Tensor) -> Tensor:
+def read_interior(faces: Tensor, lips: Tensor) -> Tensor:
     """Read how light the inside of open mouths is, as `MouthPainter` takes it.
 
     Args:
         faces: (B, 3, S, S) float in [0, 1], aligned.
-        landmarks: (B, 478, 2) float, of the faces, (x, y) as fractions of the side.
+        lips: (B, 2, 11, 2) float, of the faces, as `faces.mouth.lips_of` returns them.
 
     Returns:
         (B, 6, 12) float: means over cells of lip coordinates, as a share above or below the light
         level of the surroundings; -1 is black.
     """
-    window = MouthWindow.around(landmarks)
+    window = MouthWindow.around(lips)
     return interior_of(luminance(window.cut(faces)), window)
 
 

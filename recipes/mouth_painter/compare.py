@@ -25,7 +25,7 @@ from torchvision.utils import save_image
 from expraug.evaluate.bootstrap import Bootstrap
 from expraug.evaluate.detectability import Mixture, area, cross_fitted
 from expraug.faces.composite import luminance
-from expraug.faces.mouth import MouthOutline, MouthWindow
+from expraug.faces.mouth import MouthOutline, MouthWindow, lips_of
 from expraug.networks.mouth_painter import (
     MouthPainter,
     interior_of,
@@ -160,13 +160,13 @@ def _face(
     way: str, painter: MouthPainter, exemplars: Exemplars, faces: Tensor, landmarks: Tensor
 ) -> Tensor:
     """Return faces with the inside of the mouth replaced, through the frame that users have."""
-    window = MouthWindow.around(landmarks)
+    window = MouthWindow.around(lips_of(landmarks))
     like = _as_mouths(window)
     code, inside = exemplars.lend(like)
     if way == "own code":
-        code = read_interior(faces, landmarks)
+        code = read_interior(faces, lips_of(landmarks))
     if way in ("own code", "another's code"):
-        paint, matte = painter(faces, landmarks, code)
+        paint, matte = painter(faces, lips_of(landmarks), code)
         return torch.lerp(faces, paint, matte)
     filled = replaced(way, painter, window.cut(faces), window, (code, inside))
     matte = window.put_back(matte_of(window.outline()), SIZE)

@@ -25,6 +25,7 @@ from expraug.faces.mouth import (
     WIDTH,
     MouthWindow,
     curve_height,
+    lips_of,
     sample_window,
     turned,
 )
@@ -167,7 +168,7 @@ def _open_ones(faces: Faces) -> Mouths:
     people, person = np.unique(faces.person, return_inverse=True)
     alone = faces.person == ""
     person[alone] = len(people) + np.arange(alone.sum())
-    window = MouthWindow.around(mesh)
+    window = MouthWindow.around(lips_of(mesh))
     pixels = window.cut(faces.grey().float() / 255)
     split = [SPLITS.index(s) for s in faces.split]
     return _mouths(window, pixels, int(faces.origin[0]), torch.tensor(split), person)
@@ -205,7 +206,7 @@ def _london(path: Path, shut: bool) -> Mouths:
 
 def _varied(landmarks: Tensor, generator: torch.Generator) -> MouthWindow:
     """Return windows around mouths, all but the first moved, turned and resized by a little."""
-    window, count = MouthWindow.around(landmarks), len(landmarks)
+    window, count = MouthWindow.around(lips_of(landmarks)), len(landmarks)
     vary = torch.randn(count, 4, generator=generator).clamp(-2, 2)
     vary[0] = 0
     angle, size = _TURNED * vary[:, :1], (_RESIZED * vary[:, 1:2]).exp()

@@ -5,10 +5,12 @@
 
 PAIRS has image, expression and identity. Of every person photographed with both expressions the
 source goes through the pipeline, as users have it, and what comes out is compared with the real
-photograph, in the canonical frame: SSIM, PSNR, and the mean distance between their landmarks as the
-face mesh reads them, in pixels of a frame of 256, beside those of copying the source; and identity,
-as the cosine between source and synthetic beside the distribution over different people, with the
-share of synthetics above the encoder's threshold. Mean and bootstrap 95 % interval over people.
+photograph, each aligned by landmarks of its own: SSIM, PSNR, and the mean distance between their
+landmarks as the face mesh reads them, in pixels of a frame of 256, beside those of copying the
+source; and identity, as the cosine between source and synthetic beside the distribution over
+different people, with the share of synthetics above the encoder's threshold. Mean and bootstrap
+95 % interval over people. Each source gets the variant that fits it best: one smile of somebody is
+not another.
 `--split test` keeps only people that our fits never used; `--mediapipe` has the pipeline find
 landmarks with MediaPipe.
 """
@@ -30,7 +32,7 @@ from expraug import Expression
 from expraug.errors import ExpraugError
 from expraug.evaluate import build_context
 from expraug.evaluate.identity import embed
-from expraug.evaluate.reconstruction import pairs_of, ssim_and_psnr
+from expraug.evaluate.reconstruction import aligned_by_themselves, pairs_of, ssim_and_psnr
 from expraug.faces.detect import Detector
 from expraug.faces.landmarks import read_aligned
 
@@ -40,6 +42,7 @@ def main(
     synthesizer: str = "pixel",
     source: str = "neutral",
     target: str = "happy",
+    intensity: Annotated[float, typer.Option(help="London's smiles are faint")] = 1.0,
     split: Annotated[str, typer.Option(help="test, validation, train or all")] = "all",
     identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     mediapipe: Annotated[Path | None, typer.Option(help="Its .task file")] = None,
@@ -56,12 +59,15 @@ def main(
         limit=10_000,
     )
     data, bootstrap = context.data, context.bootstrap
-    found = context.synthetics(after, indices=data.of(before))
+    found = context.synthetics(after, intensity, data.of(before), first_variant=True)
     people, rows, at = pairs_of(data, found, after)
     if not people:
         raise SystemExit(f"{pairs}: no people of split {split!r} with both {source} and {target}")
     lost = sum(map(bool, found.reasons))
-    made, real, plain = found.faces[rows], data.faces[at], data.faces[found.sources[rows]]
+    made, real, plain = (
+        aligned_by_themselves(faces)
+        for faces in (found.faces[rows], data.faces[at], data.faces[found.sources[rows]])
+    )
     if sheet:
         save_image(torch.cat([plain, made, real]).float() / 255, sheet, nrow=len(made), padding=1)
     name = context.augmenter.synthesizer.fingerprint
@@ -93,17 +99,18 @@ def main(
     Console(width=120).print(table)
 
 
+def landmarks(faces: Tensor) -> Tensor:
+    """Return the landmarks of (N, 3, S, S) uint8 faces, (N, 478, 2) canonical."""
+    return torch.cat([read_aligned(part.float() / 255)[0] for part in faces.split(16)])
+
+
 def landmark_error(faces: Tensor, others: Tensor) -> np.ndarray:
     """Return the mean distance between the landmarks of aligned faces, (N,), in pixels of 256.
 
     Args:
         faces, others: (N, 3, S, S) uint8.
     """
-    one, other = (
-        torch.cat([read_aligned(part.float() / 255)[0] for part in each.split(16)])
-        for each in (faces, others)
-    )
-    distances = (one - other).norm(dim=2).mean(1) * 256
+    distances = (landmarks(faces) - landmarks(others)).norm(dim=2).mean(1) * 256
     return np.asarray(distances.numpy(), np.float64)
 
 

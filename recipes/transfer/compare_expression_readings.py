@@ -104,7 +104,6 @@ def lent_by(model: Model) -> Reading:
 def of_transfer(synthesizer: TransferSynthesizer, lain: Callable[[LandmarkSet], Tensor]) -> Reading:
     """Return the reading of `transfer`, which moves landmarks as it does."""
     reader = synthesizer.reader
-    lips = torch.stack([synthesizer.upper_lip, synthesizer.lower_lip]).long()
 
     def shape(f: LandmarkSet) -> Tensor:
         inputs = (f.landmarks.float(), f.scores.float(), f.pose.float())
@@ -121,7 +120,7 @@ def of_transfer(synthesizer: TransferSynthesizer, lain: Callable[[LandmarkSet], 
         after = before + reader.displacement(shape(exemplars) * gain - own, before)
         gaps = synthesizer.lip_gaps(exemplars.landmarks.float())
         whole = torch.ones(len(after), 1)
-        return part_lips(after, before, gaps, whole, lips, synthesizer.followers).double()
+        return part_lips(after, before, gaps, whole, synthesizer.followers).double()
 
     return Reading(read, move)
 

@@ -37,15 +37,6 @@ KEPT = {
 come across well, nearly all, as real faces of a class are not all clear either."""
 MOST = 256
 """Exemplars of an expression that are kept."""
-APART = {
-    Expression.SAD: (Expression.NEUTRAL, 0.4, 0.8),
-    Expression.FEAR: (Expression.SURPRISE, 0.5, 1.1),
-    Expression.DISGUST: (Expression.ANGRY, 0.15, 0.8),
-    Expression.CONTEMPT: (Expression.NEUTRAL, 0.4, 0.9),
-}
-"""What synthetic faces of an expression are most often taken for, and how much of the mean
-difference between both, in shape and in skin, exemplars get in addition: what a regression tells of
-rare expressions is too near to common ones."""
 
 
 def convincing(model: TransferSynthesizer, score: Tensor) -> LendingFaces:
@@ -61,19 +52,7 @@ def convincing(model: TransferSynthesizer, score: Tensor) -> LendingFaces:
         rows = (bank.expression == int(e)).nonzero()[:, 0]
         count = min(max(round(KEPT[e] * len(rows)), 1), MOST)
         chosen.append(rows[score[rows].argsort(descending=True, stable=True)[:count]])
-    return set_apart(bank, torch.cat(chosen))
-
-
-def set_apart(bank: LendingFaces, chosen: Tensor) -> LendingFaces:
-    """Return the chosen exemplars, further from what they are taken for."""
-    moved = bank.take(chosen)
-    for e, (other, *shares) in APART.items():
-        ours = moved.expression == int(e)
-        parts = (moved.shape, bank.shape), (moved.skin, bank.skin)
-        for (part, values), share in zip(parts, shares, strict=True):
-            mean = [values[bank.expression == int(x)].mean(0) for x in (e, other)]
-            part[ours] += share * (mean[0] - mean[1])
-    return moved
+    return bank.take(torch.cat(chosen))
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@
 1. What a face shows beyond the person's own rest, in shape and in skin (`deviation.py`).
 2. The mesh that faces are drawn with.
 3. The exemplars: candidates, as `fit_exemplars` chooses them, and of these those that come across
-   (`convincing.py`).
+   (`convincing.py`), corrected until synthetic faces show what real ones do (`closed_loop.py`).
+4. The usual smile, which comes first.
 
 Of LFW and London only training people (`expraug.datasets.person_split`) are used, of FER2013 only
 training images, with the label that most annotators gave. It needs scipy and opencv; five minutes
@@ -26,12 +27,14 @@ from expraug.expressions import Expression
 from expraug.synthesizers.transfer import TransferSynthesizer
 from expraug.synthesizers.transfer.exemplars import (
     LendingFaces,
+    bank_of,
     is_frontal,
     read_lending,
     with_bank,
     with_exemplars,
 )
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
+from recipes.transfer.closed_loop import close_loop
 from recipes.transfer.convincing import MOST_CANDIDATES, believed, convincing
 from recipes.transfer.deviation import (
     LEVEL_AXES,
@@ -66,8 +69,8 @@ CANDIDATES = 1000
 """Faces of a class among which exemplars are chosen."""
 SHAPE_GAIN = (1.0, 0.95, 1.5, 0.8, 1.5, 1.3, 1.1, 1.4)
 SKIN_GAIN = (1.0, 1.1, 1.7, 1.0, 1.8, 1.8, 1.4, 1.7)
-"""A regression tells less than there is, the less the fewer examples it had; chosen by how often
-both embedded classifiers see the expression on LFW's validation people, and by eye."""
+"""While candidates are tried. A regression tells less than there is, the less the fewer examples it
+had; chosen by how often both embedded classifiers see the expression on LFW's validation people."""
 SKIN_OF_SHAPE_PENALTY = 50.0
 HANDS_ARE_RARE = tuple(e for e in Expression if e not in (Expression.SAD, Expression.FEAR))
 """Which expressions say what skin goes with a shape: of fear's photographs every third has a hand
@@ -78,6 +81,13 @@ BRIGHTEST_SKIN, BRIGHTEST_EYE, DARKEST = 0.26, 0.45, 0.5
 """Limits of the change of log luminance: skin does not shine, the white of an eye may appear."""
 RIM = 0.07
 """Width of the rim on which the change of skin fades, as a fraction of the frame's side."""
+
+
+NEUTRAL, HAPPY = int(Expression.NEUTRAL), int(Expression.HAPPY)
+LEAST_PARTED = 0.06
+"""Gap between lips, as a share of the width of the mouth, from which its inside is seen."""
+FIRST = -1.0
+"""Oddness of an exemplar that comes before those that are turned as the face is."""
 
 
 def lending_faces(data: Path, work: Path) -> Faces:
@@ -184,6 +194,39 @@ def learn_expected_skin(model: TransferSynthesizer, faces: LendingFaces) -> None
     assign(model, "most_unexplained", left.quantile(MOST_UNEXPLAINED, dim=0).numpy())
 
 
+def with_usual_smile(model: TransferSynthesizer, faces: Faces) -> TransferSynthesizer:
+    """Return a synthesizer whose first smile, of faces that look ahead, is the usual one.
+
+    It is the mean of London's training people, who were photographed neutral and smiling. Smiles of
+    single people come after it: what users look at first is nobody's in particular.
+    """
+    london = faces.take(np.flatnonzero(faces.origin == LONDON))
+    both = np.intersect1d(*(london.person[london.expression == e] for e in (NEUTRAL, HAPPY)))
+    london = london.take(np.flatnonzero(np.isin(london.person, both)))
+    shown = torch.from_numpy(london.expression).long()
+    read = read_lending(model, london.tensor(), shown, *inputs(london))
+    rest, smile = (read.take(shown == e) for e in (NEUTRAL, HAPPY))
+    parted = smile.gaps.mean(1) > LEAST_PARTED
+    usual = LendingFaces(
+        expression=torch.tensor([HAPPY]),
+        shape=smile.shape.mean(0, keepdim=True) - rest.shape.mean(0),
+        skin=smile.skin.mean(0, keepdim=True) - rest.skin.mean(0),
+        pose=torch.zeros(1, 2),
+        interior=smile.interior[parted].mean(0, keepdim=True),
+        gaps=smile.gaps.mean(0, keepdim=True),
+    )
+    # as it is, whatever is corrected in others
+    usual.shape = usual.shape / model.shape_gain[HAPPY] - model.shape_correction[HAPPY]
+    usual.skin = usual.skin / model.skin_gain[HAPPY] - model.skin_correction[HAPPY]
+    own = bank_of(model)
+    parts = [own.take(own.expression == int(e)) for e in model.expressions]
+    place = model.expressions.index(Expression.HAPPY)
+    parts[place] = LendingFaces.joined([usual, parts[place]])
+    model = with_bank(model, LendingFaces.joined(parts))
+    model.oddness[(model.shows == HAPPY).nonzero()[0]] = FIRST
+    return model
+
+
 def main(
     data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
     work: Annotated[Path, typer.Option(help="Faces that were found.")] = Path("work/real_faces"),
@@ -198,6 +241,7 @@ def main(
     learn_expected_skin(model, lent)
     model = with_exemplars(model, lent, MOST_CANDIDATES)
     model = with_bank(model, convincing(model, believed(model, faces)))
+    model = with_usual_smile(close_loop(model, faces), faces)
     model.save_pretrained(out)
     print(f"{out}: {model.config['rows']}", flush=True)
 

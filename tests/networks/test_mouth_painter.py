@@ -15,7 +15,7 @@ from expraug.errors import InvalidWeightsError, MissingWeightsError
 from expraug.faces.align import align_image, invert, similarity
 from expraug.faces.composite import luminance
 from expraug.faces.landmarks import LandmarkDetector
-from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, MouthWindow
+from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, MouthWindow, lips_of
 from expraug.networks.mouth_painter import (
     COLUMNS,
     ROWS,
@@ -81,7 +81,8 @@ def opened(landmarks: Tensor, by: float = OPEN_BY) -> Tensor:
 
 
 def smile_code(smiling: tuple[Tensor, Tensor]) -> Tensor:
-    return read_interior(*smiling)
+    faces, landmarks = smiling
+    return read_interior(faces, lips_of(landmarks))
 
 
 def resized(faces: Tensor, side: int) -> Tensor:
@@ -90,19 +91,19 @@ def resized(faces: Tensor, side: int) -> Tensor:
 
 def test_interior_tells_teeth_from_a_dark_throat(smiling: tuple[Tensor, Tensor]) -> None:
     faces, landmarks = smiling
-    code = read_interior(faces, landmarks)
+    code = read_interior(faces, lips_of(landmarks))
     assert code.shape == (3, ROWS, COLUMNS)
     teeth = code[:, 1:4, 3:9]
     assert bool((teeth.mean((1, 2)) > -0.2).all())  # about as light as the skin
-    window = MouthWindow.around(landmarks)
+    window = MouthWindow.around(lips_of(landmarks))
     inside = window.put_back(matte_of(window.outline()), SIDE)
-    black = read_interior(faces * (1 - inside), landmarks)
+    black = read_interior(faces * (1 - inside), lips_of(landmarks))
     assert bool((black[0, 2:4, 3:9] < -0.85).all())  # of the widest
     # light that is brighter by a third is no other mouth; at a power of it, hardly
-    dimmer = read_interior(faces * 0.75, landmarks)
+    dimmer = read_interior(faces * 0.75, lips_of(landmarks))
     assert float((dimmer - code).abs().mean()) < 0.1
     for side in (64, 112):
-        smaller = read_interior(resized(faces, side), landmarks)
+        smaller = read_interior(resized(faces, side), lips_of(landmarks))
         assert float((smaller - code).abs().mean()) < 0.12
 
 
@@ -114,7 +115,7 @@ def test_paint_stays_between_the_lips(
     side: int,
 ) -> None:
     faces, landmarks = resized(shut[0], side), opened(shut[1])
-    paint, matte = painter(faces, landmarks, smile_code(smiling))
+    paint, matte = painter(faces, lips_of(landmarks), smile_code(smiling))
     assert paint.shape == faces.shape
     assert matte.shape == (3, 1, side, side)
     assert bool((paint >= 0).all() and (paint <= 1).all())
@@ -145,10 +146,10 @@ def test_nothing_is_painted_where_the_lips_are_shut(
     meeting[:, list(LOWER_LIP)] = meeting[:, list(UPPER_LIP)]
     crossing = opened(landmarks, -0.05)
     for points in (meeting, crossing):
-        paint, matte = painter(faces, points, smile_code(smiling))
+        paint, matte = painter(faces, lips_of(points), smile_code(smiling))
         assert float(matte.amax()) == 0
         assert bool(paint.isfinite().all())
-        assert bool(read_interior(faces, points).isfinite().all())
+        assert bool(read_interior(faces, lips_of(points)).isfinite().all())
 
 
 def test_code_decides_between_teeth_and_throat(
@@ -158,7 +159,7 @@ def test_code_decides_between_teeth_and_throat(
     dark = torch.full((3, ROWS, COLUMNS), -0.85)
     light = {}
     for name, code in (("teeth", smile_code(smiling)), ("throat", dark)):
-        paint, matte = painter(faces, landmarks, code)
+        paint, matte = painter(faces, lips_of(landmarks), code)
         light[name] = (luminance(paint) * matte).sum((1, 2, 3)) / matte.sum((1, 2, 3))
     assert bool((light["throat"] < 0.2).all())  # no grey mist
     assert bool((light["teeth"] > light["throat"] + 0.2).all())
@@ -173,8 +174,8 @@ def test_teeth_stay_at_the_upper_lip_when_the_jaw_drops(
     found = []
     for by in (0.06, 0.12):
         points = opened(landmarks, by)
-        paint, matte = painter(faces, points, code)
-        window = MouthWindow.around(points)
+        paint, matte = painter(faces, lips_of(points), code)
+        window = MouthWindow.around(lips_of(points))
         grey = luminance(window.cut(paint * matte))
         below = window.outline().below
         found.append((grey * below).sum((1, 2, 3)) / grey.sum((1, 2, 3)))
@@ -190,7 +191,7 @@ def test_darker_light_gives_darker_paint(
     code = smile_code(smiling)
     light = []
     for share in (1.0, 0.6):
-        paint, matte = painter(faces * share, landmarks, code)
+        paint, matte = painter(faces * share, lips_of(landmarks), code)
         light.append((paint * matte).sum((1, 2, 3)) / matte.sum((1, 2, 3)))
     assert bool((light[1] < 0.85 * light[0]).all())
 
@@ -200,13 +201,13 @@ def test_teeth_are_nearly_white_and_grey_faces_get_grey_mouths(
 ) -> None:
     faces, landmarks = shut[0], opened(shut[1])
     code = smile_code(smiling)
-    paint, matte = painter(faces, landmarks, code)
+    paint, matte = painter(faces, lips_of(landmarks), code)
     inside = (matte > 0.9).float()
     colour = (paint * inside).sum((2, 3)) / inside.sum((2, 3))
     skin = faces[:, :, 150:170, 60:80].mean((2, 3))
     assert bool((colour[:, 0] / colour[:, 2] < skin[:, 0] / skin[:, 2]).all())
     grey = luminance(faces).expand(-1, 3, -1, -1)
-    paint, _ = painter(grey, landmarks, code)
+    paint, _ = painter(grey, lips_of(landmarks), code)
     torch.testing.assert_close(paint[:, :1].expand_as(paint), paint, atol=2e-3, rtol=0)
 
 
@@ -214,20 +215,20 @@ def test_same_bytes_alone_and_in_a_batch(
     painter: MouthPainter, shut: tuple[Tensor, Tensor], smiling: tuple[Tensor, Tensor]
 ) -> None:
     faces, landmarks = resized(shut[0], 112), opened(shut[1])
-    code = read_interior(*smiling)
-    together = painter(faces, landmarks, code)
+    code = smile_code(smiling)
+    together = painter(faces, lips_of(landmarks), code)
     for i in range(3):
-        assert torch.equal(read_interior(*(t[i : i + 1] for t in smiling))[0], code[i])
-        alone = painter(faces[i : i + 1], landmarks[i : i + 1], code[i : i + 1])
+        assert torch.equal(smile_code((smiling[0][i : i + 1], smiling[1][i : i + 1]))[0], code[i])
+        alone = painter(faces[i : i + 1], lips_of(landmarks[i : i + 1]), code[i : i + 1])
         for one, of_all in zip(alone, together, strict=True):
             assert torch.equal(one[0], of_all[i])
-    for none in painter(faces[:0], landmarks[:0], code[:0]):
+    for none in painter(faces[:0], lips_of(landmarks[:0]), code[:0]):
         assert none.shape[0] == 0
 
 
 def test_enlarged_photographs_are_not_sharp(smiling: tuple[Tensor, Tensor]) -> None:
     faces, landmarks = smiling
-    window = MouthWindow.around(landmarks)
+    window = MouthWindow.around(lips_of(landmarks))
     seen = surroundings(window.outline())
     small = F.interpolate(resized(faces, 64), (SIDE, SIDE), mode="bilinear")
     sharp, blurred = (sharpness(luminance(window.cut(f)), seen) for f in (faces, small))
@@ -237,13 +238,13 @@ def test_enlarged_photographs_are_not_sharp(smiling: tuple[Tensor, Tensor]) -> N
 def test_window_holds_turned_and_wide_open_mouths(shut: tuple[Tensor, Tensor]) -> None:
     _, landmarks = shut
     for by in (0.0, 0.15, 0.35):
-        window = MouthWindow.around(opened(landmarks, by))
+        window = MouthWindow.around(lips_of(opened(landmarks, by)))
         for lip in (window.upper, window.lower):
             assert bool((lip[..., 0] > 0).all() and (lip[..., 0] < 96).all())
             assert bool((lip[..., 1] > 0).all() and (lip[..., 1] < 64).all())
     turned = torch.tensor([[0.9, -0.436], [0.436, 0.9]])
     straight, tilted = (
-        MouthWindow.around(opened(points))
+        MouthWindow.around(lips_of(opened(points)))
         for points in (landmarks, (landmarks - 0.5) @ turned.T + 0.5)
     )
     # a tilted head has the same window, but that its jaw drops along the picture's side
@@ -257,8 +258,8 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     assert again.config == {"width": 8}
     faces, landmarks = torch.rand(1, 3, 64, 64), torch.rand(1, 478, 2)
     for one, other in zip(
-        painter(faces, landmarks, torch.zeros(1, ROWS, COLUMNS)),
-        again(faces, landmarks, torch.zeros(1, ROWS, COLUMNS)),
+        painter(faces, lips_of(landmarks), torch.zeros(1, ROWS, COLUMNS)),
+        again(faces, lips_of(landmarks), torch.zeros(1, ROWS, COLUMNS)),
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=5e-3, rtol=0)

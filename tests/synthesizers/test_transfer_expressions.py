@@ -83,7 +83,7 @@ def test_variants_of_a_face_are_different_exemplars(
     assert apart[~torch.eye(len(some), dtype=torch.bool)].min() > 0.1
     everyone = (torch.full((count,), int(HAPPY)), known["pose"][:1].expand(count, -1))
     landmarks = known["landmarks"][:1].expand(count, -1, -1)
-    row, mirrored = transfer._choose(*everyone, torch.arange(count), landmarks)
+    row, mirrored = transfer.choose(*everyone, torch.arange(count), landmarks)
     assert len(set(zip(row.tolist(), mirrored.tolist(), strict=True))) == count
     assert (transfer.shows[row] == int(HAPPY)).all()
 

@@ -16,6 +16,7 @@ from expraug.faces.align import align_image
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image import as_array
 from expraug.faces.landmarks import LandmarkDetector
+from expraug.faces.mouth import lips_of
 from expraug.labels import SchemeLike, dataset_scheme, read_label, split_sample
 from expraug.networks.mouth_painter import read_interior
 
@@ -163,7 +164,7 @@ def read_lending(
         deviation.shape,
         deviation.skin,
         pose[:, :2].clone(),
-        read_interior(faces, landmarks),
+        read_interior(faces, lips_of(landmarks)),
         synthesizer.lip_gaps(landmarks),
     )
 

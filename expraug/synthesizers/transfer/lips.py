@@ -5,25 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_OPENING = (0.02, 0.06)  # by which a mouth opens until what is in it is new
+from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, lip_gaps, lips_of, mouth_width
+
 _JAW = 0.7  # how firmly the chin hangs on the lower lip
 _LID_GAP = 0.012  # an eye with less between its lids is shut
 _BLINKS, _BLINK = [9, 10], 0.5  # scores of both eyes, from which they are shut
 _LID_OPENING = 0.006  # by which it must open until it is seen that nothing is there to show
-_TINY = 1e-6
-
-
-def lip_gaps(landmarks: Tensor, lips: Tensor) -> Tensor:
-    """Return how far the inner lips are apart from corner to corner, (B, 9), as a share of the
-    width of the mouth.
-
-    Args:
-        landmarks: (B, 478, 2).
-        lips: (2, 11) long, landmarks of the upper and of the lower lip, from corner to corner.
-    """
-    upper, lower = lips
-    gaps = landmarks[:, lower[1:-1], 1] - landmarks[:, upper[1:-1], 1]
-    return gaps.clamp(min=0) / _mouth_width(landmarks, lips)
 
 
 def part_lips(
@@ -31,7 +18,6 @@ def part_lips(
     landmarks: Tensor,
     gaps: Tensor,
     amount: Tensor,
-    lips: Tensor,
     followers: Tensor,
 ) -> Tensor:
     """Return landmarks whose inner lips are as far apart as the exemplar's: this needs no reading,
@@ -41,12 +27,11 @@ def part_lips(
         moved, landmarks: (B, 478, 2), after and before.
         gaps: (B, 9) of the exemplars.
         amount: (B, 1) intensities.
-        lips: as `lip_gaps` takes them.
         followers: (2, 478, 9), by how much landmarks go down for each unit that a gap grows, with
             the upper and with the lower lip.
     """
-    upper, lower = lips[:, 1:-1]
-    wanted = torch.lerp(lip_gaps(landmarks, lips), gaps, amount) * _mouth_width(moved, lips)
+    upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
+    wanted = torch.lerp(lip_gaps(lips_of(landmarks)), gaps, amount) * mouth_width(lips_of(moved))
     wrong = wanted - (moved[:, lower, 1] - moved[:, upper, 1])
     down = moved[..., 1] - landmarks[..., 1] + (wrong[:, None] * followers.sum(0)).sum(2)
     # the lower lip hangs on the jaw: what is below it drops with it, and is not squeezed
@@ -54,14 +39,6 @@ def part_lips(
     dropped = (down[:, lower][:, None] * jaw).sum(2)
     down = torch.lerp(down, dropped, _JAW * jaw.sum(1))
     return torch.stack([moved[..., 0], landmarks[..., 1] + down], 2)
-
-
-def painted_share(before: Tensor, after: Tensor, lips: Tensor) -> Tensor:
-    """Return how much of the mouth's inside is painted, (B, 1) in [0, 1]: a mouth that hardly opens
-    further keeps its own."""
-    low, high = _OPENING
-    wider = (lip_gaps(after, lips) - lip_gaps(before, lips)).mean(1, keepdim=True)
-    return ((wider - low) / (high - low)).clamp(0, 1)
 
 
 def shut_eyes_open(before: Tensor, after: Tensor, lids: Tensor, scores: Tensor) -> Tensor:
@@ -76,8 +53,3 @@ def shut_eyes_open(before: Tensor, after: Tensor, lids: Tensor, scores: Tensor) 
     gaps = [(points[:, lower, 1] - points[:, upper, 1]).mean(1) for points in (before, after)]
     shut = (gaps[0] < _LID_GAP) | (scores[:, _BLINKS].amin(1) > _BLINK)
     return shut & (gaps[1] - gaps[0] > _LID_OPENING)
-
-
-def _mouth_width(landmarks: Tensor, lips: Tensor) -> Tensor:
-    left, right = landmarks[:, lips[0, 0]], landmarks[:, lips[0, -1]]
-    return (right - left).square().sum(1, keepdim=True).sqrt().clamp(min=_TINY)

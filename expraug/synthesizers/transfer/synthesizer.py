@@ -7,32 +7,27 @@ shows beyond hers, in shape and in skin (`reading.py`). Where the mouth opens, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from expraug.expressions import Expression
-from expraug.faces.mesh import SurfacePoints, splat
+from expraug.faces.landmark_finder import LandmarkFinder
+from expraug.faces.mesh import SurfacePoints, splat, with_rings
+from expraug.faces.mouth import lip_gaps, lips_of
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
-from expraug.faces.warp import pixel_grid, resized, sample
+from expraug.faces.warp import pixel_grid, sample
 from expraug.labels import SchemeLike
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.expression_maps import ExpressionMaps, mouth_painter
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
-from expraug.synthesizers.transfer.finder import LandmarkFinder
-from expraug.synthesizers.transfer.lips import (
-    lip_gaps,
-    painted_share,
-    part_lips,
-    shut_eyes_open,
-)
-from expraug.synthesizers.transfer.painting import mouth_painter, paint_mouths
+from expraug.synthesizers.transfer.lips import part_lips, shut_eyes_open
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
 
-_CENTRE = (0.5, 0.55)  # of the rings around the face
 _FLOW_SIDE = 192  # of which a canonical frame takes 128
 _CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
@@ -123,6 +118,9 @@ class TransferSynthesizer(Synthesizer):
             # what makes up for what a regression leaves out
             "shape_gain": (classes,),
             "skin_gain": (classes,),
+            # what is added to every exemplar of an expression, so that faces show what real ones do
+            "shape_correction": (classes, of_shape),
+            "skin_correction": (classes, of_skin),
             # signs of the axes in a mirror
             "mirrored_shape": (of_shape,),
             "mirrored_skin": (of_skin,),
@@ -205,7 +203,7 @@ class TransferSynthesizer(Synthesizer):
             return made.among(known, len(faces))
         if not len(faces):
             return _nothing(faces)
-        row, mirrored = self._choose(target, pose, variant, landmarks)
+        row, mirrored = self.choose(target, pose, variant, landmarks)
         return self.lend(faces, intensity, row, mirrored, landmarks, blendshapes, pose)
 
     def lend(
@@ -225,12 +223,19 @@ class TransferSynthesizer(Synthesizer):
             row: (B,) long, exemplars.
             mirrored: (B,) bool, whether their mirror images are meant.
         """
+        made = []
         inputs = (faces, intensity, row, mirrored, landmarks, blendshapes, pose)
-        most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
-        parts = zip(*(t.split(most) for t in inputs), strict=True)
-        return joined([self._lend(*part) for part in parts])
+        for part in _parts(*inputs):
+            maps, refused = self._maps(*part)
+            made.append(maps.applied(part[0], refused))
+        return joined(made)
 
-    def _lend(
+    def maps(self, *inputs: Tensor) -> list[ExpressionMaps]:
+        """Return what the expressions of given exemplars do to faces, a few faces each; arguments
+        as `lend` takes them."""
+        return [self._maps(*part)[0] for part in _parts(*inputs)]
+
+    def _maps(
         self,
         faces: Tensor,
         intensity: Tensor,
@@ -239,7 +244,7 @@ class TransferSynthesizer(Synthesizer):
         landmarks: Tensor,
         blendshapes: Tensor,
         pose: Tensor,
-    ) -> SynthesizedFaces:
+    ) -> tuple[ExpressionMaps, dict[str, Tensor]]:
         amount = intensity.to(faces.dtype)[:, None]
         target = self.shows[row]
         lent, interior, gaps = self._lent(row, mirrored)
@@ -247,7 +252,9 @@ class TransferSynthesizer(Synthesizer):
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
         moved = landmarks + self.reader.displacement(shape, landmarks)
-        moved = part_lips(moved, landmarks, gaps, amount, self._lips, self.followers)
+        moved = part_lips(moved, landmarks, gaps, amount, self.followers)
+        asked = (intensity > 0).view(-1, 1, 1, 1)
+        moved = torch.where(asked[..., 0], moved, landmarks)
 
         low, high = FLOW_FRAME
         scale = high - low
@@ -258,18 +265,13 @@ class TransferSynthesizer(Synthesizer):
             self.vertices(self.reference[None], self.reference[None])[0],
             _FLOW_SIDE,
         )
-        asked = (intensity > 0).view(-1, 1, 1, 1)
         flow = torch.where(asked, seen.flow * scale, 0)
         place = (pixel_grid(_FLOW_SIDE, faces) + seen.texture).clamp(-2, 2)
-        share = _canonical(seen.cover * (1 - seen.hole))
-        lighter = sample(self._lightening(skin), _canonical(place), "zeros") * share
-        warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), flow).render(faces)
-        lit = (warped * torch.exp(resized(lighter, faces.shape[-1]))).clamp(0, 1)
-        share = painted_share(landmarks, moved, self._lips)[..., None, None]
-        paint, matte = paint_mouths(lit, moved, interior, torch.where(asked, share, 0))
-        change = torch.where(asked, lit - warped, 0) * (1 - matte) + paint * matte
+        share = _canonical(seen.cover * (1 - seen.hole)) * asked
+        lightening = sample(self._lightening(skin), _canonical(place), "zeros") * share
         shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
-        return SynthesizedFaces(change, flow, matte, {SHUT_EYES: shut})
+        maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
+        return maps, {SHUT_EYES: shut}
 
     def fit_exemplars(
         self,
@@ -289,7 +291,7 @@ class TransferSynthesizer(Synthesizer):
         painter = mouth_painter("cpu")
         return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
 
-    def _choose(
+    def choose(
         self, target: Tensor, pose: Tensor, variant: Tensor, landmarks: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the row of each face, (B,), and whether it is mirrored, (B,) bool: the variant-th
@@ -311,8 +313,9 @@ class TransferSynthesizer(Synthesizer):
     def _lent(self, row: Tensor, mirrored: Tensor) -> tuple[Deviation, Tensor, Tensor]:
         """Return the deviations, the insides of mouths, (B, 6, 12), and the gaps between lips,
         (B, 9), of rows."""
-        flip = mirrored[:, None]
-        shape, skin, interior = self.shape[row], self.skin[row], self.interior[row]
+        flip, target, interior = mirrored[:, None], self.shows[row], self.interior[row]
+        shape = self.shape[row] + self.shape_correction[target]
+        skin = self.skin[row] + self.skin_correction[target]
         return (
             Deviation(
                 torch.where(flip, shape * self.mirrored_shape, shape),
@@ -325,11 +328,7 @@ class TransferSynthesizer(Synthesizer):
     def lip_gaps(self, landmarks: Tensor) -> Tensor:
         """Return how far the inner lips of (B, 478, 2) landmarks are apart from corner to corner,
         (B, 9), as a share of the width of the mouth."""
-        return lip_gaps(landmarks, self._lips)
-
-    @property
-    def _lips(self) -> Tensor:
-        return torch.stack([self.upper_lip, self.lower_lip]).long()
+        return lip_gaps(lips_of(landmarks))
 
     def expected_skin(self, shape: Tensor) -> Tensor:
         """Return the deviation of skin, (B, D), that goes with one of shape, (B, C)."""
@@ -343,17 +342,8 @@ class TransferSynthesizer(Synthesizer):
         return torch.stack([beyond[:, half].square().mean(1) for half in (~low, low)], 1)
 
     def vertices(self, rest: Tensor, moved: Tensor) -> Tensor:
-        """Return mesh vertices, (B, V, 2): moved landmarks and two rings around the face.
-
-        The rings let the deformation fade out, so that hair, neck and background move along.
-        """
-        centre = rest.new_tensor(_CENTRE)
-        oval = self.oval.long()
-        rings = [
-            centre + radius * (rest[:, oval] - centre) + share * (moved[:, oval] - rest[:, oval])
-            for radius, share in zip(self.ring_radius, self.ring_share, strict=True)
-        ]
-        return torch.cat([moved, *rings], 1)
+        """Return mesh vertices, (B, V, 2): moved landmarks and two rings around the face."""
+        return with_rings(rest, moved, self.oval.long(), self.ring_radius, self.ring_share)
 
     def surface(self) -> SurfacePoints:
         """Return the points of the mesh's surface that faces are drawn with."""
@@ -378,6 +368,13 @@ def _canonical(maps: Tensor) -> Tensor:
     """Return the canonical frame's part of (B, C, 192, 192) maps over the flow's frame."""
     edge = _FLOW_SIDE // 6
     return maps[..., edge:-edge, edge:-edge]
+
+
+def _parts(*inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors of B rows a few rows at a time on the CPU, all at once elsewhere."""
+    faces = inputs[0]
+    most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
+    return zip(*(t.split(most) for t in inputs), strict=True)
 
 
 def _nothing(faces: Tensor) -> SynthesizedFaces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from expraug.networks.face_mesh import load_face_landmarker
 from expraug.synthesizers import TransferSynthesizer
 from expraug.synthesizers.transfer.exemplars import LendingFaces, bank_of, with_bank, with_exemplars
 from expraug.synthesizers.transfer.reading import turned
-from recipes.real_faces import FER2013, LFW, Faces
+from recipes.real_faces import FER2013, LFW, LONDON, Faces
 from recipes.transfer.convincing import believed, convincing
-from recipes.transfer.deviation import examples, symmetric_axes
+from recipes.transfer.deviation import examples, inputs, symmetric_axes
 from recipes.transfer.expression_readings import ridge
 from recipes.transfer.fit import (
     BRIGHTEST_EYE,
@@ -28,6 +29,7 @@ from recipes.transfer.fit import (
     learn_expected_skin,
     lending,
     masks,
+    with_usual_smile,
     without_exemplars,
 )
 from recipes.transfer.mesh import (
@@ -282,3 +284,24 @@ def test_inside_follows_a_concave_outline() -> None:
 def test_mirrored_scores_are_an_involution() -> None:
     assert (MIRRORED_SCORES[MIRRORED_SCORES] == np.arange(52)).all()
     assert (np.arange(52) != MIRRORED_SCORES).sum() > 30
+
+
+def test_the_usual_smile_comes_first_and_as_it_is(people: Faces) -> None:
+    named = people.take(np.flatnonzero(people.person != ""))
+    named = dataclasses.replace(named, origin=np.full(len(named), LONDON))
+    embedded = create_synthesizer("transfer")
+    assert isinstance(embedded, TransferSynthesizer)
+    model = with_usual_smile(embedded, named)
+    first = int((model.shows == int(HAPPY)).nonzero()[0])
+    assert len(model.shows) == len(embedded.shows) + 1
+    known = inputs(named)
+    read_off = model.reader(named.tensor(), *known)
+    smiling = torch.from_numpy(named.expression == int(HAPPY))
+    mean = read_off.shape[smiling].mean(0) - read_off.shape[~smiling].mean(0)
+    lent = model._lent(torch.tensor([first]), torch.tensor([False]))[0]
+    torch.testing.assert_close(
+        lent.shape[0] * model.shape_gain[int(HAPPY)], mean, atol=2e-3, rtol=2e-3
+    )
+    pose, target = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([int(HAPPY)])
+    row, _ = model.choose(target, pose, torch.zeros(1, dtype=torch.long), known[0][:1])
+    assert int(row) == first

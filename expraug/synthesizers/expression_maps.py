@@ -1,0 +1,114 @@
+"""What an expression does to aligned faces: where parts move, what gets lighter, how lips part.
+
+Every synthesizer that moves faces says this much, each in its own way; here it becomes a change of
+the faces themselves, in their own light, colour and sharpness, with the inside of a mouth that
+opens painted by the mouth painter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from expraug.faces.mouth import painted_share
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
+from expraug.faces.warp import resized
+from expraug.networks.mouth_painter import MouthPainter, load_mouth_painter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExpressionMaps:
+    """What changes in B aligned faces; places are (x, y), fractions of the canonical frame's side.
+
+    Args:
+        flow: (B, 2, f, f) float, as `SynthesizedFaces` has it.
+        lightening: (B, 1, s, s) float over the canonical frame, change of log luminance: light and
+            shade of folds, furrows and eyes.
+        lips: (B, 2, 11, 2) float, as `expraug.faces.mouth.lips_of` returns them.
+        moved_lips: (B, 2, 11, 2) float, where the flow takes them.
+        interior: (B, 6, 12) float, how light the inside of the mouth is, as
+            `expraug.networks.mouth_painter.read_interior` reads it.
+    """
+
+    flow: Tensor
+    lightening: Tensor
+    lips: Tensor
+    moved_lips: Tensor
+    interior: Tensor
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def scaled(self, amount: Tensor) -> ExpressionMaps:
+        """Return the same, so far gone, (B,) in [0, 1]."""
+        far = amount.to(self.flow.dtype).view(-1, 1, 1, 1)
+        return ExpressionMaps(
+            self.flow * far,
+            self.lightening * far,
+            self.lips,
+            torch.lerp(self.lips, self.moved_lips, far),
+            self.interior,
+        )
+
+    def applied(
+        self, faces: Tensor, refused: Mapping[str, Tensor] | None = None
+    ) -> SynthesizedFaces:
+        """Return the change of faces.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+            refused: as `SynthesizedFaces` has it.
+        """
+        side = faces.shape[-1]
+        warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), self.flow).render(faces)
+        lit = (warped * torch.exp(resized(self.lightening, side))).clamp(0, 1)
+        share = painted_share(self.lips, self.moved_lips)[..., None, None]
+        paint, matte = paint_mouths(lit, self.moved_lips, self.interior, share)
+        change = (lit - warped) * (1 - matte) + paint * matte
+        return SynthesizedFaces(change, self.flow, matte, refused or {})
+
+
+def beyond_the_frame(flow: Tensor) -> Tensor:
+    """Return a flow over the canonical frame, (B, 2, s, s), over `FLOW_FRAME`, (B, 2, f, f): beside
+    the frame it goes on as at its border, and fades out."""
+    side = flow.shape[-1]
+    edge = round(side * -FLOW_FRAME[0])
+    wide = F.pad(flow, (edge, edge, edge, edge), mode="replicate")
+    out = (torch.arange(side + 2 * edge, device=flow.device) - edge).to(flow)
+    beside = torch.maximum(-out, out - (side - 1)).clamp(min=0) / edge
+    fade = (1 - torch.maximum(beside[:, None], beside)).square()
+    return wide * fade
+
+
+@lru_cache(maxsize=4)
+def mouth_painter(device: str) -> MouthPainter:
+    """Return the mouth painter, which has weights of its own."""
+    with torch.inference_mode(False):  # it is kept, and may be asked outside as well
+        return load_mouth_painter().to(device).requires_grad_(False)
+
+
+def paint_mouths(
+    faces: Tensor, lips: Tensor, interior: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what is painted into mouths and where, (B, 3, S, S) and (B, 1, S, S).
+
+    Args:
+        faces, lips, interior: as `MouthPainter` takes them.
+        share: (B, 1, 1, 1), how much of each is painted. Where it is 0, on the CPU the painter is
+            not asked: elsewhere the host would have to wait for that.
+    """
+    painter = mouth_painter(str(faces.device))
+    if faces.device.type != "cpu":
+        paint, matte = painter(faces, lips, interior)
+        return paint, matte * share
+    asked = (share[:, 0, 0, 0] > 0).nonzero()[:, 0]
+    paint, matte = torch.zeros_like(faces), torch.zeros_like(faces[:, :1])
+    if len(asked):
+        some, where = painter(faces[asked], lips[asked], interior[asked])
+        paint[asked], matte[asked] = some, where * share[asked]
+    return paint, matte
