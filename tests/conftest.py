@@ -51,10 +51,13 @@ def smile(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a synthesizer that makes neutral faces smile, happy ones neutral, no more."""
     embedded = create_synthesizer("pixel")
     assert isinstance(embedded, PixelSynthesizer)
-    model = PixelSynthesizer({"happy": ["neutral"], "neutral": ["happy"]}, embedded.image_size)
+    sources = {"happy": ["neutral"], "neutral": ["happy"]}
+    model = PixelSynthesizer(**embedded.config | {"sources": sources})
     rows = embedded.row[[int(e) for e in model.expressions]]
-    model.weight.copy_(embedded.weight[rows])
-    model.bias.copy_(embedded.bias[rows])
+    for name, buffer in embedded.named_buffers():
+        if name != "row":
+            of_targets = name in ("weight", "bias", "displacement", "interior")
+            getattr(model, name).copy_(buffer[rows] if of_targets else buffer)
     folder = tmp_path_factory.mktemp("smile")
     model.save_pretrained(folder)
     return str(folder)

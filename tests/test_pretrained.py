@@ -124,9 +124,9 @@ DAMAGED: dict[str, tuple[str, Damage, str]] = {
     # of the configuration
     "argument unknown": ("pixel", configured(colour=True), "unexpected keyword argument 'colour'"),
     "argument missing": ("pixel", configured(sources=None), "required argument: 'sources'"),
-    "petabytes": ("pixel", configured(image_size=10_000_000), r"\(8, 1, 10000000, 10000000\)"),
-    "more than 64 bits": ("pixel", configured(image_size=10**30), "does not fit"),
-    "size without tensors": ("unet_cgan", configured(image_size=16 * 10**6), "must be 1 to 4096"),
+    "petabytes": ("pixel", configured(map_side=10_000_000), r"\(8, 1, 10000000, 10000000\)"),
+    "more than 64 bits": ("pixel", configured(map_side=10**30), "does not fit"),
+    "trillions of weights": ("unet_cgan", configured(image_size=16 * 10**6), r"asks for \(160, 2"),
     "negative": ("unet_cgan", configured(image_size=-128), "must be 1 to 4096"),
     "size a text": ("unet_cgan", configured(image_size="128"), "image_size = '128'"),
     "size true": ("unet_cgan", configured(image_size=True), "image_size = True"),

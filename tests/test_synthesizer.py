@@ -51,7 +51,9 @@ def test_clip_starts_at_the_source(synthesizer):
     clip = synthesizer.clip(faces, target, frames=4)
     assert clip.shape == (2, 4, *faces.shape[1:])
     assert torch.equal(clip[:, 0], faces)
-    assert torch.equal(clip[:, -1], synthesizer(faces, target, torch.ones(2)))
+    # a net that makes all frames at once rounds otherwise than for the last one alone
+    whole = synthesizer(faces, target, torch.ones(2))
+    torch.testing.assert_close(clip[:, -1], whole, atol=1e-5, rtol=0)
 
 
 def test_what_it_synthesizes_is_what_it_renders(synthesizer):
@@ -106,7 +108,8 @@ def test_registry():
 
     with pytest.raises(TypeError, match="fix the configuration"):
         create_synthesizer("pixel", image_size=64)
-    fresh = create_synthesizer("pixel", pretrained=False, sources={"sad": ["neutral"]})
+    few = {"sources": {"sad": ["neutral"]}, "triangles": 1, "samples": 1}
+    fresh = create_synthesizer("pixel", pretrained=False, **few)
     assert fresh.expressions == (Expression.SAD,)
 
 

@@ -60,9 +60,9 @@ class ExpressionMap:
     >>> faces = load_dataset("imagefolder", data_dir="examples/faces", split="train")
     >>> expressions = ExpressionMap(ExpressionAugmenter("pixel"))
     >>> made = faces.map(expressions, batched=True, batch_size=64)
-    >>> sorted(set(made["reason"]))  # a synthetic face that does not convince is left out
-    ['', 'landmarks_disagree']
-    >>> faces.num_rows < made.num_rows < 2 * faces.num_rows
+    >>> sorted(set(made["reason"]))  # why a synthetic face was left out: here none was
+    ['']
+    >>> made.num_rows == 2 * faces.num_rows
     True
 
     What becomes of a face is sampled from its menu (`ExpressionAugmenter.menu`), which follows from

@@ -23,8 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.composite import face_mask, luminance
-from expraug.faces.warp import enlarge, resized
+from expraug.faces.warp import enlarge
 from expraug.latent.pictures import Pictures
 
 SMALLEST = 4
@@ -218,47 +217,27 @@ class _Styled(nn.Module):
 
 
 def encode(
-    generator: FaceGenerator, encoder: nn.Module, faces: Tensor, shapes: Tensor | None = None
+    generator: FaceGenerator,
+    encoder: nn.Module | None,
+    faces: Tensor,
+    shapes: Tensor | None = None,
 ) -> Tensor:
     """Return (B, L, W) latents of (B, 1, S, S) faces.
 
-    They are what the encoder finds. Of a painted generator it finds the shape alone, (B, 1, W), if
-    no (B, W) shapes are given, and the rest is what the pictures then read off the face.
+    They are what the encoder finds. Of a painted generator that is the shape alone, (B, 1, W), and
+    the rest is what the pictures then read off the face. Where (B, W) shapes are given, since the
+    landmarks are known, nothing is left to an encoder.
+
+    Raises:
+        ValueError: neither an encoder nor shapes.
     """
-    found = encoder(faces) if shapes is None else shapes[:, None]
+    if shapes is not None:
+        found = shapes[:, None]
+    elif encoder is not None:
+        found = encoder(faces)
+    else:
+        raise ValueError("without an encoder, latents of faces need their shapes")
     pictures = getattr(generator, "pictures", None)
     if pictures is None:
         return found
     return torch.cat([pictures.read(faces, found[:, 0])[:, :-1], found], 1)
-
-
-def edit(generator: FaceGenerator, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """Change faces as the drawn ones change when their latents do.
-
-    A painted generator's shapes move the faces themselves, at their own resolution; what it draws
-    otherwise is added to that, and moves along. What a mouth shows that opens is drawn, in the
-    tint of the face. Of other generators all of the change is added.
-
-    Args:
-        generator: of the latents.
-        faces: (B, C, S, S) float in [0, 1], aligned, of any size.
-        before, after: (B, L, W), latents of the faces, and what they become.
-
-    Returns:
-        (B, C, S, S) float, about in [0, 1]; the same faces where no latent changes.
-    """
-    side = faces.shape[-1]
-    if not isinstance(generator, StyleGenerator) or generator.pictures is None:
-        return faces + resized(generator.synthesis(after) - generator.synthesis(before), side)
-    pictures, shape, other = generator.pictures, before[:, -1], after[:, -1]
-    first, last = generator.still(before), generator.still(after)
-    mouth = pictures.mouth(first.shape[-1]) * pictures.opened(shape, other).view(-1, 1, 1, 1)
-    parts = torch.cat([(last - first) / 2, (last + 1) / 2, mouth], 1)
-    change, inside, mouth = resized(pictures.move(parts, other), side).split(1, 1)
-    moved = pictures.reshape(faces, shape, other)
-    inside = inside.clamp(0, 1)
-    if faces.shape[1] == 3:
-        skin = (faces * face_mask(side).to(faces)).mean((2, 3), True)
-        tint = skin / luminance(skin).clamp(min=0.02)
-        inside = inside * tint ** (1.4 - 2 * inside).clamp(min=0)  # teeth are white
-    return torch.lerp(moved + change, inside, mouth)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from expraug.errors import MissingDependencyError
 from expraug.faces.composite import face_mask
-from expraug.faces.warp import enlarge, pixel_grid, resized, sample, warp
+from expraug.faces.warp import enlarge, pixel_grid, resized, sample
 from expraug.networks.face_mesh import LANDMARKS
 
 FLOW = 32
@@ -107,11 +107,20 @@ class Pictures(nn.Module):
         self._read(torch.cat(still), fit=True)
         return shapes
 
-    def shapes(self, landmarks: Tensor) -> Tensor:
-        """Return the (N, W) latents of the shapes that (N, V, 2) landmarks have."""
+    def shapes(self, landmarks: Tensor, solver: Tensor | None = None) -> Tensor:
+        """Return the (N, W) latents of the shapes that (N, V, 2) landmarks have.
+
+        Args:
+            solver: what `solver` returns, for whoever asks often.
+        """
+        solver = self.solver() if solver is None else solver
+        return (landmarks - self.rest).flatten(1) @ solver
+
+    def solver(self) -> Tensor:
+        """Return what turns moves of landmarks from rest into latents, (2 V, W)."""
         moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
-        latents: Tensor = (landmarks - self.rest).flatten(1) @ torch.linalg.pinv(moves, rtol=_NOISE)
-        return latents
+        solver: Tensor = torch.linalg.pinv(moves, rtol=_NOISE)
+        return solver
 
     def paint(self, latents: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) latents add up:
@@ -141,18 +150,9 @@ class Pictures(nn.Module):
         back = self._back(self._moves(shapes), side)
         return sample(faces, pixel_grid(side, faces) + back, "zeros")
 
-    def reshape(self, faces: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Move what (B, C, S, S) faces of some (B, W) shapes show to where it is in others.
-
-        Equal shapes change nothing.
-        """
-        side = min(faces.shape[-1], 2 * FLOW)
-        still, moved = self._moves(before), self._moves(after)
-        first, last = self._back(still, side), self._back(moved, side)
-        grid = pixel_grid(side, first)
-        # that a flow and its inverse do not quite meet must not change a face that stays
-        flow = last - first + (sample(still, grid + last) - sample(still, grid + first))
-        return warp(faces, flow)
+    def displacement(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how landmarks move between (B, W) shapes, (B, V, 2), in fractions of the frame."""
+        return moves_at(self._moves(after - before), self.rest)
 
     def mouth(self, side: int) -> Tensor:
         """Return what lies in the mouth at rest, (1, 1, side, side) in [0, 1], with a soft edge."""

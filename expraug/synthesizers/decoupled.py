@@ -11,8 +11,9 @@ paper leaves open, or we chose otherwise:
   `recipes/latent/calibrate_edit_strength.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own latent
   and with the other: so colour and detail stay. Where the generator has pictures, what they move,
-  moves in the source itself, the rest is added, and the first face is drawn from what the
-  generator's own inversion reads off the source instead of what its two latents remember of it.
+  moves in the source itself, the rest becomes light and shade on its skin, the mouth painter fills
+  a mouth that opens, and the first face is drawn from what landmarks and pictures read off the
+  source instead of what its two latents remember of it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from torchvision.models.resnet import Bottleneck, conv1x1
 
 from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
+from expraug.faces.synthesized import SynthesizedFaces, joined
 from expraug.faces.warp import resized
-from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
+from expraug.latent.generator import StyleGenerator, encode
 from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
+from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.latent_maps import added, changed, painted_fingerprint, see
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
 
@@ -45,8 +49,6 @@ class DecoupledSynthesizer(Synthesizer):
         channels, width, painted: of the generator, as `StyleGenerator` takes them.
         resnet_width: channels after the first layer of the ResNet50; 64 in its paper.
         identity, expression: sizes of the two latents.
-        shape_channels: of the encoder of shapes that a painted generator has, as `LatentEncoder`
-            takes them.
         plain: show the luminance of the drawn face itself, instead of adding its change to the
             source: intensity 0 is then the inversion. For evaluation.
 
@@ -54,12 +56,15 @@ class DecoupledSynthesizer(Synthesizer):
         ValueError: another size, or channels that do not fit it.
     """
 
-    version = "2"
+    version = "3"
+    needs_landmarks = True
     size_agnostic = True
-    float32: ClassVar[frozenset[str]] = frozenset({"edit_strength"})
+    float32: ClassVar[frozenset[str]] = frozenset({"edit_strength", "interiors"})
 
     edit_strength: Tensor
     """(E,), how far intensity 1 goes: 1 is the category's own latent."""
+    interiors: Tensor
+    """(E, 6, 12), how light the inside of a mouth is that opens, as the mouth painter takes it."""
     row: Tensor
 
     def __init__(
@@ -73,7 +78,6 @@ class DecoupledSynthesizer(Synthesizer):
         expression: int = 16,
         plain: bool = False,
         painted: bool = False,
-        shape_channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__(
             expressions=list(expressions),
@@ -85,7 +89,6 @@ class DecoupledSynthesizer(Synthesizer):
             expression=expression,
             plain=plain,
             painted=painted,
-            shape_channels=list(shape_channels),
         )
         if image_size < 32:
             raise ValueError(f"image_size must be 32 or more, for a ResNet50, not {image_size}")
@@ -100,35 +103,83 @@ class DecoupledSynthesizer(Synthesizer):
             identity,
             expression,
             painted,
-            shape_channels,
         )
         self.register_buffer("edit_strength", torch.ones(len(self.expressions)))
+        self.register_buffer("interiors", torch.zeros(len(self.expressions), ROWS, COLUMNS))
         self.register_buffer("row", class_index(self.expressions), persistent=False)
 
-    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
-        self.check_targets(target)
-        if not len(faces):
-            return faces
-        row = self.row[target]
-        strength = (intensity.to(faces.dtype) * self.edit_strength[row]).view(-1, 1)
-        parts = independently(faces, row, strength)
-        return torch.cat([self._make(*part) for part in parts]).clamp_(0, 1)
+    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor, **inputs: Tensor) -> Tensor:
+        """As `Synthesizer.forward` has it, with the inputs of `synthesize`."""
+        return self.synthesize(faces, target, intensity, **inputs).render(faces)
 
-    def _make(self, faces: Tensor, row: Tensor, strength: Tensor) -> Tensor:
+    def synthesize(
+        self,
+        faces: Tensor,
+        target: Tensor,
+        intensity: Tensor,
+        *,
+        landmarks: Tensor | None = None,
+        **_: Tensor,
+    ) -> SynthesizedFaces:
+        """Return how the faces change.
+
+        Args:
+            faces, target, intensity: as `Synthesizer.forward` takes them; faces may have any side.
+            landmarks: as `Synthesizer.needs_landmarks` describes them; None finds them in the
+                faces, and leaves those where none are found unchanged.
+
+        Raises:
+            UnsupportedExpressionError: a target that is not in `expressions`.
+        """
+        self.check_targets(target)
+        seen = see(self.net.generator, faces, landmarks)
+        row = self.row[target]
+        strength = (intensity.to(faces.dtype) * self.edit_strength[row] * seen.there).view(-1, 1)
+        parts = independently(faces, row, strength, seen.landmarks, seen.shapes)
+        made = [self._make(*part) for part in parts if len(part[0])]
+        return joined(made) if made else SynthesizedFaces(faces)
+
+    def _make(
+        self, faces: Tensor, row: Tensor, strength: Tensor, landmarks: Tensor, shapes: Tensor
+    ) -> SynthesizedFaces:
         grey = luminance(faces)
-        small = resized(grey, self.image_size)
-        who, shown = self.net.encode(small)
+        who, shown = self.net.encode(resized(grey, self.image_size))
         wanted = torch.lerp(shown, self.net.wanted(row), strength)
         own, other = self.net.latents(torch.cat([who, who]), torch.cat([shown, wanted])).chunk(2)
         if self.plain:
-            return faces + resized(self.draw(other), faces.shape[-1]) - hide_background(grey)
-        return self.change(faces, own, other)
+            drawn = resized(self.draw(other), faces.shape[-1]) - hide_background(grey)
+            return added(faces, drawn)
+        return self._changed(faces, own, other, landmarks, shapes, self.interiors[row])
 
     def change(self, faces: Tensor, own: Tensor, other: Tensor) -> Tensor:
-        """Change (B, C, S, S) faces in [0, 1] as latents of theirs change, both (B, L, W)."""
-        grey = luminance(faces) if faces.shape[1] == 3 else faces
-        read = self.net.read(resized(grey, self.image_size), own)
-        return edit(self.net.generator, faces, read, read + (other - own))
+        """Change (B, 3, S, S) faces in [0, 1] as latents of theirs change, both (B, L, W).
+
+        The inside of a mouth that opens is as light as in the mean of all expressions.
+        """
+        seen = see(self.net.generator, faces, None)
+        interior = self.interiors.mean(0, keepdim=True).expand(len(faces), -1, -1)
+        made = self._changed(faces, own, other, seen.landmarks, seen.shapes, interior)
+        return made.render(faces)
+
+    def _changed(
+        self,
+        faces: Tensor,
+        own: Tensor,
+        other: Tensor,
+        landmarks: Tensor,
+        shapes: Tensor,
+        interior: Tensor,
+    ) -> SynthesizedFaces:
+        generator, read = self.net.generator, own
+        if generator.painted:
+            grey = hide_background(resized(luminance(faces), self.image_size))
+            read = encode(generator, None, grey, shapes)
+        return changed(generator, faces, read, read + (other - own), landmarks, interior)
+
+    @property
+    def fingerprint(self) -> str:
+        """As every synthesizer's; a painted generator's has the mouth painter's weights in it."""
+        return painted_fingerprint(super().fingerprint, self.net.generator)
 
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) latents of the generator's layers for (B, 1, S, S) faces."""
@@ -153,10 +204,7 @@ class DecoupledSynthesizer(Synthesizer):
 
 
 class DecoupledNet(nn.Module):
-    """The nets; arguments as `DecoupledSynthesizer` takes them.
-
-    `shapes` is the encoder that a painted generator was trained with; it stays as it is.
-    """
+    """The nets; arguments as `DecoupledSynthesizer` takes them."""
 
     def __init__(
         self,
@@ -168,7 +216,6 @@ class DecoupledNet(nn.Module):
         identity: int,
         expression: int,
         painted: bool = False,
-        shape_channels: Sequence[int] = (32, 64, 128, 192),
     ) -> None:
         super().__init__()
         self.sizes = [identity, expression]
@@ -178,9 +225,6 @@ class DecoupledNet(nn.Module):
         self.norm = nn.LayerNorm(identity, elementwise_affine=False)
         self.generator = StyleGenerator(image_size, channels, width, painted)
         del self.generator.factor  # large, and for random draws alone
-        self.shapes: LatentEncoder | None = None
-        if painted:
-            self.shapes = LatentEncoder(image_size, 1, width, shape_channels).requires_grad_(False)
         hidden = 3 * width
         self.mapping = nn.Sequential(
             nn.Linear(identity + expression, hidden),
@@ -204,16 +248,6 @@ class DecoupledNet(nn.Module):
     def wanted(self, row: Tensor) -> Tensor:
         """Return the (B, expression) latents of (B,) categories."""
         return self.categories[row].tanh()
-
-    def read(self, grey: Tensor, latents: Tensor) -> Tensor:
-        """Return (B, L, W) latents like those given, but of (B, 1, S, S) faces as they are.
-
-        Those of a painted generator are read off the faces by its encoder of shapes and its
-        pictures; others cannot be, so that the latents stay.
-        """
-        if self.shapes is None:
-            return latents
-        return encode(self.generator, self.shapes, hide_background(grey))
 
     def latents(self, who: Tensor, shown: Tensor) -> Tensor:
         """Return the generator's (B, L, W) latents for one of identity and one of expression."""

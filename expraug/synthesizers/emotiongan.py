@@ -6,10 +6,11 @@ and the generator draws the face anew. Of the paper we knew the abstract. What i
 chose otherwise:
 
 * what reaches the face is the *change* between the drawn face before and after the move: where a
-  generator says what moves, as ours does, that moves in the source itself, and the rest of the
-  luminance is added. What the inversion cannot draw, the background, skin and colour, stays;
-* latents are one for each layer (W+ of Abdal et al. 2019), and an encoder finds them; optimisation
-  from there is an option;
+  generator says what moves, as ours does, that moves in the source itself, the rest becomes light
+  and shade on its skin, and the mouth painter fills a mouth that opens. What the inversion cannot
+  draw, the background, skin and colour, stays;
+* latents are one for each layer (W+ of Abdal et al. 2019). Ours are read off the landmarks and, in
+  their shape, off the picture; an encoder finds those of other generators, or optimisation does;
 * the model is a multinomial logistic regression of real faces' expressions on their latents, or a
   conditional one of matched pairs; the direction is the least unlikely move that raises its log
   odds: `expraug/latent/directions.py`;
@@ -27,14 +28,24 @@ from torch import Tensor, nn
 
 from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
+from expraug.faces.synthesized import SynthesizedFaces, joined
 from expraug.faces.warp import resized
 from expraug.latent.directions import log_odds
-from expraug.latent.generator import LatentEncoder, edit, encode
-from expraug.latent.inversion import Refining, invert
+from expraug.latent.generator import LatentEncoder, encode
+from expraug.latent.inversion import Refining, invert, refine
 from expraug.latent.loading import Description, create_generator
 from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
+from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.latent_maps import (
+    SeenFaces,
+    added,
+    changed,
+    painted_fingerprint,
+    pictures_of,
+    see,
+)
 
 Manipulation = Literal["by", "to"]
 
@@ -48,7 +59,8 @@ class EmotionGANSynthesizer(Synthesizer):
         generator: the constructor arguments of `StyleGenerator`, or "package.module:function", a
             function that returns a `FaceGenerator`.
         encoder: the constructor arguments of `LatentEncoder` besides the generator's sizes; None
-            for none: every inversion then starts at the mean latent and needs `refining`.
+            for none: every inversion then starts at the mean latent and needs `refining`. A
+            painted generator needs none: its latents are read off the face and its landmarks.
         manipulation: "by": all faces move equally far at intensity 1; "to": as far as the linear
             model needs to see the target as clearly as it is to, so not at all where it does so
             already.
@@ -66,10 +78,11 @@ class EmotionGANSynthesizer(Synthesizer):
         MissingDependencyError, TypeError: as `create_generator` does.
     """
 
-    version = "2"
+    version = "3"
+    needs_landmarks = True
     size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset(
-        {"directions", "steps", "levels", "logits", "constants", "mean"}
+        {"directions", "steps", "levels", "logits", "constants", "mean", "interiors"}
     )
 
     directions: Tensor
@@ -84,6 +97,8 @@ class EmotionGANSynthesizer(Synthesizer):
     """(E,), its constants."""
     mean: Tensor
     """(L, W), the mean latent."""
+    interiors: Tensor
+    """(E, 6, 12), how light the inside of a mouth is that opens, as the mouth painter takes it."""
     row: Tensor
 
     def __init__(
@@ -115,9 +130,7 @@ class EmotionGANSynthesizer(Synthesizer):
         shape = (self.generator.layers, self.generator.width)
         self.encoder: nn.Module | None = None
         if encoder is not None:
-            painted = getattr(self.generator, "pictures", None) is not None
-            layers = 1 if painted else self.generator.layers
-            self.encoder = LatentEncoder(self.image_size, layers, self.generator.width, **encoder)
+            self.encoder = LatentEncoder(self.image_size, *shape, **encoder)
         self.manipulation, self.binomial = manipulation, binomial
         self.background, self.plain = background, plain
         self.refining = Refining(**(refining or {}))  # type: ignore[arg-type]
@@ -127,29 +140,77 @@ class EmotionGANSynthesizer(Synthesizer):
         for name in ("steps", "levels", "constants"):
             self.register_buffer(name, torch.zeros(count))
         self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("interiors", torch.zeros(count, ROWS, COLUMNS))
         self.register_buffer("row", class_index(self.expressions), persistent=False)
 
-    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
-        self.check_targets(target)
-        grey = luminance(faces)
-        latents = self.invert(grey)
-        moved = latents + self.move(latents, target, intensity)
-        if self.plain:
-            made = faces + resized(self.draw(moved), faces.shape[-1]) - self.shown(grey)
-        else:
-            parts = independently(faces, latents, moved)
-            made = torch.cat([edit(self.generator, *part) for part in parts])
-        return made.to(faces.dtype).clamp_(0, 1)
+    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor, **inputs: Tensor) -> Tensor:
+        """As `Synthesizer.forward` has it, with the inputs of `synthesize`."""
+        made = self.synthesize(faces, target, intensity, **inputs).render(faces)
+        return made.to(faces.dtype)
 
-    def invert(self, grey: Tensor) -> Tensor:
-        """Return the (B, L, W) latents of aligned grey faces, (B, 1, s, s) float in [0, 1]."""
+    def synthesize(
+        self,
+        faces: Tensor,
+        target: Tensor,
+        intensity: Tensor,
+        *,
+        landmarks: Tensor | None = None,
+        **_: Tensor,
+    ) -> SynthesizedFaces:
+        """Return how the faces change.
+
+        Args:
+            faces, target, intensity: as `Synthesizer.forward` takes them; faces may have any side.
+            landmarks: as `Synthesizer.needs_landmarks` describes them; None finds them in the
+                faces, and leaves those where none are found unchanged.
+
+        Raises:
+            UnsupportedExpressionError: a target that is not in `expressions`.
+        """
+        self.check_targets(target)
+        seen = see(self.generator, faces, landmarks)
+        grey = luminance(faces)
+        latents = self._latents(grey, seen)
+        moved = latents + self.move(latents, target, intensity * seen.there)
+        if self.plain:
+            drawn = resized(self.draw(moved), faces.shape[-1]) - self.shown(grey)
+            return added(faces, drawn)
+        interior = self.interiors[self.row[target]]
+        parts = independently(faces, latents, moved, seen.landmarks, interior)
+        made = [changed(self.generator, *part) for part in parts if len(part[0])]
+        return joined(made) if made else SynthesizedFaces(faces)
+
+    def invert(self, grey: Tensor, landmarks: Tensor | None = None) -> Tensor:
+        """Return the (B, L, W) latents of aligned grey faces, (B, 1, s, s) float in [0, 1].
+
+        Args:
+            landmarks: (B, 478, 2) of the faces, from which a painted generator has their shapes;
+                None finds them in the faces.
+        """
+        return self._latents(grey, see(self.generator, grey, landmarks))
+
+    def _latents(self, grey: Tensor, seen: SeenFaces) -> Tensor:
         grey = self.shown(resized(grey, self.image_size).to(self.mean.dtype))
+        if pictures_of(self.generator) is not None:
+            return torch.cat([self._read(*part) for part in independently(grey, seen.shapes)])
         encoder = None if self.encoder is None else partial(encode, self.generator, self.encoder)
         return invert(grey, self.draw, self.mean, encoder, self.refining).to(self.mean.dtype)
+
+    def _read(self, grey: Tensor, shapes: Tensor) -> Tensor:
+        """Return the latents of faces of known shapes."""
+        latents = encode(self.generator, None, grey, shapes)
+        if not self.refining.steps:
+            return latents
+        return refine(self.draw, grey, latents, self.mean, self.refining)
 
     def shown(self, grey: Tensor) -> Tensor:
         """Return (B, 1, S, S) grey faces as the generator would draw them."""
         return grey if self.background else hide_background(grey)
+
+    @property
+    def fingerprint(self) -> str:
+        """As every synthesizer's; a painted generator's has the mouth painter's weights in it."""
+        return painted_fingerprint(super().fingerprint, self.generator)
 
     def draw(self, latents: Tensor) -> Tensor:
         """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) latents."""

@@ -1,47 +1,94 @@
 """Pixel-based Facial Expression Synthesis (Akram & Khan, ICPR 2020, arXiv:2010.14397).
 
 Our implementation of the method: for each expression every output pixel is an affine function of
-the one input pixel at its place. What the paper leaves open, or we chose otherwise:
+the one input pixel at its place, in closed form. What the paper leaves open, or we chose otherwise:
 
-* the map is one of luminance, and its change is added to all three channels, so a grey face stays
-  grey and lips keep their colour;
+* a pixel's place is its place in the face, not in the picture: maps lie on a mean face, and are
+  laid over each face by its landmarks, so that a fold comes where this face has it;
+* the face moves, too: by the displacement of landmarks that the expression has in the mean, which
+  depends linearly on the shape of the face, so that what it shows already is taken away;
+* the map is one of log luminance, so colours stay and lit and dark faces change alike;
 * the ridge term shrinks the *change* to zero, not the map: an uncertain pixel keeps its source
   value instead of darkening;
 * the sums behind each pixel's fit are pooled over a small Gaussian neighbourhood;
-* intensity interpolates between the source and the mapped face, which the paper does not do.
+* the inside of a mouth that opens is painted (`expraug.networks.mouth_painter`);
+* intensity says how far of the way the face goes, which the paper does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from expraug.expressions import Expression
-from expraug.faces.composite import luminance
+from expraug.faces.composite import face_mask, luminance
+from expraug.faces.landmark_finder import LandmarkFinder
+from expraug.faces.mesh import SurfacePoints, splat, with_rings
+from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, lips_of
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
+from expraug.faces.warp import pixel_grid, resized, sample
+from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
+from expraug.networks.face_mesh import LANDMARKS
+from expraug.networks.mouth_painter import COLUMNS, ROWS
+from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.expression_maps import ExpressionMaps, mouth_painter
+
+FRAME_SIDE = 64
+"""Pixels of a canonical frame in which maps of log luminance are applied."""
+_EDGE = FRAME_SIDE // 4  # of the flow's frame beside it
+_FLOW_SIDE = FRAME_SIDE + 2 * _EDGE
+_CPU_BATCH = 8  # larger ones leave the processor's cache and are slower
+_FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
+_BRIGHTEST, _DARKEST = 0.3, 0.5  # limits of the change of log luminance: skin does not shine
+_FLAT = LANDMARKS * 2
 
 
 @register_synthesizer("pixel")
 class PixelSynthesizer(Synthesizer):
-    """One affine map per pixel and expression: `face + intensity * (weight * luminance + bias)`.
+    """One affine map of log luminance per pixel of a mean face, and the mean displacement of its
+    landmarks, for each expression.
 
     Args:
-        sources: for each target expression that it can make, the source expressions that its map
-            was fitted on.
+        sources: for each target expression that it can make, the source expressions that it was
+            fitted on.
+        triangles, samples: of the mesh, and of points on its surface.
+        components: of a face's shape, that displacements depend on.
+        axes: along which faces are displaced.
+        map_side: of the maps of log luminance.
         image_size: side of the aligned faces, in pixels.
     """
 
-    weight: Tensor
-    bias: Tensor
-    row: Tensor
+    needs_landmarks = True
+    size_agnostic = True
+    version = "2"
+    float32: ClassVar[frozenset[str]] = frozenset({"rest"})
 
-    def __init__(self, sources: Mapping[str, Sequence[str]], image_size: int = 128) -> None:
+    if TYPE_CHECKING:  # the buffers
+
+        def __getattr__(self, name: str) -> Tensor: ...
+
+    def __init__(
+        self,
+        sources: Mapping[str, Sequence[str]],
+        triangles: int,
+        samples: int,
+        components: int = 24,
+        axes: int = 32,
+        map_side: int = 80,
+        image_size: int = 128,
+    ) -> None:
         super().__init__(
             sources={target: list(names) for target, names in sources.items()},
+            triangles=triangles,
+            samples=samples,
+            components=components,
+            axes=axes,
+            map_side=map_side,
             image_size=image_size,
         )
         self.image_size = image_size
@@ -50,57 +97,226 @@ class PixelSynthesizer(Synthesizer):
             for target, names in sources.items()
         }
         self.expressions = tuple(self.sources)
-        shape = (len(self.expressions), 1, image_size, image_size)
-        self.register_buffer("weight", torch.zeros(shape))
-        self.register_buffer("bias", torch.zeros(shape))
+        self._finder = LandmarkFinder()
+        count = len(self.expressions)
+        floats: dict[str, tuple[int, ...]] = {
+            # the maps: change of log luminance for each unit of it, and for none
+            "weight": (count, 1, map_side, map_side),
+            "bias": (count, 1, map_side, map_side),
+            # the mean face, on which the maps lie, and how firmly each landmark keeps its place
+            "rest": (LANDMARKS, 2),
+            "steady": (LANDMARKS,),
+            # from a face's shape to its components, to displacements along axes, to landmarks
+            "basis": (_FLAT, components),
+            "displacement": (count, 1 + components, axes),
+            "axes": (axes, _FLAT),
+            "interior": (count, ROWS, COLUMNS),
+            # mesh
+            "ring_radius": (2,),
+            "ring_share": (2,),
+            "barycentric": (samples, 3),
+            "sample_place": (samples, 2),
+            "sample_hole": (samples,),
+            "sample_area": (samples,),
+        }
+        indices = {"triangles": (triangles, 3), "sample_triangle": (samples,), "oval": (36,)}
+        for name, size in floats.items():
+            self.register_buffer(name, torch.zeros(size))
+        for name, size in indices.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.int16))
         self.register_buffer("row", class_index(self.expressions), persistent=False)
 
     def supports(self, source: Expression | None, target: Expression) -> bool:
-        return source in self.sources.get(target, ())
+        fitted = self.sources.get(target, frozenset())
+        # of a face that may show anything, only what can be made of every other expression
+        return source in fitted if source is not None else len(fitted) >= len(Expression) - 1
 
-    def forward(self, faces: Tensor, target: Tensor, intensity: Tensor) -> Tensor:
-        self.check_targets(target)
-        row = self.row[target]
-        amount = intensity.to(faces.dtype).view(-1, 1, 1, 1)
-        change = torch.addcmul(amount * self.bias[row], luminance(faces), amount * self.weight[row])
-        return (faces + change).clamp_(0, 1)
+    @property
+    def fingerprint(self) -> str:
+        """As every synthesizer's; the mouth painter's weights are in it."""
+        painter = mouth_painter("cpu")
+        return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
 
-
-class PixelFit:
-    """Accumulates pairs of aligned faces and solves for the maps of one expression.
-
-    Memory does not grow with the number of pairs: five sums per pixel are kept.
-
-    Args:
-        image_size: side of the aligned faces, in pixels.
-    """
-
-    def __init__(self, image_size: int) -> None:
-        # n, x, x*x, change, x*change; float64 because sums over many pairs cancel in `solve`
-        self.sums = torch.zeros(5, image_size, image_size, dtype=torch.float64)
-
-    def add(self, source: Tensor, target: Tensor) -> None:
-        """Add pairs: source and target faces, each (B, 3, S, S) float in [0, 1]."""
-        x = luminance(source.double()).squeeze(1)
-        change = luminance(target.double()).squeeze(1) - x
-        terms = (torch.ones_like(x), x, x * x, change, x * change)
-        self.sums += torch.stack([t.sum(dim=0) for t in terms])
-
-    def solve(self, ridge: float = 0.4, pooling: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return the weight and bias of the change, each (S, S) float.
+    def forward(
+        self, faces: Tensor, target: Tensor, intensity: Tensor, **inputs: Tensor | None
+    ) -> Tensor:
+        """Return the faces with their target expressions.
 
         Args:
-            ridge: the λ added to both diagonal entries, in units of squared pixel values in [0, 1]
-                summed over pairs.
-            pooling: standard deviation, in pixels, of the Gaussian over which neighbouring pixels
-                share their sums; 0 shares nothing.
+            faces, target, intensity, inputs: as `synthesize` takes them.
+
+        Returns:
+            As `faces`.
+
+        Raises:
+            UnsupportedExpressionError: a target that is not in `expressions`.
         """
-        sums = self.sums
-        if pooling > 0:
-            width = 2 * int(3 * pooling + 0.5) + 1
-            sums = gaussian_blur(sums, [width, width], [pooling, pooling])
-        n, x, xx, c, xc = sums
-        determinant = (xx + ridge) * (n + ridge) - x * x
-        weight = ((n + ridge) * xc - x * c) / determinant
-        bias = ((xx + ridge) * c - x * xc) / determinant
-        return weight.float(), bias.float()
+        return self.synthesize(faces, target, intensity, **inputs).render(faces)
+
+    def synthesize(
+        self,
+        faces: Tensor,
+        target: Tensor,
+        intensity: Tensor,
+        *,
+        landmarks: Tensor | None = None,
+        **_: Any,
+    ) -> SynthesizedFaces:
+        """Return how the faces change.
+
+        Args:
+            faces, target, intensity: as `Synthesizer.forward` takes them; faces may have any side.
+            landmarks: as `Synthesizer.needs_landmarks` describes them; None finds them in the
+                faces, and leaves those where none are found unchanged.
+
+        Raises:
+            UnsupportedExpressionError: a target that is not in `expressions`.
+        """
+        self.check_targets(target)
+        if landmarks is None:
+            known, found = self._finder(faces)
+            if not len(known):
+                return _nothing(faces)
+            asked = (faces[known], target[known], intensity[known])
+            return self.synthesize(*asked, **found).among(known, len(faces))
+        if not len(faces):
+            return _nothing(faces)
+        # on the CPU a few at a time, elsewhere all at once
+        most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
+        inputs = (faces, self.row[target], intensity.to(faces.dtype), landmarks)
+        parts = zip(*(t.split(most) for t in inputs), strict=True)
+        return joined([self.maps(*part).applied(part[0]) for part in parts])
+
+    def maps(self, faces: Tensor, row: Tensor, amount: Tensor, landmarks: Tensor) -> ExpressionMaps:
+        """Return what expressions do to faces.
+
+        Args:
+            faces: (B, 3, S, S) float in [0, 1], aligned.
+            row: (B,) long, places in `expressions`.
+            amount: (B,) float in [0, 1], how far to go.
+            landmarks: (B, 478, 2) canonical.
+        """
+        far = amount[:, None, None]
+        moved = landmarks + far * self.displaced(landmarks, row)
+        moved = lips_met(moved, landmarks)
+        low, high = FLOW_FRAME
+        scale = high - low
+        seen = splat(
+            self.surface(),
+            (self.vertices(landmarks, landmarks) - low) / scale,
+            (self.vertices(landmarks, moved) - low) / scale,
+            self.vertices(self.rest[None], self.rest[None])[0],
+            _FLOW_SIDE,
+        )
+        flow = torch.where(far[..., None] > 0, seen.flow * scale, 0)
+        place = _canonical((pixel_grid(_FLOW_SIDE, faces) + seen.texture).clamp(-2, 2))
+        share = _canonical(seen.cover * (1 - seen.hole)) * far[..., None]
+        grey = log_luminance(resized(luminance(faces), FRAME_SIDE))
+        source = sample(grey, pixel_grid(FRAME_SIDE, grey) + 2 * _canonical(flow))
+        weight, bias = (sample(m[row], place, "zeros") for m in (self.weight, self.bias))
+        lightening = _limited(weight * source + bias) * share
+        return ExpressionMaps(
+            flow, lightening, lips_of(landmarks), lips_of(moved), self.interior[row]
+        )
+
+    def displaced(self, landmarks: Tensor, row: Tensor) -> Tensor:
+        """Return how landmarks move with full expressions, (B, 478, 2) canonical.
+
+        Args:
+            landmarks: (B, 478, 2) canonical.
+            row: (B,) long, places in `expressions`.
+        """
+        laid, factor = laid_over(landmarks, self.rest, self.steady)
+        found = []
+        for one, r in independently(laid - self.rest, row):
+            shape = one.flatten(1) @ self.basis
+            features = torch.cat([torch.ones_like(shape[:, :1]), shape], 1)
+            found.append((features[:, None] @ self.displacement[r])[:, 0] @ self.axes)
+        still = torch.view_as_complex(torch.cat(found).view(-1, LANDMARKS, 2))
+        return torch.view_as_real(still / factor)
+
+    def vertices(self, landmarks: Tensor, moved: Tensor) -> Tensor:
+        """Return mesh vertices, (B, V, 2): moved landmarks and two rings around the face."""
+        return with_rings(landmarks, moved, self.oval.long(), self.ring_radius, self.ring_share)
+
+    def surface(self) -> SurfacePoints:
+        """Return the points of the mesh's surface that faces are drawn with."""
+        return SurfacePoints(
+            self.triangles.long(),
+            self.sample_triangle.long(),
+            self.barycentric,
+            self.sample_place,
+            self.sample_hole,
+            self.sample_area,
+        )
+
+
+def log_luminance(grey: Tensor) -> Tensor:
+    """Return the log luminance of faces less its mean over the face: exposure does not count.
+
+    Args:
+        grey: (B, 1, S, S) float in [0, 1], luminance of aligned faces.
+
+    Returns:
+        (B, 1, S, S).
+    """
+    found = torch.log(grey + _FLOOR)
+    mask = face_mask(grey.shape[-1]).to(grey)
+    mean = (found * mask).sum((2, 3), keepdim=True) / mask.sum()
+    return found - mean
+
+
+def laid_over(landmarks: Tensor, rest: Tensor, steady: Tensor) -> tuple[Tensor, Tensor]:
+    """Move, turn and scale landmarks until what expressions hardly move lies as at rest.
+
+    Args:
+        landmarks: (B, 478, 2).
+        rest: (478, 2).
+        steady: (478,), how much each counts.
+
+    Returns:
+        (B, 478, 2), and (B, 1) complex, by which they were turned and scaled.
+    """
+    points, goal = torch.view_as_complex(landmarks.contiguous()), torch.view_as_complex(rest)
+    share = steady / steady.sum()
+    middle, goal_middle = (points * share).sum(1, keepdim=True), (goal * share).sum()
+    own, wanted = points - middle, goal - goal_middle
+    # least squares (Umeyama 1991); in the complex plane one factor turns and scales
+    size = (own.abs().square() * share).sum(1, keepdim=True).clamp(min=1e-12)
+    factor = (own.conj() * wanted * share).sum(1, keepdim=True) / size
+    return torch.view_as_real(own * factor + goal_middle), factor
+
+
+def lips_met(moved: Tensor, landmarks: Tensor) -> Tensor:
+    """Return moved landmarks whose lips do not cross: they meet half-way.
+
+    Args:
+        moved, landmarks: (B, 478, 2), after and before; lips that crossed before may still do.
+    """
+    upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
+    gaps = [(points[:, lower, 1] - points[:, upper, 1]) for points in (moved, landmarks)]
+    over = torch.relu(gaps[1].clamp(max=0) - gaps[0]) / 2
+    down = torch.zeros_like(moved[..., 0])
+    down[:, upper], down[:, lower] = -over, over
+    return torch.stack([moved[..., 0], moved[..., 1] + down], 2)
+
+
+def _limited(lightening: Tensor) -> Tensor:
+    """Return changes of log luminance that come softly to an end."""
+    up, down = (m * torch.tanh(lightening / m) for m in (_BRIGHTEST, _DARKEST))
+    return torch.where(lightening > 0, up, down)
+
+
+def _canonical(maps: Tensor) -> Tensor:
+    """Return the canonical frame's part of maps over the flow's frame."""
+    return maps[..., _EDGE:-_EDGE, _EDGE:-_EDGE]
+
+
+def _nothing(faces: Tensor) -> SynthesizedFaces:
+    """Return what changes nothing."""
+    count, side = len(faces), faces.shape[-1]
+    return SynthesizedFaces(
+        faces.new_zeros(count, 3, side, side),
+        faces.new_zeros(count, 2, _FLOW_SIDE, _FLOW_SIDE),
+        faces.new_zeros(count, 1, side, side),
+    )

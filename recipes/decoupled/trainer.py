@@ -9,8 +9,8 @@ Faces are drawn from latents in four ways, each with a loss of its own:
 * its identity latent and the expression latent of a category, which is what the synthesizer is
   asked for: the change against the face's own latents, added to the face, must make the target.
 
-Before that, `teach_latents` lets the net imitate the inversion by the generator's own encoder: what
-it is to draw is known as latents, so nothing need be drawn.
+Before that, `teach_latents` lets the net imitate the inversion by landmarks and pictures: what it
+is to draw is known as latents, so nothing need be drawn.
 
 The feedback network finds both latents in each drawn face, so that no part of them is ignored; the
 identity latents of a pair must be more alike than those of strangers (InfoNCE, van den Oord et al.
@@ -27,11 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.composite import face_mask, hide_background
-from expraug.latent.generator import LatentEncoder, StyleGenerator, edit, encode
+from expraug.faces.composite import hide_background, moving_face_mask
+from expraug.faces.synthesized import SynthesizedFaces
+from expraug.faces.warp import resized
+from expraug.latent.generator import LatentEncoder, StyleGenerator, encode
+from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizers.decoupled import DecoupledNet
+from expraug.synthesizers.latent_maps import maps_of
+from recipes.decoupled.data import Batch, Draw
 from recipes.training.adversarial import AdversarialTrainer, Optimization
-from recipes.training.batch import Batch, low
 from recipes.training.discriminator import ProjectionDiscriminator
 from recipes.training.loss_networks import LossNetworks
 from recipes.training.losses import (
@@ -42,6 +46,7 @@ from recipes.training.losses import (
     masked_l1,
     total_variation,
 )
+from recipes.training.low import low
 
 _SLOPE = 0.1  # of luminance, in [-1, 1], from one pixel to the next, where faces have detail
 
@@ -87,6 +92,8 @@ class Teaching:
 
     Args:
         steps, lr: of AdamW on one cycle; steps 0 leaves it out.
+        frozen: the features stay as they are, and only what latents and expressions are made of
+            them is learned: minutes instead of hours.
         change: weight of the difference of a pair's latents, next to that of the latents
             themselves.
         contrast, decoupling: as the trainer's.
@@ -94,6 +101,7 @@ class Teaching:
 
     steps: int = 0
     lr: float = 1e-3
+    frozen: bool = False
     change: float = 5.0
     contrast: float = 0.05
     decoupling: bool = True
@@ -101,59 +109,58 @@ class Teaching:
 
 def teach_latents(
     net: DecoupledNet,
-    encoder: LatentEncoder,
-    draw: Callable[[], Batch],
+    draw: Draw,
     teaching: Teaching,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Let a net find the latents that the generator's own encoder finds in faces.
+    """Let a net find the latents that landmarks and pictures say that faces have.
 
     From its two latents of a face, those of that face; from its identity latent and the expression
     latent of another face of the person, or of a category, those of the other face.
 
     Args:
         net: trained in place, but for the generator.
-        encoder: of the generator.
-        draw: returns batches.
+        draw: batches.
         teaching: see there.
-        device: where the nets are.
+        device: where the net is.
         report: is called every 100 steps with the means of the losses: of the latents, as shares of
             their variance.
     """
-    net.train()
-    generator = net.generator
-    weight = energy(generator).to(device)
-    learning = [p for n, p in net.named_parameters() if not n.startswith("generator.")]
+    net.train(not teaching.frozen)
+    weight = energy(net.generator).to(device)
+    fixed = ("generator.", "resnet.", "parts.") if teaching.frozen else ("generator.",)
+    learning = [p for n, p in net.named_parameters() if not n.startswith(fixed)]
     adam = torch.optim.AdamW(learning, teaching.lr, (0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, teaching.lr, max(2, teaching.steps))
+    known = encoded(net, draw.faces(), device) if teaching.frozen else None
     sums: dict[str, float] = {}
     for step in range(1, teaching.steps + 1):
-        batch = draw()
-        sources, pairs = len(batch.source), len(batch.target)
-        faces = torch.cat([batch.source, batch.target, batch.real])
-        with torch.no_grad():
-            wanted = encode(generator, encoder, hide_background(faces))
-        with torch.autocast(device.type, torch.bfloat16):
-            who, shown = net.encode(faces)
-            one, two = who[:pairs], who[sources : sources + pairs]
-            other = torch.cat(
-                [shown[sources : sources + pairs], net.wanted(batch.category[:pairs])]
-            )
+        batch = draw().to(device)
+        pairs = len(batch.source)
+        wanted = torch.cat([batch.source_latents, batch.target_latents, batch.real_latents])
+        with torch.autocast(device.type, torch.bfloat16, enabled=known is None):
+            if known is None:
+                who, shown = net.encode(torch.cat([batch.source, batch.target, batch.real]))
+            else:
+                who, shown = (values[batch.rows] for values in known)
+            one, two = who[:pairs], who[pairs : 2 * pairs]
+            other = torch.cat([shown[pairs : 2 * pairs], net.wanted(batch.category)])
             own, paired, asked = net.latents(
                 torch.cat([who, one, one]), torch.cat([shown, other])
-            ).split([len(faces), pairs, pairs])
+            ).split([len(who), pairs, pairs])
         spread = _energy(wanted - wanted.mean(0), weight)
         losses = {"own": _energy(own - wanted, weight) / spread}
         if teaching.decoupling:
-            target = wanted[sources : sources + pairs]
-            move = target - wanted[:pairs]
+            target = batch.target_latents
+            move = target - batch.source_latents
             missed = asked - own[:pairs] - move
             losses |= {
                 "pair": _energy(paired - target, weight) / spread,
                 "change": teaching.change * _energy(missed, weight) / _energy(move, weight),
-                "contrast": teaching.contrast * _contrast(one, two),
             }
+            if not teaching.frozen:
+                losses["contrast"] = teaching.contrast * _contrast(one, two)
         adam.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         adam.step()
@@ -163,6 +170,13 @@ def teach_latents(
         if step % 100 == 0:
             report({"step": step, **sums})
             sums.clear()
+
+
+@torch.no_grad()
+def encoded(net: DecoupledNet, faces: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the latents of identity and of expression of (N, 1, S, S) uint8 faces."""
+    parts = [net.encode(part.to(device).float() / 255) for part in faces.split(128)]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
 def energy(generator: StyleGenerator) -> Tensor:
@@ -223,7 +237,7 @@ class Trainer(AdversarialTrainer):
         )
         self.net, self.feedback = net, feedback
         self.options, self.loss_networks = options, loss_networks
-        self.mask = face_mask(size).to(device)
+        self.mask = moving_face_mask(size).to(device)
         self._draw = net.generator.synthesis
         if options.compile:
             self._draw = torch.compile(self._draw)
@@ -233,39 +247,36 @@ class Trainer(AdversarialTrainer):
         o, net = self.options, self.net
         if not o.decoupling:
             return self._autoencode(torch.cat([batch.source, batch.real]))
-        sources, pairs = len(batch.source), len(batch.target)
+        pairs = len(batch.source)
         with self.autocast:
-            seen = torch.cat([batch.source, batch.target, batch.real])
-            who, shown = net.encode(seen)
-            one, own = who[:sources], shown[:sources]
-            partner, strange = shown[sources:].split([pairs, sources])
+            who, shown = net.encode(torch.cat([batch.source, batch.target, batch.real]))
+            one, own = who[:pairs], shown[:pairs]
+            partner, strange = shown[pairs:].chunk(2)
             asked = net.wanted(batch.category)
-            persons = torch.cat([one, one[:pairs], one, one])
+            persons = torch.cat([one, one, one, one])
             expressions = torch.cat([own, partner, strange, asked])
             latents = net.latents(persons, expressions)
-            counts = [sources, pairs, sources, sources]
-            first, *_, last = latents.split(counts)
-            read = net.read(batch.source, first)
-            drawn = self._draw(latents[:-sources])
-            again, paired, swapped = drawn.split(counts[:3])
-            change = edit(net.generator, batch.source, read, read + (last - first)) - batch.source
-            made = (batch.source + change * self.mask).clamp(0, 1)
+            first, *_, last = latents.chunk(4)
+            drawn = self._draw(latents[:-pairs])
+            again, paired, swapped = drawn.chunk(3)
+            made = self._change(batch, first, last)
             discriminated = self._discriminate(batch, swapped.detach(), made.detach())
             source, target = hide_background(batch.source), hide_background(batch.target)
             losses = {
                 "reconstruction": o.reconstruction * _difference(again, source),
                 "pair": o.pair * _difference(paired, target),
-                "change": o.change * masked_l1(made[:pairs], batch.target, self.mask),
-                "smooth": o.smooth * total_variation(change),
+                "change": o.change * masked_l1(made, batch.target, self.mask),
+                "smooth": o.smooth * total_variation(made - batch.source),
                 "feedback": o.feedback
-                * self._feedback(drawn, persons[:-sources], expressions[:-sources]),
-                "contrast": o.contrast * _contrast(one[:pairs], who[sources : sources + pairs]),
+                * self._feedback(drawn, persons[:-pairs], expressions[:-pairs]),
+                "contrast": o.contrast * _contrast(one, who[pairs : 2 * pairs]),
             }
             losses |= self._adversarial(batch, swapped, made)
             if o.expression:
                 faces = torch.cat([made, swapped.clamp(0, 1)])
-                asked = torch.cat([batch.category, batch.real_category])
-                unlike = self.loss_networks.cross_entropy(faces, asked)
+                unlike = self.loss_networks.cross_entropy(
+                    faces, torch.cat([batch.category, batch.real_category])
+                )
                 if unlike is not None:
                     losses["expression"] = o.expression * unlike
             due = self.step_count % o.identity_every == 0
@@ -279,6 +290,26 @@ class Trainer(AdversarialTrainer):
                 )
         self.update_generator(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | discriminated).items()}
+
+    def _change(self, batch: Batch, first: Tensor, last: Tensor) -> Tensor:
+        """Return the sources changed as latents change, as the synthesizer makes them; what opens
+        in a mouth is what the generator draws there, so that nobody paints while it learns."""
+        generator, move = self.net.generator, last - first
+        pictures = generator.pictures
+        if pictures is None:
+            change = generator.synthesis(last) - generator.synthesis(first)
+            return (batch.source + change * self.mask).clamp(0, 1)
+        shapes = pictures.shapes(batch.landmarks)
+        read = encode(generator, None, hide_background(batch.source), shapes)
+        faces = batch.source.expand(-1, 3, -1, -1)
+        interior = batch.source.new_zeros(len(faces), ROWS, COLUMNS)
+        maps = maps_of(generator, faces, read, read + move, batch.landmarks, interior)
+        still = SynthesizedFaces(torch.zeros_like(faces), maps.flow).render(faces)[:, :1]
+        lit = still * torch.exp(resized(maps.lightening, still.shape[-1]))
+        opened = pictures.opened(read[:, -1], read[:, -1] + move[:, -1]).view(-1, 1, 1, 1)
+        mouth = pictures.move(pictures.mouth(still.shape[-1]) * opened, read[:, -1] + move[:, -1])
+        made = torch.lerp(lit, generator.synthesis(read + move), mouth)
+        return (batch.source + (made - batch.source) * self.mask).clamp(0, 1)
 
     def _autoencode(self, faces: Tensor) -> dict[str, float]:
         with self.autocast:
@@ -319,8 +350,8 @@ class Trainer(AdversarialTrainer):
     @staticmethod
     def _fakes(batch: Batch, swapped: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the discriminator is to tell from real faces, and what it should show."""
-        fakes = torch.cat([swapped, hide_background(made[batch.known])])
-        return fakes, torch.cat([batch.real_category, batch.category[batch.known]])
+        fakes = torch.cat([swapped, hide_background(made)])
+        return fakes, torch.cat([batch.real_category, batch.category])
 
 
 def _difference(found: Tensor, wanted: Tensor) -> Tensor:

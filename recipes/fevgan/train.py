@@ -1,51 +1,54 @@
-"""Train `fevgan` from clips.
+"""Train `fevgan` from what `transfer` does to neutral faces.
 
     python -m recipes.embedder.train FER2013.parquet LFW.parquet@detect LONDON.parquet@detect \\
         --identity dlib --half 0 --out EMBEDDER
-    python -m recipes.pairs.make_clips LONDON.parquet LFW.parquet --identity dlib \\
-        --classifier CLASSIFIER \\
-        --out CLIPS.parquet
-    python -m recipes.fevgan.train CLIPS.parquet --embedder EMBEDDER --identity dlib \\
+    python -m recipes.pairs.make_pairs DATA --out PAIRS
+    python -m recipes.fevgan.lips DATA --out LIPS.safetensors
+    python -m recipes.fevgan.train PAIRS --data DATA --embedder EMBEDDER --lips LIPS.safetensors \\
         --classifier CLASSIFIER --config recipes/fevgan/cpu.yaml --out expraug/weights/fevgan
 
-`--set encoders=spatial` or `identity` leaves out the other encoder, to compare with.
+A pair's clip is what it does, more and more of it, as an onset goes. CLASSIFIER, of which there may
+be several, is a folder of `recipes.fer_classifier.train`; DATA and `--faces` are as
+`recipes.real_faces` takes them. `--set encoders=spatial` or `identity` leaves out the other
+encoder, to compare with.
 
 `--minutes 10` stops after so long, and the same command goes on. Losses, and figures of people held
-out of training, are appended to `log.csv` in `--work`, with a contact sheet beside it: L1 to the
-clip and of copying the source, agreement of the last frame with CLASSIFIER, and the cosine to the
-source by `--identity` of the last frame and by EMBEDDER of the worst frame.
+out of training, are appended to `log.csv` in `--work`, with a contact sheet beside it: distance to
+what the examples do, as a share of that of standing still; agreement of the last frame with
+CLASSIFIER; and the cosine of the worst frame to the source by EMBEDDER.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
-from torch import Tensor
+from safetensors.torch import load_file
 from torchvision.utils import save_image
 
 from expraug.expressions import Expression
-from expraug.faces.composite import face_mask
+from expraug.faces.composite import masked
 from expraug.networks.embedder import load_face_embedder
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
-from expraug.networks.identity import create_identity_encoder
-from expraug.networks.onset import onset
+from expraug.networks.onset import RHYTHM
 from expraug.synthesizers.fevgan import FEVGANSynthesizer
-from recipes.fevgan.trainer import Options, Trainer
-from recipes.pairs.clips import Clips, DrawClips, read_clips, resample
-from recipes.pairs.training import HELD_OUT
+from recipes.fevgan.choose_codes import spread_codes
+from recipes.fevgan.clips import HELD_OUT, Codes, DrawClips, held_out, neutral_rows, real_faces
+from recipes.fevgan.trainer import Options, Trainer, frame_of_flow
+from recipes.pairs.made import Pairs
 from recipes.pairs.watching import expression_net
 from recipes.training.loop import run
 from recipes.training.loss_networks import LossNetworks
 from recipes.training.options import load_settings
 
 CATEGORIES = tuple(e for e in Expression if e != Expression.NEUTRAL)
-SHEET = (4, 8)
-"""People and frames on a contact sheet, at most."""
+SHEET = (6, 2)
+"""People on a contact sheet, and those of them of whom there is a clip."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Setting:
     """What the YAML file says.
 
     Args:
-        size, frames, channels, noise, encoders: of the net, as `FEVGANSynthesizer` takes them.
+        size, frames, channels, noise, encoders, variants: of the net, as `FEVGANSynthesizer` takes
+            them.
         steps: of training.
         batch: clips of a step.
         report_every: steps between two lines of the log, two contact sheets and two states.
@@ -63,93 +67,104 @@ class Setting:
 
     size: int = 64
     frames: int = 16
-    channels: tuple[int, ...] = (224, 160, 96, 64, 24)
-    noise: int = 8
+    channels: tuple[int, ...] = (192, 144, 96, 48, 16)
+    noise: int = 17
     encoders: str = "both"
-    steps: int = 8000
+    variants: int = 16
+    steps: int = 4000
     batch: int = 6
     report_every: int = 250
     seed: int = 0
     options: Options = field(default_factory=Options)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: masks made here are kept, and training needs them
 def watch(
     model: FEVGANSynthesizer,
-    held: Clips,
-    classifier: FERNet,
-    encoder: Callable[[Tensor], Tensor] | None,
+    pairs: Pairs,
+    rows: np.ndarray,
+    codes: Codes,
+    classifiers: Sequence[FERNet],
     sheet: Path,
 ) -> dict[str, float]:
-    """Make the held-out clips from their first frames, write the sheet, return the figures."""
-    source = held.levels[:, :1].float() / 255
-    faces, mask = source.expand(-1, 3, -1, -1), face_mask(model.image_size).to(source)
-    target = torch.tensor([int(e) for e in model.expressions], device=source.device)[held.category]
-    made = model.clip(faces, target, model.frames)
-    made = (faces[:, None] + (made - faces[:, None]) * mask).clamp(0, 1)
-    curve = onset(source.new_zeros(len(held), 2), model.frames)
-    wanted = resample(held.levels.float() / 255, curve)
-    identity = model.net.identity
-    frames = identity(made[:, :, :1].flatten(0, 1)).unflatten(0, made.shape[:2])
-    # each clip has a worst frame of its own: a mean over all frames would hide it
-    worst = (frames * identity(source)[:, None]).sum(2).amin(1)
+    """Make what held-out pairs hold from their codes, write the sheet, return the figures."""
+    device = model.row.device
+    grey, maps = pairs.faces(rows).to(device), pairs.maps(rows)
+    target = torch.from_numpy(pairs.target[rows])
+    category = model.row.cpu()[target]
+    code = codes(maps, category).to(device)
+    z = torch.cat([code.new_zeros(len(code), RHYTHM), code], 1)[:, : model.net.noise]
+    small = torch.nn.functional.interpolate(grey, [model.image_size] * 2, mode="area")
+    found = model.net(small, category.to(device), z, torch.full((len(z), 1), model.frames - 1))
+    wanted = frame_of_flow(maps.flow)
+    flow = torch.nn.functional.interpolate(frame_of_flow(found.flow).cpu(), wanted.shape[2:])
+    moves = maps.moved_lips - maps.lips
     figures = {
-        "l1 to clip": float((made[:, :, :1] - wanted).abs().mean()),
-        "l1 of copying": float((source[:, None] - wanted).abs().mean()),
-        "worst cosine": float(worst.mean()),
+        "flow, share of error": float((flow - wanted).abs().mean() / wanted.abs().mean()),
+        "lips, share of error": float(
+            (found.moved_lips.cpu() - maps.moved_lips).abs().mean() / moves.abs().mean()
+        ),
+        "lips before, pixels": float(64 * (found.lips.cpu() - maps.lips).abs().mean()),
     }
-    if encoder is not None:
-        figures["cosine"] = float((encoder(made[:, -1]) * encoder(faces)).sum(1).mean())
-    known = [e for e in model.expressions if e in classifier.expressions]
-    right = classifier.probabilities(made[:, -1]).argmax(1)
-    hits = [
-        (right[target == int(e)] == classifier.expressions.index(e)).float().mean()
-        for e in known
-        if (target == int(e)).any()
+    faces = grey.expand(-1, 3, -1, -1)
+    made = masked(found.applied(faces)).render(faces).clamp(0, 1)
+    own = [c.probabilities(made).argmax(1).cpu() for c in classifiers]
+    named = [
+        torch.tensor([int(c.expressions[i]) for i in seen]) == target
+        for c, seen in zip(classifiers, own, strict=True)
     ]
-    if hits:
-        figures["agreement"] = float(torch.stack(hits).mean())
-    people, columns = SHEET
-    shown = torch.isin(held.group, held.group.unique()[:people]).nonzero().flatten()
-    times = torch.linspace(0, model.frames - 1, columns).round().long()
-    picture = made[shown][:, times, :1].flatten(0, 1)
-    save_image(picture, sheet, nrow=columns, padding=1)
+    figures["agreement"] = float(torch.stack(named).float().mean())
+    who = (model.net.identity(made[:, :1]) * model.net.identity(grey)).sum(1)
+    figures["cosine"] = float(who.mean())
+    people, clips = SHEET
+    unlike = np.unique(pairs.source[rows], return_index=True)[1][:people]
+    cells = []
+    for number, face in enumerate(faces[unlike]):
+        every = torch.tensor([int(e) for e in model.expressions], device=device)
+        several = face.expand(len(every), -1, -1, -1)
+        variant = torch.full_like(every, number)
+        full = torch.ones(len(every), device=device)
+        shown = masked(model.synthesize(several, every, full, variant=variant))
+        cells += [face[None], shown.render(several)]
+        if number < clips:
+            one = every[2 + number : 3 + number]
+            frames = model.synthesize_clip(face[None], one, 1 + len(every))
+            cells += [masked(f).render(face[None]) for f in frames]
+    picture = torch.cat(cells)[:, :1].clamp(0, 1)
+    save_image(picture, sheet, nrow=1 + len(model.expressions), padding=1)
     return figures
 
 
 def main(
-    clips: Annotated[list[Path], typer.Argument(help="What recipes.pairs.make_clips wrote.")],
+    pairs: Annotated[Path, typer.Argument(help="Folder that recipes.pairs.make_pairs wrote.")],
+    data: Annotated[Path, typer.Option(help="Folder of the sets of real faces.")],
     config: Annotated[Path, typer.Option(help="YAML: see recipes/fevgan.")],
     out: Annotated[Path, typer.Option(help="Folder of the weights.")],
     embedder: Annotated[Path, typer.Option(help="Folder of recipes.embedder.train.")],
+    lips: Annotated[Path, typer.Option(help="What recipes.fevgan.lips wrote.")],
     classifier: Annotated[
-        Path, typer.Option(help="Folder of recipes.fer_classifier.train, not the embedded one.")
+        list[Path], typer.Option(help="Folder of recipes.fer_classifier.train; several.")
     ],
-    identity: Annotated[
-        str | None, typer.Option(help="'dlib' or 'facenet'; else no triplet.")
-    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", help="As options.video=0; several.")
     ] = None,
+    faces: Annotated[Path, typer.Option(help="Of recipes.real_faces.")] = Path("work/real_faces"),
     work: Path = Path("work/fevgan"),
     minutes: Annotated[float, typer.Option(help="Stop after so long; 0: when done.")] = 0,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
     setting, on = load_settings(Setting, config, option or []), torch.device(device)
     work.mkdir(parents=True, exist_ok=True)
-    data = read_clips(clips, setting.size, CATEGORIES)
-    watched = torch.isin(data.group, data.group.unique()[:HELD_OUT])
-    # nor is anyone trained on who is watched, in whatever group
-    strangers = ~torch.isin(data.person, data.person[watched])
-    if not strangers.any():
-        raise ValueError(
-            f"{len(data.group.unique())} neutral faces in {', '.join(map(str, clips))}, of which "
-            f"{HELD_OUT} and the people they show are held out: make more clips"
-        )
-    draw = DrawClips(data.take(strangers).to(on), setting.frames, setting.noise, setting.batch)
-    held = data.take(watched).to(on)
-    encoder = create_identity_encoder(identity).to(on) if identity else None
-    fer_classifier = load_fer_classifier(classifier).to(on)
+    made = Pairs.load(pairs)
+    rows = neutral_rows(made, CATEGORIES)
+    watched = held_out(made, rows, HELD_OUT)
+    all_maps = made.maps(rows)
+    category = torch.tensor([CATEGORIES.index(Expression(int(t))) for t in made.target[rows]])
+    codes = Codes(all_maps, category, setting.noise - RHYTHM, torch.from_numpy(~watched))
+    real = real_faces(data, faces, CATEGORIES)
+    size = (setting.size, setting.frames, setting.noise, setting.batch)
+    draw = DrawClips(made, rows[~watched], CATEGORIES, codes, real, *size)
+    nets = [load_fer_classifier(folder).to(on) for folder in classifier]
     torch.manual_seed(setting.seed)
     arguments: dict[str, Any] = {
         "expressions": [str(c) for c in CATEGORIES],
@@ -158,15 +173,21 @@ def main(
         "channels": setting.channels,
         "noise": setting.noise,
         "encoders": setting.encoders,
+        "variants": setting.variants,
     }
     learning, model = (FEVGANSynthesizer(**arguments) for _ in range(2))
     learning.net.identity.load_state_dict(load_face_embedder(embedder).state_dict())
+    learning.net.mouth.load_state_dict(load_file(lips))
+    found = codes(all_maps, category)
+    for number in range(len(CATEGORIES)):
+        own = found[(category == number) & torch.from_numpy(~watched)]
+        model.codes[number] = spread_codes(own, setting.variants, setting.seed)
     trainer = Trainer(
         learning.net,
         len(CATEGORIES),
         setting.options,
         setting.steps,
-        LossNetworks(encoder, expression_net(fer_classifier, CATEGORIES)),
+        [LossNetworks(expression=expression_net(net, CATEGORIES)) for net in nets],
         on,
     )
     model.to(on).eval()
@@ -174,12 +195,15 @@ def main(
     def report(done: int) -> dict[str, float]:
         model.net.load_state_dict(trainer.average.state_dict())
         model.save_pretrained(out)
-        return watch(model, held, fer_classifier, encoder, work / f"step-{done:06d}.png")
+        return watch(model, made, rows[watched], codes, nets, work / f"step-{done:06d}.png")
 
-    print(f"{int(strangers.sum())} clips, {len(held)} held out", flush=True)
+    shown = ", ".join(f"{len(r)} {c}" for r, c in zip(real, CATEGORIES, strict=True))
+    print(
+        f"{int((~watched).sum())} clips, {int(watched.sum())} held out; real: {shown}", flush=True
+    )
     run(
         trainer,
-        lambda: trainer.step(draw()),
+        lambda: trainer.step(draw().to(on)),
         report,
         work,
         steps=setting.steps,

@@ -1,56 +1,73 @@
 """Training of `fevgan`, on clips from a neutral face to an expression.
 
-* Each clip is as fast as the first two numbers of its noise say (`onset`), so that these come to
-  mean speed; and it begins with the source. (ImaGINator's clips begin anywhere in a video, so that
-  the face they are made from need not be neutral.)
-* L1 to the clip, heavier where it differs from the source.
-* Two discriminators that know the category: of single frames, and of whole clips.
-* Identity: the frozen encoder must see the source in each frame; and now and then a triplet of a
-  full expression, the source and somebody else, in the space of a large encoder.
-* Expression: cross entropy of a full expression, by a net trained on real faces. It is of any frame
-  that shows all of it: were it always the last one, that would become unlike those before.
+* Each clip is as fast as the first numbers of its noise say (`rhythm`), so that these come to mean
+  speed, and the others are the code of the example; a clip begins with the source. (ImaGINator's
+  clips begin anywhere in a video, so that the face they are made from need not be neutral.)
+* L1 to what the expression does: in every frame to flow, lightening and by how much lips move, and
+  to the inside of the mouth.
+* Two discriminators that know the category: one compares full expressions, mouths painted, with
+  real faces that show them; the other whole clips with those of the examples.
+* Identity: the frozen encoder must see the source in full expressions.
+* Expression: cross entropy of a full expression, by nets trained on real faces.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.faces.composite import face_mask
-from expraug.networks.onset import onset
-from expraug.synthesizers.fevgan import FEVGANNet, apply_motion
+from expraug.faces.composite import face_mask, luminance, masked, moving_face_mask
+from expraug.faces.synthesized import FLOW_FRAME
+from expraug.faces.warp import pixel_grid, sample
+from expraug.synthesizers.expression_maps import ExpressionMaps
+from expraug.synthesizers.fevgan.net import FEVGANNet
+from expraug.synthesizers.fevgan.synthesizer import frame_of
 from recipes.training.adversarial import AdversarialTrainer, Optimization
+from recipes.training.diffaugment import diffaugment
 from recipes.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
 from recipes.training.loss_networks import LossNetworks
-from recipes.training.losses import (
-    discriminator_hinge,
-    generator_hinge,
-    identity_triplet,
-    masked_l1,
-    total_variation,
-)
+from recipes.training.losses import discriminator_hinge, generator_hinge
+from recipes.training.low import low
+
+_PIXELS = 64  # of a side: flow and lips are compared in such pixels
+_OUTSIDE = 0.3  # weight of what lies outside the face mask
 
 
 @dataclass
 class ClipBatch:
-    """What one step sees: B clips of T frames.
+    """What one step sees: B clips, K frames of each.
 
     Args:
         source: (B, 1, S, S) float in [0, 1], neutral faces.
-        clip: (B, T, 1, S, S) float in [0, 1], from the source to the expression, as fast as
-            `onset(z, T)` says.
         category: (B,) long, the expression.
-        z: (B, Z) draws of the standard normal distribution.
-        other: (B,) long, for each the place of somebody else in the batch.
+        z: (B, Z), the rhythm and the code.
+        shown: (B, K) long, numbers of the frames; the last is that of the full expression.
+        flow: (B, K, 2, S, S) float over the canonical frame, in its sides.
+        lightening: (B, K, 1, S, S) float.
+        lips: (B, 2, 11, 2) float, of the source.
+        moved_lips: (B, K, 2, 11, 2) float.
+        interior: (B, 6, 12) float.
+        real: (B, 1, 64, 64) float in [0, 1], real faces that show the expressions.
     """
 
     source: Tensor
-    clip: Tensor
     category: Tensor
     z: Tensor
-    other: Tensor
+    shown: Tensor
+    flow: Tensor
+    lightening: Tensor
+    lips: Tensor
+    moved_lips: Tensor
+    interior: Tensor
+    real: Tensor
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """Return the same on a device."""
+        return ClipBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -58,44 +75,37 @@ class Options(Optimization):
     """Weights of the losses, and how the nets are trained.
 
     Args:
-        l1: of the difference to the clip, under the face mask.
-        moving: how much heavier a pixel of the clip weighs there that has changed from black to
-            white.
+        flow, lightening, lips, interior: of the L1 to each, in pixels of a side of 64 where it is
+            about places.
+        steady: of the difference of second differences in time.
         frame, video: of the two adversarial losses.
-        frames: frames of each clip that the discriminator of frames and the frozen encoder see.
         identity: of the cosine distance to the source, by the frozen encoder.
-        triplet, margin, identity_every: of the triplet; steps between two.
-        expression: of the cross entropy of a frame that shows all of it.
-        smooth, even: of the total variation of the change of luminance, and of the flow.
-        change: of the absolute change of luminance, so that what can move does.
-        steady: of the absolute second difference of it all in time.
+        expression: of the cross entropy of a full expression.
+        likeness: first steps in which the faces are not looked at, only compared with the
+            examples: until it knows how faces move, what pleases a net is no expression.
     """
 
-    l1: float = 30.0
-    moving: float = 10.0
-    frame: float = 0.1
-    video: float = 0.1
-    frames: int = 3
+    flow: float = 4.0
+    lightening: float = 120.0
+    lips: float = 1.0
+    interior: float = 1.0
+    steady: float = 1.0
+    frame: float = 0.05
+    video: float = 0.05
     identity: float = 1.0
-    triplet: float = 0.5
-    margin: float = 0.2
-    identity_every: int = 4
-    expression: float = 0.1
-    smooth: float = 0.5
-    even: float = 2.0
-    change: float = 2.0
-    steady: float = 10.0
+    expression: float = 0.05
+    likeness: int = 1500
 
 
 class Trainer(AdversarialTrainer):
     """Takes the steps.
 
     Args:
-        net: as `FEVGANSynthesizer` holds it; its identity encoder stays as it is.
+        net: as `FEVGANSynthesizer` holds it; what comes trained in it stays as it is.
         categories: number of expressions.
         options: see there.
         steps: of the whole run, for the schedule.
-        loss_networks: see there.
+        loss_networks: one or more, that take turns.
         device: where all of it is.
     """
 
@@ -105,94 +115,124 @@ class Trainer(AdversarialTrainer):
         categories: int,
         options: Options,
         steps: int,
-        loss_networks: LossNetworks,
+        loss_networks: Sequence[LossNetworks],
         device: torch.device,
     ) -> None:
         self.frame = ProjectionDiscriminator(1, categories, halvings=4)
-        self.video = VideoDiscriminator(categories)
+        self.video = VideoDiscriminator(categories, halvings=2)
         super().__init__(net, nn.ModuleList([self.frame, self.video]), options, steps, device)
         self.net, self.options, self.loss_networks = net, options, loss_networks
-        self.mask = face_mask(net.image_size).to(device)
+        size = net.image_size
+        self.mask = face_mask(size).to(device)
+        self.moving = moving_face_mask(size).to(device)
         self._generate = torch.compile(net) if options.compile else net
 
     def step(self, batch: ClipBatch) -> dict[str, float]:
         """Take one step of the discriminators and one of the generator; return the losses."""
-        clips, frames = batch.clip.shape[:2]
-        picks = torch.rand(clips, frames, device=self.device).argsort(1)[:, : self.options.frames]
+        o = self.options
         with self.autocast:
-            motion = self._generate(batch.source, batch.category, batch.z)
-            still = batch.source[:, None]
-            # paste-back lets through what the mask does, so that is what the discriminators see
-            made = still + (apply_motion(batch.source, motion) - still) * self.mask
-            made = made.clamp(0, 1)
-            found = self._discriminate(batch, made.detach(), picks)
-            losses = self._losses(batch, made, motion, picks)
+            maps = self._generate(batch.source, batch.category, batch.z, batch.shown)
+        flow, lighter = (
+            m.float().unflatten(0, batch.shown.shape)
+            for m in (frame_of_flow(maps.flow), maps.lightening)
+        )
+        losses, found = self._likeness(batch, maps, flow, lighter), {}
+        if self.step_count >= o.likeness:
+            made = self._moved(batch.source, flow, lighter) if o.video else None
+            apex = self._apex(batch, maps)
+            with self.autocast:
+                found = self._discriminate(batch, made, apex)
+                losses |= self._appearance(batch, made, apex)
+        else:
+            self.optimizers[1].step()  # nothing to learn yet; its schedule goes on
         self.update_generator(torch.stack(list(losses.values())).sum())
         return {name: float(v.detach()) for name, v in (losses | found).items()}
 
-    def _discriminate(self, batch: ClipBatch, made: Tensor, picks: Tensor) -> dict[str, Tensor]:
+    def _moved(self, source: Tensor, flow: Tensor, lighter: Tensor) -> Tensor:
+        """Return frames, (B, K, 1, S, S), without what is painted."""
+        still = source[:, None].expand(-1, flow.shape[1], -1, -1, -1).flatten(0, 1)
+        grid = pixel_grid(source.shape[-1], source) + 2 * flow.flatten(0, 1)
+        lit = torch.exp(lighter.flatten(0, 1) * self.moving)
+        frames: Tensor = (sample(still, grid) * lit).clamp(0, 1).unflatten(0, flow.shape[:2])
+        return frames
+
+    def _apex(self, batch: ClipBatch, maps: ExpressionMaps) -> Tensor:
+        """Return full expressions as users see them, (B, 1, S, S)."""
+        frames = batch.shown.shape[1]
+        last = frame_of(maps, frames - 1, frames)
+        names = ("flow", "lightening", "lips", "moved_lips", "interior")
+        faces = batch.source.expand(-1, 3, -1, -1)
+        full = ExpressionMaps(*(getattr(last, n).float() for n in names))
+        return luminance(masked(full.applied(faces)).render(faces)).clamp(0, 1)
+
+    def _discriminate(
+        self, batch: ClipBatch, made: Tensor | None, apex: Tensor
+    ) -> dict[str, Tensor]:
         o, found = self.options, {}
+        twice = batch.category.repeat(2)
         if o.frame:
             self.frame.requires_grad_(True)
-            faces = torch.cat([_pick(batch.clip, picks), _pick(made, picks)])
-            asked = batch.category.repeat_interleave(picks.shape[1]).repeat(2)
-            real, fake = self.frame(faces, asked).float().chunk(2)
+            faces = diffaugment(torch.cat([low(batch.real), low(apex.detach())]))
+            real, fake = self.frame(faces, twice).float().chunk(2)
             found["frame discriminator"] = discriminator_hinge(real, [fake])
-        if o.video:
+        if made is not None:
             self.video.requires_grad_(True)
-            seen = torch.cat([batch.clip, made])
-            real, fake = self.video(seen, batch.category.repeat(2)).float().chunk(2)
+            example = self._moved(batch.source, batch.flow, batch.lightening)
+            clips = torch.cat([example, made.detach()])
+            real, fake = self.video(clips, twice).float().chunk(2)
             found["video discriminator"] = discriminator_hinge(real, [fake])
         if found:
             self.update_discriminators(torch.stack(list(found.values())).sum())
         return found
 
-    def _losses(
-        self, batch: ClipBatch, made: Tensor, motion: Tensor, picks: Tensor
+    def _likeness(
+        self, batch: ClipBatch, maps: ExpressionMaps, flow: Tensor, lighter: Tensor
     ) -> dict[str, Tensor]:
-        o = self.options
-        away = (batch.clip - batch.source[:, None]).abs()
-        change, flow = motion.split([1, 2], 2)
-        losses = {
-            "l1": o.l1 * masked_l1(made, batch.clip, self.mask * (1 + o.moving * away)),
-            "smooth": o.smooth * total_variation(change),
-            "even": o.even * total_variation(flow),
-            "change": o.change * change.abs().mean(),
-            "steady": o.steady * motion.diff(n=2, dim=1).abs().mean(),
+        """Return how far the maps are from those of the examples."""
+        o, inside = self.options, _OUTSIDE + (1 - _OUTSIDE) * self.mask
+        moving = _PIXELS * (flow - batch.flow) * inside
+        lit = (lighter - batch.lightening) * self.moving
+        frames = batch.shown.shape[1]
+        parted = (maps.moved_lips - maps.lips).float().unflatten(0, batch.shown.shape)
+        parted = parted - (batch.moved_lips - batch.lips[:, None])
+        # a mouth that stays shut has no inside
+        opened = (batch.moved_lips[:, -1, 1, 5] - batch.moved_lips[:, -1, 0, 5])[:, 1] > 0.01
+        inner = (maps.interior.float()[::frames] - batch.interior).abs().mean((1, 2)) * opened
+        uneven = sum(
+            scale * m.diff(n=2, dim=1).abs().mean() for scale, m in ((1.0, moving), (10.0, lit))
+        )
+        return {
+            "flow": o.flow * moving.abs().mean(),
+            "lightening": o.lightening * lit.abs().mean(),
+            "lips": o.lips * _PIXELS * parted.abs().mean(),
+            "interior": o.interior * inner.mean(),
+            "steady": o.steady * uneven,
         }
+
+    def _appearance(self, batch: ClipBatch, made: Tensor | None, apex: Tensor) -> dict[str, Tensor]:
+        """Return how the faces look to nets."""
+        o, losses = self.options, {}
         self.discriminators.requires_grad_(False)  # they learn nothing from this
-        faces = _pick(made, picks)
         if o.frame:
-            asked = batch.category.repeat_interleave(picks.shape[1])
-            losses["frame"] = o.frame * generator_hinge(self.frame(faces, asked).float())
-        if o.video:
-            losses["video"] = o.video * generator_hinge(self.video(made, batch.category).float())
+            seen = self.frame(diffaugment(low(apex)), batch.category)
+            losses["frame"] = o.frame * generator_hinge(seen.float())
+        if made is not None:
+            seen = self.video(made, batch.category)
+            losses["video"] = o.video * generator_hinge(seen.float())
         if o.identity:
             with torch.no_grad():
-                who = self.net.identity(batch.source).repeat_interleave(picks.shape[1], 0)
-            losses["identity"] = o.identity * (1 - (self.net.identity(faces) * who).sum(1)).mean()
-        full = (onset(batch.z, made.shape[1]) > 0.99).float().multinomial(1)
-        apex = _pick(made, full)
-        unlike = self.loss_networks.cross_entropy(apex, batch.category) if o.expression else None
-        if unlike is not None:
-            losses["expression"] = o.expression * unlike
-        return losses | self._triplet(batch, apex)
-
-    def _triplet(self, batch: ClipBatch, apex: Tensor) -> dict[str, Tensor]:
-        o = self.options
-        if (
-            self.loss_networks.identity is None
-            or not o.triplet
-            or self.step_count % o.identity_every
-        ):
-            return {}
-        with torch.no_grad():
-            who = self.loss_networks.identity(batch.source.expand(-1, 3, -1, -1)).float()
-        anchor = self.loss_networks.identity(apex.expand(-1, 3, -1, -1)).float()
-        return {"triplet": o.triplet * identity_triplet(anchor, who, who[batch.other], o.margin)}
+                who = self.net.identity(batch.source)
+            losses["identity"] = o.identity * (1 - (self.net.identity(apex) * who).sum(1)).mean()
+        if o.expression and self.loss_networks:
+            turn = self.loss_networks[self.step_count % len(self.loss_networks)]
+            unlike = turn.cross_entropy(apex, batch.category)
+            if unlike is not None:
+                losses["expression"] = o.expression * unlike
+        return losses
 
 
-def _pick(clips: Tensor, picks: Tensor) -> Tensor:
-    """Return (B * F, 1, S, S), some frames of (B, T, 1, S, S) clips, by (B, F) index."""
-    place = torch.arange(len(clips), device=clips.device)[:, None]
-    return clips[place, picks].flatten(0, 1)
+def frame_of_flow(flow: Tensor) -> Tensor:
+    """Return the part of a flow over `FLOW_FRAME` that lies over the canonical frame."""
+    low_edge, high_edge = FLOW_FRAME
+    beside = round(flow.shape[-1] * -low_edge / (high_edge - low_edge))
+    return F.pad(flow, [-beside] * 4)

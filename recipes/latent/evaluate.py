@@ -235,14 +235,15 @@ def measure_swap(
     latents = torch.cat([model.invert(part) for part in grey[at].split(32)])
     drawn, own = (torch.cat([model.draw(c) for c in x.split(32)]) for x in (swapped, latents))
     hidden = hide_background(grey)
-    changes = zip(*(x.split(32) for x in (hidden[at], latents, swapped)), strict=True)
+    coloured = hidden[at].expand(-1, 3, -1, -1)
+    changes = zip(*(x.split(32) for x in (coloured, latents, swapped)), strict=True)
     real = embed(encoder, _bytes(hidden))
     column = {int(e): i for i, e in enumerate(classifier.expressions)}
     asked = np.array([column.get(int(e), -1) for e in shown])
     found: Figures = {}
     made = {
         "drawn": drawn,
-        "change added": torch.cat([model.change(*part) for part in changes]),
+        "change added": torch.cat([model.change(*part) for part in changes])[:, :1],
         "own latents, drawn": own,
     }
     for name, faces in made.items():

@@ -1,18 +1,12 @@
-"""Aligned pairs of faces of one person: photographs, and what `recipes.pairs.make_pairs` wrote."""
+"""Aligned photographs of people with several expressions."""
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from expraug.datasets import open_source
 from expraug.datasets.source import iterate
@@ -43,28 +37,3 @@ def aligned_pairs(
         face = align_image(image, location.points, size) / 255
         faces[item.identity].setdefault(expression, face)
     return {who: found for who, found in sorted(faces.items()) if len(found) == len(expressions)}
-
-
-def grouped(path: Path, size: int, variant: int = 0) -> Iterator[dict[Expression, Tensor]]:
-    """Yield, for each source in what `recipes.pairs.make_pairs` wrote, it and its targets: (3,
-    size, size).
-
-    Args:
-        variant: of the targets.
-    """
-    group: dict[Expression, Tensor] = {}
-    last = None
-    for batch in pq.ParquetFile(path).iter_batches(256):
-        for line in batch.to_pylist():
-            if line["source"] != last and group:
-                yield group
-                group = {}
-            last = line["source"]
-            if line["variant"] in (None, variant):
-                picture = Image.open(io.BytesIO(line["image"]["bytes"])).convert("RGB")
-                face = pil_to_tensor(picture)[None].float() / 255
-                if face.shape[-1] != size:
-                    face = F.interpolate(face, size=(size, size), mode="area")
-                group[Expression.parse(line["expression"])] = face[0]
-    if group:
-        yield group

@@ -1,242 +1,194 @@
-"""Make pairs for all expressions from neutral faces, for synthesizers that learn from pairs.
+"""Make pairs: what each expression does to real faces, as `transfer` has it.
 
-    python -m recipes.pairs.make_pairs LONDON.parquet LFW.parquet --identity dlib \\
-        --classifier CLASSIFIER --out PAIRS.parquet
+    python -m recipes.pairs.make_pairs DATA --out work/pairs
 
-Every neutral photograph of a training person is given each expression by `transfer`, through the
-pipeline that users have. Of the aligned faces, a gate keeps what can be trained on: the person is
-still the same (`--identity`), and a classifier gives the target at least `--least` probability, or
-finds it at least that much likelier than in the source, which is fair to expressions that it seldom
-sees. An expression that it does not know only has to keep the person. The classifier should be
-another one than that of the evaluation; train it with `recipes.fer_classifier.train --half 0`.
-
-PAIRS has the columns image (PNG, aligned), expression, identity, source (number of the neutral face
-that it was made of; a neutral face has its own), variant, score_identity and score_expression: it
-reads as a labelled set, and the rows of one source are pairs.
+Faces of training people, of whatever expression, are given others, each by an exemplar of its own,
+at full intensity. A classifier then looks at the faces that this makes: kept is what it takes for
+the target with at least `--least` probability, or finds at least that much likelier than in the
+source, which is fair to expressions that it seldom sees. Where it does not, other exemplars get
+their turn. DATA and `--work` are as `recipes.real_faces` takes them; `recipes.pairs.made` reads
+what is written.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import typer
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
-from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
-from expraug.datasets import open_source, person_split
-from expraug.datasets.source import iterate
-from expraug.errors import ExpraugError
-from expraug.faces import align_image, create_detector
+from expraug.expressions import Expression
+from expraug.faces.warp import resized
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
-from expraug.networks.identity import IdentityEncoder, create_identity_encoder
-from expraug.pipeline.memo import MemoizedDetector
+from expraug.synthesizer import Synthesizer
+from expraug.synthesizers.expression_maps import ExpressionMaps
+from expraug.synthesizers.transfer import TransferSynthesizer
+from recipes.pairs.made import FLOW_SIDE, LIGHTENING_SIDE, Pairs
+from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
 
-NEUTRAL = Expression.NEUTRAL
-SCHEMA = pa.schema(
-    {
-        "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
-        "expression": pa.string(),
-        "identity": pa.string(),
-        "source": pa.int64(),
-        "variant": pa.int64(),
-        "score_identity": pa.float32(),
-        "score_expression": pa.float32(),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A neutral photograph.
-
-    Args:
-        person: whom it shows.
-        image: (H, W) or (H, W, 3) uint8.
-        points: (5, 2) pixel coordinates, as `align_image` takes them.
-    """
-
-    person: str
-    image: np.ndarray
-    points: np.ndarray
-
-    def aligned(self, image: np.ndarray, size: int) -> Tensor:
-        """Return the (3, size, size) face in [0, 1] of this photograph or a changed one."""
-        return align_image(image, self.points, size) / 255
+NEUTRAL = int(Expression.NEUTRAL)
+LARGEST_ANGLE = 30
+"""In degrees of yaw and pitch of a source."""
+MOSTLY = 0.6
+"""Share of the annotators who agree on what a source of FER2013 shows."""
+SHARE_NEUTRAL = 0.6
+"""Of the sources: what people mostly start from."""
+TRIES = {Expression.FEAR: 6, Expression.DISGUST: 5, Expression.CONTEMPT: 5, Expression.SAD: 3}
+"""Exemplars that a face is lent, at most, until one convinces; two of the others."""
+BATCH = 32
+KINDS = {
+    "flow": np.float16,
+    "lightening": np.float16,
+    "lips": np.float32,
+    "moved_lips": np.float32,
+    "interior": np.float16,
+}
+"""How exactly maps are kept."""
 
 
-@dataclass(frozen=True)
-class Synthetic:
-    """What became of a request.
-
-    Args:
-        face: (3, S, S) in [0, 1], aligned; None where the pipeline made none.
-        identity: cosine to the source.
-        probability: the classifier's, of the target; None if it does not know it.
-        reason: why it cannot be trained on; else "".
-    """
-
-    request: SynthesisRequest
-    face: Tensor | None
-    identity: float | None = None
-    probability: float | None = None
-    reason: str = ""
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """The columns that say how it was made and how good it is."""
-        return {
-            "variant": self.request.variant,
-            "score_identity": self.identity,
-            "score_expression": self.probability,
-        }
+def sources(data: Path, work: Path, count: int, seed: int) -> Faces:
+    """Return so many faces of training people, most of them neutral, the others evenly mixed."""
+    parts = [extract(origin, data / FILES[origin][0], work) for origin in (LONDON, LFW, FER2013)]
+    for faces in parts:
+        faces.expression = np.where(faces.origin == FER2013, faces.majority, faces.expression)
+    faces = concatenate(parts)
+    share = faces.votes[np.arange(len(faces)), np.maximum(faces.expression, 0)]
+    frontal = (np.abs(faces.pose[:, :2]) < LARGEST_ANGLE).all(1)
+    clear = (faces.expression >= 0) & (share >= MOSTLY)
+    usable = np.flatnonzero(frontal & clear & (faces.split == "train"))
+    random = np.random.default_rng(seed)
+    label = faces.expression[usable]
+    weight = np.bincount(label, minlength=len(Expression))[label] ** -0.6
+    weight[label == NEUTRAL] = 1.0
+    for which, part in ((label == NEUTRAL, SHARE_NEUTRAL), (label != NEUTRAL, 1 - SHARE_NEUTRAL)):
+        weight[which] *= part / weight[which].sum()
+    few = min(count, len(usable))
+    return faces.take(random.choice(usable, few, replace=False, p=weight / weight.sum()))
 
 
-def photograph_augmenter(synthesizer: str, check_landmarks: bool = True) -> ExpressionAugmenter:
-    """Return an augmenter of photographs, which looks for the face in each once."""
-    model = create_synthesizer(synthesizer)
-    detector = create_detector("detect")
-    return ExpressionAugmenter(
-        model, alignment=MemoizedDetector(detector), check_landmarks=check_landmarks
-    )
+def photographed_again(faces: Faces) -> np.ndarray:
+    """Return, for each face, the place of the same person's face with another expression; -1 for
+    none."""
+    found = np.full(len(faces), -1)
+    for person in set(faces.person[faces.origin == LONDON]):
+        rows = np.flatnonzero(faces.person == person)
+        for row in rows:
+            others = rows[faces.expression[rows] != faces.expression[row]]
+            if len(others):
+                found[row] = others[0]
+    return found
 
 
-def neutral_photographs(
-    path: Path, limit: int, split: str, augmenter: ExpressionAugmenter
-) -> Iterator[Photograph]:
-    """Yield neutral photographs of people of a split.
-
-    One of each person first, then their second ones, and so on, up to the limit.
-    """
-    seen: Counter[str] = Counter()
-    wanted = []
-    for item in iterate(open_source(path)):
-        if item.identity is None:
-            raise SystemExit(f"{path} does not say who is who, so nobody can be held out")
-        if item.class_name == str(NEUTRAL) and person_split(item.identity) == split:
-            wanted.append((seen[item.identity], item.identity, item))
-            seen[item.identity] += 1
-    wanted.sort(key=lambda known: known[0])
-    for _, person, item in wanted[:limit]:
-        try:
-            image = item.read()
-        except ExpraugError as error:
-            print(f"{item.origin} left out: {error}")
-            continue
-        (found,) = augmenter.detect([image])
-        if found is not None:
-            yield Photograph(person, image, found.points)
-        if isinstance(augmenter.detector, MemoizedDetector):
-            augmenter.detector.forget()
-
-
-def expressed(
-    augmenter: ExpressionAugmenter,
-    photograph: Photograph,
-    requests: Sequence[SynthesisRequest],
-    size: int,
-) -> list[Synthetic]:
-    """Return the face of a photograph as each request asks, aligned at a size."""
-    outcomes = augmenter([photograph.image] * len(requests), requests)
-    return [
-        Synthetic(request, None, reason=outcome.reason)
-        if outcome.target is None
-        else Synthetic(request, photograph.aligned(outcome.image, size))
-        for request, outcome in zip(requests, outcomes, strict=True)
+def requests(shown: np.ndarray, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return faces and targets: of every face so many expressions that it does not show."""
+    random = np.random.default_rng(seed)
+    targets = [
+        random.permutation([int(e) for e in Expression if int(e) != s])[:each] for s in shown
     ]
+    return np.repeat(np.arange(len(shown)), each), np.concatenate(targets)
 
 
 @torch.inference_mode()
-def gated(
-    augmenter: ExpressionAugmenter,
-    encoder: IdentityEncoder,
+def made_of(
+    model: TransferSynthesizer,
     classifier: FERNet,
-    photograph: Photograph,
-    size: int,
-    variants: int,
-    least: float,
-) -> Iterator[Synthetic]:
-    """Yield every expression of a photograph, in so many variants, with scores and reasons."""
-    model = augmenter.synthesizer
-    targets = [e for e in augmenter.available(NEUTRAL) if e != NEUTRAL]
-    numbers = range(min(variants, model.variants))
-    requests = [SynthesisRequest(e, 1.0, v) for e in targets for v in numbers]
-    face = photograph.aligned(photograph.image, size)[None]
-    who, before = encoder(face)[0], classifier.probabilities(face)[0]
-    for made in expressed(augmenter, photograph, requests, size):
-        if made.face is None:
-            yield made
-            continue
-        cosine = float(encoder(made.face[None])[0] @ who)
-        target, score, reason = made.request.target, None, ""
-        if cosine < encoder.threshold:
-            reason = "identity_lost"
-        if target in classifier.expressions:
-            column = classifier.expressions.index(target)
-            score = float(classifier.probabilities(made.face[None])[0, column])
-            if not reason and max(score, score - float(before[column])) < least:
-                reason = "expression_faint"
-        yield Synthetic(made.request, made.face, cosine, score, reason)
+    faces: Faces,
+    targets: np.ndarray,
+    variants: np.ndarray,
+) -> tuple[ExpressionMaps, Tensor, Tensor]:
+    """Return what expressions do to faces, small enough to keep, and the probability of the target
+    before and after."""
+    target = torch.from_numpy(targets)
+    given = faces.tensor()
+    points = [torch.from_numpy(v) for v in (faces.mesh[..., :2], faces.scores, faces.pose)]
+    row, flip = model.choose(target, points[2], torch.from_numpy(variants), points[0])
+    parts = model.maps(given, torch.ones(len(given)), row, flip, *points)
+    maps = ExpressionMaps(
+        torch.cat([resized(part.flow, FLOW_SIDE) for part in parts]),
+        torch.cat([resized(part.lightening, LIGHTENING_SIDE) for part in parts]),
+        torch.cat([part.lips for part in parts]),
+        torch.cat([part.moved_lips for part in parts]),
+        torch.cat([part.interior for part in parts]),
+    )
+    shown = maps.applied(given).render(given)
+    column = torch.tensor([classifier.expressions.index(Expression(int(t))) for t in targets])
+    before, after = (
+        classifier.probabilities(f).gather(1, column[:, None])[:, 0] for f in (given, shown)
+    )
+    return maps, before, after
 
 
-def row(image: Tensor, **columns: Any) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    picture: Image.Image = to_pil_image(image.clamp(0, 1))
-    if bool((image[0] == image[1]).all() and (image[1] == image[2]).all()):
-        picture = picture.convert("L")
-    picture.save(buffer, "PNG")
-    return {"image": {"bytes": buffer.getvalue(), "path": None}, **columns}
+def make(
+    model: TransferSynthesizer, classifier: FERNet, faces: Faces, each: int, least: float, seed: int
+) -> Pairs:
+    """Return the pairs of faces, each given so many expressions."""
+    source, target = requests(faces.expression, each, seed)
+    random = np.random.default_rng(seed)
+    waiting = random.permutation(len(source))
+    kept: list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]] = []
+    counts: Counter[tuple[int, str]] = Counter()
+    tries = np.array([TRIES.get(e, 2) for e in Expression])
+    for attempt in range(int(tries.max())):
+        failed = []
+        for start in range(0, len(waiting), BATCH):
+            batch = waiting[start : start + BATCH]
+            variants = random.integers(0, model.variants, len(batch))
+            some = faces.take(source[batch])
+            maps, before, after = made_of(model, classifier, some, target[batch], variants)
+            good = (torch.maximum(after, after - before) >= least).numpy()
+            rows = np.flatnonzero(good)
+            few = {n: getattr(maps, n)[rows].numpy().astype(kind) for n, kind in KINDS.items()}
+            kept.append((source[batch[good]], target[batch[good]], few, after[rows].numpy()))
+            failed.append(batch[~good])
+            counts.update((int(t), "made") for t in target[batch[good]])
+            if start // BATCH % 50 == 0:
+                print(f"attempt {attempt + 1}: {start} of {len(waiting)}", flush=True)
+        waiting = np.concatenate(failed) if failed else waiting[:0]
+        last = tries[target[waiting]] <= attempt + 1
+        counts.update((int(t), "not convincing") for t in target[waiting[last]])
+        waiting = waiting[~last]
+        if not len(waiting):
+            break
+    for e in Expression:
+        told = {why: n for (t, why), n in counts.items() if t == int(e)}
+        print(f"{e}: " + ", ".join(f"{n} {why}" for why, n in told.items()), flush=True)
+    names = [name or f"?{row}" for row, name in enumerate(faces.person)]
+    _, person = np.unique(names, return_inverse=True)
+    return Pairs(
+        face=faces.grey().numpy(),
+        mesh=faces.mesh[..., :2],
+        shown=faces.expression.astype(np.int64),
+        person=person.astype(np.int64),
+        photographed=photographed_again(faces),
+        source=np.concatenate([k[0] for k in kept]),
+        target=np.concatenate([k[1] for k in kept]),
+        probability=np.concatenate([k[3] for k in kept]),
+        **{name: np.concatenate([k[2][name] for k in kept]) for name in KINDS},
+    )
 
 
 def main(
-    sets: Annotated[list[Path], typer.Argument(help="With expression and identity.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
+    data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("work/pairs"),
+    work: Annotated[Path, typer.Option(help="Of recipes.real_faces.")] = Path("work/real_faces"),
+    teacher: Annotated[str, typer.Option(help="'transfer', or a folder of its kind.")] = "transfer",
     classifier: Annotated[Path | None, typer.Option(help="Folder; else the embedded one.")] = None,
-    synthesizer: str = "transfer",
-    split: str = "train",
-    limit: Annotated[int, typer.Option(help="Neutral faces of each set at most.")] = 300,
-    variants: Annotated[int, typer.Option(help="For each expression.")] = 2,
+    count: Annotated[int, typer.Option(help="Faces.")] = 8000,
+    each: Annotated[int, typer.Option(help="Expressions that each is given.")] = 3,
     least: Annotated[float, typer.Option(help="Probability of the target.")] = 0.3,
-    size: Annotated[int | None, typer.Option(help="Side; else the synthesizer's own.")] = None,
+    seed: int = 0,
 ) -> None:
-    augmenter = photograph_augmenter(synthesizer)
-    side = size or augmenter.synthesizer.image_size
-    encoder, fer_classifier = create_identity_encoder(identity), load_fer_classifier(classifier)
-    counts: Counter[tuple[str, str]] = Counter()
-    part = out.with_suffix(".part")
-    number = 0
-    with pq.ParquetWriter(part, SCHEMA) as writer:
-        for path in sets:
-            for photograph in neutral_photographs(path, limit, split, augmenter):
-                about = {"identity": photograph.person, "source": number}
-                face = photograph.aligned(photograph.image, side)
-                rows = [row(face, expression=str(NEUTRAL), **about)]
-                for made in gated(
-                    augmenter, encoder, fer_classifier, photograph, side, variants, least
-                ):
-                    target = str(made.request.target)
-                    counts[target, made.reason or "kept"] += 1
-                    if made.face is not None and not made.reason:
-                        rows.append(row(made.face, expression=target, **about, **made.scores))
-                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                number += 1
-    part.replace(out)
-    print(f"{out}: {number} neutral faces")
-    for expression in map(str, augmenter.synthesizer.expressions):
-        found = {why: n for (name, why), n in counts.items() if name == expression}
-        if found:
-            print(f"  {expression}: " + ", ".join(f"{n} {why}" for why, n in found.items()))
+    model = Synthesizer.from_pretrained(teacher)
+    if not isinstance(model, TransferSynthesizer):
+        raise SystemExit(f"{teacher} is no `transfer`, which alone lends what it is asked for")
+    net = load_fer_classifier(classifier)
+    pairs = make(model.eval(), net.eval(), sources(data, work, count, seed), each, least, seed)
+    pairs.save(out)
+    print(f"{out}: {len(pairs)} pairs of {len(pairs.face)} faces")
 
 
 if __name__ == "__main__":

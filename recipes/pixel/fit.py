@@ -1,150 +1,253 @@
-"""Fit `pixel` from pairs: two faces of one person, one for each expression.
+"""Fit `pixel` from what `recipes.pairs.make_pairs` wrote, and from photographs of London people.
 
-    python -m recipes.pixel.fit --pairs LONDON.parquet --made PAIRS.parquet \\
-        --out expraug/weights/pixel
+    python -m recipes.pixel.fit DATA --pairs work/pairs --out expraug/weights/pixel
 
-`--pairs` holds real photographs, neutral and smiling, and alone decides on these two directions.
-`--made` holds what `recipes.pairs.make_pairs` wrote, from which neutral faces learn the
-expressions that no real pairs show; without it there are only the two.
-
-Of the people in LONDON only the training split is used (`expraug.datasets.person_split`), and of
-those the share whose mouths change most (`--strongest`): a "smiling" photograph that shows no smile
-teaches the map to do nothing. Ridge, pooling and share were chosen with `--cross-validate`, which
-prints the gain over copying the source on training people left out of five folds: all of them, the
-weak smiles too.
+Everything is a ridge regression in closed form, for each target over all that the sources show:
+displacements of landmarks on the shape of the source, changes of log luminance on the log
+luminance of the same pixel. What a class lacks or has too much of in the mean is made up by
+`STRENGTH`. `--held-out` prints what is explained of people left out. DATA and `--work` are as
+`recipes.real_faces` takes them; only training people are used.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
+from torch import Tensor
 
-from expraug.datasets import person_split
 from expraug.expressions import Expression
-from expraug.faces import face_mask
-from expraug.faces.composite import luminance
-from expraug.synthesizers.pixel import PixelFit, PixelSynthesizer
-from recipes.pairs.london import aligned_pairs, grouped
+from expraug.synthesizer import Synthesizer
+from expraug.synthesizers.pixel import PixelSynthesizer
+from expraug.synthesizers.transfer import TransferSynthesizer
+from recipes.pairs.made import Pairs
+from recipes.pixel.examples import Examples, MeanFace, both_ways, of_pairs, of_photographs
+from recipes.pixel.maps import PixelFit
+from recipes.real_faces import FILES, LONDON, extract
+from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, ridge
+from recipes.transfer.mesh import OVAL, RINGS, drawing_samples
 
-NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
-DIRECTIONS = [(NEUTRAL, HAPPY), (HAPPY, NEUTRAL)]
-FAINTER = {Expression.SURPRISE: 0.5, Expression.FEAR: 0.5}
-"""Of the change around the mouth: a map can darken a mouth that opens but not draw it, and in full
-it is a blot below the lips. Brows and lids keep theirs."""
-MOUTH_TOP = 0.58
-"""From there down the change is made fainter, as a fraction of the frame."""
-Maps = dict[tuple[Expression, Expression], tuple[torch.Tensor, torch.Tensor]]
-"""Weight and bias by source and target."""
-
-
-def fit(
-    pairs: dict[str, dict[Expression, torch.Tensor]], size: int, ridge: float, pooling: float
-) -> Maps:
-    """Fit both directions on every person in `pairs`, each also mirrored."""
-    maps = {}
-    for source, target in DIRECTIONS:
-        sums = PixelFit(size)
-        for faces in pairs.values():
-            add_both_ways(sums, faces[source], faces[target])
-        maps[source, target] = sums.solve(ridge, pooling)
-    return maps
-
-
-def add_both_ways(sums: PixelFit, source: torch.Tensor, target: torch.Tensor) -> None:
-    """Add a pair as it is and mirrored."""
-    sums.add(torch.stack([source, source.flip(-1)]), torch.stack([target, target.flip(-1)]))
-
-
-def fit_made(path: Path, size: int, ridge: float, pooling: float) -> Maps:
-    """Fit the directions that only made pairs show, on the first variant of each."""
-    sums: dict[Expression, PixelFit] = defaultdict(lambda: PixelFit(size))
-    for group in grouped(path, size):
-        for target, face in group.items():
-            if target not in (NEUTRAL, HAPPY):
-                add_both_ways(sums[target], group[NEUTRAL], face)
-    rows = (torch.arange(size) + 0.5) / size
-    mouth = ((rows - MOUTH_TOP) / 0.06).clamp(0, 1)[:, None]
-    maps: Maps = {}
-    for target, s in sorted(sums.items()):
-        keep = 1 - (1 - FAINTER.get(target, 1.0)) * mouth
-        weight, bias = s.solve(ridge, pooling)
-        maps[NEUTRAL, target] = weight * keep, bias * keep
-    return maps
+COMPONENTS, AXES, SIDE = 24, 32, 80
+SHAPE_PENALTY = 30.0
+"""For components of unit variance and weights of about 1 per pair."""
+PENALTY, POOLING = 5.0, 1.0
+"""Of the maps; pixels of them."""
+PHOTOGRAPHS = 3.0
+"""Weight of a pair of London's photographs: there are few, but they are real. With ten, smiles of
+half the strength come out, as London's are."""
+STRENGTH: dict[Expression, tuple[float, float]] = {
+    Expression.NEUTRAL: (1.2, 1.5),
+    Expression.HAPPY: (1.0, 1.6),
+    Expression.SAD: (1.3, 1.4),
+    Expression.SURPRISE: (0.7, 1.2),
+    Expression.FEAR: (1.2, 1.4),
+    Expression.DISGUST: (1.4, 1.5),
+    Expression.ANGRY: (0.85, 1.5),
+    Expression.CONTEMPT: (1.4, 1.6),
+}
+"""Of what becomes of a face, in shape and in light: a mean over many faces is fainter than each of
+them, but steadier, too. Chosen by `recipes.pixel.strength`."""
+FEWEST, ENOUGH = 20, 3
+"""Pairs from which a direction is learned, and directions from which all others to the target
+follow: displacements are linear in what is shown."""
 
 
-def synthesizer(maps: Maps, size: int) -> PixelSynthesizer:
-    """Return the synthesizer of these maps, targets in the order of `Expression`."""
-    ordered = sorted(maps, key=lambda direction: direction[1])
-    model = PixelSynthesizer({str(t): [str(s)] for s, t in ordered}, size)
-    for row, direction in enumerate(ordered):
-        model.weight[row], model.bias[row] = maps[direction]
+def mean_face(side: int = SIDE) -> MeanFace:
+    """Return the mean face of `transfer`, whose mouth and eyes are open, so that all is seen."""
+    teacher = Synthesizer.from_pretrained("transfer")
+    assert isinstance(teacher, TransferSynthesizer)
+    steady = torch.zeros(len(teacher.reference), dtype=torch.float64)
+    steady[list(STEADY)] = torch.tensor(STEADY_WEIGHTS, dtype=torch.float64)
+    return MeanFace(teacher.reference.double(), steady, side)
+
+
+def components(laid: Tensor, mesh: Tensor, count: int) -> Tensor:
+    """Return the principal components of shapes, (956, count), of unit variance."""
+    shapes = (laid - mesh).flatten(1)
+    values, vectors = torch.linalg.eigh(torch.cov(shapes.T))
+    basis: Tensor = vectors[:, -count:].flip(1) / values[-count:].flip(0).sqrt()
+    return basis
+
+
+def features(laid: Tensor, mesh: Tensor, basis: Tensor) -> Tensor:
+    """Return what displacements are linear in, (N, 1 + K)."""
+    shape = (laid - mesh).flatten(1) @ basis
+    return torch.cat([torch.ones_like(shape[:, :1]), shape], 1)
+
+
+def fit_shape(
+    examples: Examples, face: MeanFace, targets: list[Expression], penalty: float = SHAPE_PENALTY
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return basis (956, K), displacement (T, 1 + K, A) and axes (A, 956)."""
+    basis = components(examples.laid, face.mesh, COMPONENTS)
+    x = features(examples.laid, face.mesh, basis)
+    y = (examples.moved - examples.laid).flatten(1)
+    axes = torch.linalg.eigh(y.T @ y / len(y))[1][:, -AXES:].flip(1).T
+    found = []
+    for target in targets:
+        rows = examples.target == int(target)
+        weight = examples.weight[rows].double()
+        found.append(ridge(x[rows], y[rows] @ axes.T, weight, penalty))
+    return basis, torch.stack(found), axes
+
+
+def fit_light(
+    examples: Examples,
+    side: int,
+    targets: list[Expression],
+    penalty: float = PENALTY,
+    pooling: float = POOLING,
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias, (T, side, side) each."""
+    found = []
+    for target in targets:
+        sums = PixelFit(side)
+        rows = (examples.target == int(target)).nonzero()[:, 0]
+        for part in rows.split(1000):
+            sums.add(examples.light[part], examples.lightening[part], examples.weight[part])
+        found.append(sums.solve(penalty, pooling))
+    weight, bias = (torch.stack(x) for x in zip(*found, strict=True))
+    return weight, bias
+
+
+def directions(examples: Examples) -> dict[Expression, list[str]]:
+    """Return, for each target that can be learned, what it can be made of."""
+    found = {}
+    for target in Expression:
+        shown = torch.bincount(examples.shown[examples.target == int(target)], minlength=8)
+        others = [e for e in Expression if e != target]
+        fitted = [e for e in others if shown[int(e)] >= FEWEST]
+        if fitted:
+            found[target] = [str(e) for e in (others if len(fitted) >= ENOUGH else fitted)]
+    return found
+
+
+def fit(examples: Examples, face: MeanFace) -> PixelSynthesizer:
+    """Return the synthesizer that these examples teach, unstrengthened."""
+    sources = directions(examples)
+    targets = list(sources)
+    basis, displacement, axes = fit_shape(examples, face, targets)
+    weight, bias = fit_light(examples, face.side, targets)
+    share = examples.weight * examples.opened
+    interior = [
+        torch.einsum("n,nij->ij", share[rows], examples.interior[rows]) / share[rows].sum().clamp(1)
+        for rows in (examples.target == int(t) for t in targets)
+    ]
+    samples = drawing_samples(face.mesh.numpy())
+    triangles, of_sample = np.unique(samples["idx"], axis=0, return_inverse=True)
+    model = PixelSynthesizer(
+        {str(t): names for t, names in sources.items()},
+        triangles=len(triangles),
+        samples=len(of_sample.reshape(-1)),
+        components=COMPONENTS,
+        axes=AXES,
+        map_side=face.side,
+    )
+    values = {
+        "weight": weight[:, None],
+        "bias": bias[:, None],
+        "rest": face.mesh,
+        "steady": face.steady,
+        "basis": basis,
+        "displacement": displacement,
+        "axes": axes,
+        "interior": torch.stack(interior),
+        "ring_radius": [far for far, _ in RINGS],
+        "ring_share": [share for _, share in RINGS],
+        "barycentric": samples["bary"],
+        "sample_place": samples["uv"],
+        "sample_hole": samples["hole"],
+        "sample_area": samples["cell"],
+        "triangles": triangles,
+        "sample_triangle": of_sample.reshape(-1),
+        "oval": OVAL,
+    }
+    for name, value in values.items():
+        buffer = getattr(model, name)
+        buffer.copy_(torch.as_tensor(value).to(buffer.dtype))
     return model.eval().requires_grad_(False)
 
 
-def strongest(
-    people: dict[str, dict[Expression, torch.Tensor]], share: float
-) -> dict[str, dict[Expression, torch.Tensor]]:
-    """Keep the people whose luminance changes most around the mouth."""
+def strengthen(
+    model: PixelSynthesizer,
+    examples: Examples,
+    face: MeanFace,
+    strength: dict[Expression, tuple[float, float]],
+) -> None:
+    """Multiply what becomes of the mean neutral face (for neutral as a target, of the mean face
+    that it was learned from); that others differ in what is taken away from them stays."""
+    for row, target in enumerate(model.expressions):
+        shape, light = strength.get(target, (1.0, 1.0))
+        rows = examples.target == int(target)
+        if target is not Expression.NEUTRAL:
+            rows &= examples.shown == int(Expression.NEUTRAL)
+        if not rows.any():
+            continue
+        given = features(examples.laid[rows], face.mesh, model.basis.double()).mean(0).float()
+        model.displacement[row, 0] += (shape - 1) * (given @ model.displacement[row])
+        change = model.weight[row, 0] * examples.light[rows].float().mean(0) + model.bias[row, 0]
+        model.bias[row, 0] += (light - 1) * change
 
-    def change(faces: dict[Expression, torch.Tensor]) -> float:
-        difference = luminance(torch.stack([faces[e] for e in (HAPPY, NEUTRAL)])).diff(dim=0).abs()
-        size = difference.shape[-1]
-        top, bottom, left, right = (round(f * size) for f in (0.61, 0.875, 0.31, 0.69))
-        return float(difference[..., top:bottom, left:right].mean())
 
-    ranked = sorted(people, key=lambda who: -change(people[who]))
-    return {who: people[who] for who in ranked[: round(share * len(ranked))]}
+def explained(examples: Examples, face: MeanFace, folds: int = 5) -> None:
+    """Print the share of the changes that is explained in people left out."""
+    for name, penalties in (("shape", (10.0, 30.0, 100.0)), ("light", (5.0, 20.0, 80.0))):
+        for penalty in penalties:
+            kept = examples.person % folds != 0
+            left = examples.take(~kept)
+            taught = both_ways(examples.take(kept), face)
+            targets = [e for e in Expression if (left.target == int(e)).any()]
+            if name == "shape":
+                basis, weights, axes = fit_shape(taught, face, targets, penalty)
+                x = features(left.laid, face.mesh, basis)
+            else:
+                weight, bias = fit_light(taught, face.side, targets, penalty)
+            told = []
+            for row, target in enumerate(targets):
+                rows = left.target == int(target)
+                if name == "shape":
+                    y = (left.moved - left.laid)[rows].flatten(1)
+                    guess = x[rows] @ weights[row] @ axes
+                else:
+                    y = left.lightening[rows].float()
+                    guess = weight[row] * left.light[rows].float() + bias[row]
+                r2 = 1 - (y - guess).square().mean() / y.square().mean()
+                told.append(f"{target} {float(r2):.3f}")
+            print(f"{name}, penalty {penalty}: {', '.join(told)}")
 
 
-def psnr_gain(model: PixelSynthesizer, pairs: dict[str, dict[Expression, torch.Tensor]]) -> float:
-    """Return the mean gain in PSNR over copying the source, in dB, over people and directions."""
-    gains = []
-    for source, target in DIRECTIONS:
-        x = torch.stack([p[source] for p in pairs.values()])
-        y = torch.stack([p[target] for p in pairs.values()])
-        made = model(x, torch.full((len(x),), int(target)), torch.ones(len(x)))
-        made = x + (made - x) * face_mask(model.image_size)  # as paste-back does
-        errors = [(image - y).square().mean(dim=(1, 2, 3)) for image in (made, x)]
-        gains.append(10 * torch.log10(errors[1] / errors[0]))
-    return float(torch.cat(gains).mean())
+def read(data: Path, pairs: list[Path], work: Path, photographs: float, face: MeanFace) -> Examples:
+    """Return the examples to learn from; arguments as the command line names them."""
+    parts = [of_pairs(Pairs.load(folder), face) for folder in pairs]
+    if photographs:
+        london = extract(LONDON, data / FILES[LONDON][0], work)
+        real = of_photographs(london.take(np.flatnonzero(london.split == "train")), face)
+        real.weight *= photographs
+        parts.append(real)
+    return Examples.joined(parts)
 
 
 def main(
-    pairs: Annotated[Path, typer.Option(help="Parquet with image, expression, identity.")],
-    made: Annotated[Path | None, typer.Option(help="What recipes.pairs.make_pairs wrote.")] = None,
+    data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
+    pairs: Annotated[list[Path], typer.Option(help="What recipes.pairs.make_pairs wrote.")],
     out: Annotated[Path | None, typer.Option(help="Folder for weights and config.")] = None,
-    size: int = 128,
-    ridge: float = 0.4,
-    pooling: float = 1.5,
-    share: Annotated[float, typer.Option("--strongest", help="Share of people kept.")] = 0.6,
-    cross_validate: bool = False,
+    work: Annotated[Path, typer.Option(help="Of recipes.real_faces.")] = Path("work/real_faces"),
+    photographs: Annotated[float, typer.Option(help="Weight of a pair of them.")] = PHOTOGRAPHS,
+    held_out: bool = False,
 ) -> None:
-    everyone = aligned_pairs(pairs, size)
-    people = {k: v for k, v in everyone.items() if person_split(k) == "train"}
-    print(f"{len(people)} of {len(everyone)} people train")
-    if not people:
-        raise SystemExit(f"{pairs}: no one to fit on, all people are in other splits")
-    if cross_validate:
-        names = sorted(people)
-        grid = itertools.product((0.4, 1.0, 4.0), (0.0, 1.5, 3.0), (0.4, 0.6, 1.0))
-        for r, pool, top in grid:
-            gains = []
-            for fold in range(5):
-                held = set(names[fold::5])
-                rest = strongest({k: people[k] for k in names if k not in held}, top)
-                model = synthesizer(fit(rest, size, r, pool), size)
-                gains.append(psnr_gain(model, {k: people[k] for k in held}))
-            gain = sum(gains) / len(gains)
-            print(f"ridge {r:<4} pooling {pool:<4} strongest {top:<4} gain {gain:+.3f} dB")
+    face = mean_face()
+    examples = read(data, pairs, work, photographs, face)
+    print(f"{len(examples)} pairs", flush=True)
+    if held_out:
+        explained(examples, face)
     if out:
-        maps = fit(strongest(people, share), size, ridge, pooling)
-        maps |= fit_made(made, size, ridge, pooling) if made else {}
-        synthesizer(maps, size).save_pretrained(out)
+        examples = both_ways(examples, face)
+        model = fit(examples, face)
+        strengthen(model, examples, face, STRENGTH)
+        model.save_pretrained(out)
         print(f"{out}: {PixelSynthesizer.from_pretrained(out).fingerprint}")
 
 

@@ -126,7 +126,7 @@ def main(
     kills: int = 0,
     damaged: int = 0,
     ray_kills: int = 0,
-    synthesizer: str = "pixel",
+    synthesizer: Annotated[str, typer.Option(help="One that needs no landmarks.")] = "unet_cgan",
     write: str = "folder",
     chunk_size: int = 16,
     seed: int = 0,

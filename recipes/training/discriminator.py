@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from expraug.synthesizers.fevgan import along_time
+from expraug.synthesizers.fevgan.net import along_time
 
 
 class ProjectionDiscriminator(nn.Module):

@@ -3,10 +3,10 @@ import warnings
 import lmdb
 import numpy as np
 import pytest
+from crop_augmenter import MeanFaceDetector
 
 from expraug import ExpressionAugmenter
 from expraug.cache import CacheEntry, SynthesisCache, entry_key, hit_rate, image_digest
-from expraug.faces.detect import CropDetector
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_does_not_warn_in_warm(tmp_path, store, monkeypatch):
     faces = [(rng.integers(0, 256, (16, 16), np.uint8), "neutral") for _ in range(60)]
     augmenter = ExpressionAugmenter(
         "pixel",
-        alignment=CropDetector(),
+        alignment=MeanFaceDetector(),
         check_landmarks=False,
         cache=cache,
         intensity_levels=1,

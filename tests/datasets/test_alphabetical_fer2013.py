@@ -32,7 +32,7 @@ def folder(root):
 
 @pytest.fixture
 def augmenter(tmp_path):
-    return crop_augmenter("unet_cgan", cache=tmp_path / "cache")
+    return crop_augmenter("pixel", cache=tmp_path / "cache")
 
 
 def check(augmenter, source, own, image, label):

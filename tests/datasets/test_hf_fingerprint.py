@@ -25,7 +25,7 @@ import datasets, multiprocess
 from datasets.fingerprint import Hasher
 from expraug import ExpressionAugmenter, Uniform
 from expraug.datasets.hf import ExpressionMap
-from expraug.faces import CropDetector
+from crop_augmenter import MeanFaceDetector
 
 def refuse(self, batch, rank=None):
     raise SystemExit("was called although the result is cached")
@@ -34,7 +34,7 @@ def main(task, rows, result):
     policy = Uniform(["happy", "neutral", "sad", "fear"])
     augmenter = ExpressionAugmenter("pixel", policy=policy, alignment="detect")
     print(Hasher.hash(ExpressionMap(augmenter, ["happy", "neutral"])))
-    unchecked = {"alignment": CropDetector(), "check_landmarks": False}  # quick
+    unchecked = {"alignment": MeanFaceDetector(), "check_landmarks": False}  # quick
     augmenter = ExpressionAugmenter("pixel", policy=policy, **unchecked)
     function = ExpressionMap(augmenter, copies=2)
     print(Hasher.hash(function))
@@ -63,7 +63,8 @@ def test_fresh_processes(rows, tmp_path):
     script.write_text(SCRIPT)
     printed = []
     for task, hash_seed in (("make", "0"), ("refuse", "4711")):
-        environment = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(REPOSITORY)}
+        modules = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+        environment = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": modules}
         run = subprocess.run(
             [sys.executable, script, task, tmp_path / "rows", tmp_path / task],
             env=os.environ | environment, capture_output=True, text=True,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from crop_augmenter import MeanFaceDetector
 from real_smiles import Smiles, read_smiles
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def context_of(data: FaceSet, synthesizer: Synthesizer, **given: Any) -> Context
     people = data.people + (reference.people if reference else [])
     augmenter = ExpressionAugmenter(
         synthesizer,
-        alignment=MemoizedDetector(CropDetector()),
+        alignment=MemoizedDetector(MeanFaceDetector()),
         check_landmarks=False,
         batch_size=4,
     )

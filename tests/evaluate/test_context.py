@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import MeanFaceDetector
 
 from expraug import Expression, ExpressionAugmenter, create_synthesizer
 from expraug.errors import MissingWeightsError
@@ -27,8 +28,11 @@ def test_synthetics_are_the_pipelines_bytes(
     images, people = neutral_images[:3], ["a", "b", "c"]
     context = in_context(crops(images, [NEUTRAL] * 3, people), create_synthesizer(name))
     found = context.synthetics(HAPPY, 0.8)
-    augmenter = ExpressionAugmenter(name, alignment=CropDetector(), check_landmarks=False)
-    outcomes = augmenter(images, [SynthesisRequest(HAPPY, 0.8)] * 3)
+    augmenter = ExpressionAugmenter(name, alignment=MeanFaceDetector(), check_landmarks=False)
+    # neighbours are asked for variants that lie far apart
+    variants = [37 * k % augmenter.variants for k in range(3)]
+    assert len(set(variants)) == min(3, augmenter.variants)
+    outcomes = augmenter(images, [SynthesisRequest(HAPPY, 0.8, v) for v in variants])
     for k, (image, outcome) in enumerate(zip(images, outcomes, strict=True)):
         (face,) = CropDetector()([image])
         assert face is not None

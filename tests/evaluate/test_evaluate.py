@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from expraug import create_synthesizer
@@ -22,6 +23,7 @@ from expraug.evaluate import Evaluation, evaluate
 from expraug.evaluate.classifier_recall import OneClassifier
 from expraug.expressions import Expression
 from expraug.networks.fer_classifier import load_fer_classifier
+from expraug.pretrained import EMBEDDED
 
 
 def of_image_net(evaluation: Evaluation) -> OneClassifier:
@@ -52,7 +54,8 @@ def test_pixel_on_the_bundled_faces(evaluation: Evaluation) -> None:
     assert identity.different_pairs == 180
     assert identity.same[0] > identity.different[3], "people differ more than a smile does"
     assert "FaceNet" in evaluation.skipped["identity by facenet"]
-    assert found["throughput"].parameters == 262_144
+    weights = load_file(EMBEDDED / "pixel" / "model.safetensors")
+    assert found["throughput"].parameters == sum(part.numel() for part in weights.values())
     assert found["failures"].failed["happy"] == {}
     assert "needs 10 faces to learn from" in evaluation.skipped["gan_train"]
     assert "needs 20 synthetic" in evaluation.skipped["detectability"]
@@ -111,7 +114,7 @@ def test_what_a_detector_lacks_is_named_and_not_blamed_on_the_images(
 
 
 class NothingThere:
-    fingerprint, constant = "nothing", False
+    fingerprint, constant, landmarks = "nothing", False, True
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

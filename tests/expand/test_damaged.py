@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crop_augmenter import MeanFaceDetector
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from expraug.expand import expand
-from expraug.faces.detect import CropDetector, create_detector
+from expraug.faces.detect import create_detector
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -150,7 +151,7 @@ def test_limit_on_file_size_can_be_lowered(small_set: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("write", ["folder", "parquet"])
 def test_any_damage_among_good_faces(tmp_path: Path, smile: str, write: Any) -> None:
     options: dict[str, Any] = {"synthesizer": smile, "gate": None, "check_landmarks": False}
-    options |= {"alignment": CropDetector()}
+    options |= {"alignment": MeanFaceDetector()}
     options |= {"chunk_size": 16, "write": write}
     source = write_faces(tmp_path / "set", 20, side=48)
     good = expand(source, tmp_path / "good", **options)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
+from unmoved import Unmoved
 
 from expraug.errors import DeviceError, MissingWeightsError
 from expraug.expand import SCHEMA, DestinationError, Report, SourceError, expand
@@ -224,7 +225,7 @@ def test_gate(small_set: Path, tmp_path: Path, smile: str) -> None:
 
 
 def test_landmarks_are_checked(small_set: Path, tmp_path: Path, smile: str) -> None:
-    options: dict[str, Any] = {"synthesizer": smile, "gate": None}
+    options: dict[str, Any] = {"synthesizer": Unmoved(), "gate": None}
     report = expand(small_set, tmp_path / "checked", **options)
     unchecked = expand(small_set, tmp_path / "unchecked", check_landmarks=False, **options)
     refused = [row for row in rows_of(report) if row["reason"] == "landmarks_disagree"]
@@ -233,6 +234,8 @@ def test_landmarks_are_checked(small_set: Path, tmp_path: Path, smile: str) -> N
     assert report.made + len(refused) == unchecked.made == 3
     assert "- Landmarks checked: yes." in (report.folder / "README.md").read_text()
     assert "- Landmarks checked: no." in (unchecked.folder / "README.md").read_text()
+    moved = expand(small_set, tmp_path / "moved", synthesizer=smile, gate=None)
+    assert moved.made == 3, "faces that do what they claim are kept"
 
 
 def test_gates_thresholds_decide(small_set: Path, tmp_path: Path, smile: str) -> None:

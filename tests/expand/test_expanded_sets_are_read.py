@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crop_augmenter import MeanFaceDetector
 from torchvision.datasets import ImageFolder
 
 from expraug.expand import Report, expand
 from expraug.expand.layout import WORK
-from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import FACES, contents, write_faces
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
     "chunk_size": 8,
 }
 CLASSES = ["angry", "happy", "neutral"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crop_augmenter import MeanFaceDetector
 from hypothesis import given
 from hypothesis import strategies as st
 
 from expraug.expand import Quota, expand
 from expraug.expand.quota import choose
 from expraug.expressions import Expression
-from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
 }
 
 sources = st.lists(st.sampled_from([*ALL, None]), max_size=30)

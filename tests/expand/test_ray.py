@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 
+from crop_augmenter import MeanFaceDetector  # noqa: E402
+
 from expraug.expand import expand  # noqa: E402
 from expraug.expand.parts import Parts  # noqa: E402
 from expraug.expand.processes import WorkerDiedError  # noqa: E402
-from expraug.faces.detect import CropDetector  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
@@ -27,7 +29,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
 }
@@ -36,7 +38,9 @@ ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # workers import the tests' own modules, too
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield
     ray.shutdown()
 

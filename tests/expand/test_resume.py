@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import DestinationError, expand
 from expraug.expand.layout import WORK
-from expraug.faces.detect import CropDetector
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 5,
 }

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import expand
 from expraug.expand.checks import parse_shard
 from expraug.expand.layout import WORK
 from expraug.expand.parts import Parts
-from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
     "with_originals": True,

@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from crop_augmenter import MeanFaceDetector
 from PIL import Image
 
 from expraug.datasets import open_source
 from expraug.expand import DestinationError, Report, expand
-from expraug.faces.detect import CropDetector
 
 sys.path.insert(0, str(Path(__file__).parent))
 from expanded_sets import contents, write_faces
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "synthesizer": "pixel",
     "gate": None,
     "check_landmarks": False,
-    "alignment": CropDetector(),
+    "alignment": MeanFaceDetector(),
     "targets": ["happy", "neutral"],
     "chunk_size": 8,
     "with_originals": True,

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import with_mean_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -104,9 +105,12 @@ def test_work_on_a_huge_face_is_bounded(neutral_images, turn):
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
     class Known(CropDetector):
+        landmarks = True
+
         def __call__(self, images):
             points = (CROP_POINTS - 0.5) * 0.8 @ rotation.T + 0.5
-            return [DetectedFace((points * len(i) - 0.5).astype(np.float32)) for i in images]
+            known = ((points * len(i) - 0.5).astype(np.float32) for i in images)
+            return [with_mean_face(DetectedFace(of_image)) for of_image in known]
 
     augmenter = ExpressionAugmenter("pixel", alignment=Known())
     request = SynthesisRequest("happy")

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from crop_augmenter import MeanFaceDetector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,7 +105,7 @@ def test_the_gate_decides_when_a_face_is_used(neutral_images, tmp_path):
     dark, bright = neutral_images[0] // 4, np.maximum(neutral_images[1], 200)
     augmenter = ExpressionAugmenter(
         "pixel",
-        alignment=CropDetector(),
+        alignment=MeanFaceDetector(),
         gate=FakeGate(),
         check_landmarks=False,
         cache=tmp_path,
@@ -144,9 +145,9 @@ def test_another_setting_is_another_face(neutral_images, tmp_path):
     others = [
         ExpressionAugmenter("transfer", cache=tmp_path),
         ExpressionAugmenter("pixel", cache=tmp_path, alignment="detect"),
-        ExpressionAugmenter("pixel", cache=tmp_path, alignment=CropDetector()),
+        ExpressionAugmenter("pixel", cache=tmp_path, alignment=MeanFaceDetector()),
         ExpressionAugmenter(
-            "pixel", cache=tmp_path, alignment=CropDetector(CropDetector().points * 0.9)
+            "pixel", cache=tmp_path, alignment=MeanFaceDetector(CropDetector().points * 0.9)
         ),
         ExpressionAugmenter("pixel", cache=tmp_path, gate=FakeGate()),
         ExpressionAugmenter("pixel", cache=tmp_path, check_landmarks=False),

@@ -89,9 +89,10 @@ def test_a_detector_that_knows_arrays_alone_gets_arrays(neutral_images):
             return super().__call__(images)
 
     image = neutral_images[0]
-    augmenter = ExpressionAugmenter("pixel", alignment=Arrays(), check_landmarks=False)
+    augmenter = ExpressionAugmenter("unet_cgan", alignment=Arrays(), check_landmarks=False)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     of_array, of_tensor = augmenter([image, tensor], [REQUEST] * 2)
+    assert of_array.target is not None
     assert np.array_equal(of_array.image, of_tensor.image.permute(1, 2, 0))
 
 

@@ -57,13 +57,13 @@ def test_pixel_works_at_its_own_size_only(neutral_images):
 
 def test_small_synthesizers_are_given_four_times_the_size(neutral_images, monkeypatch):
     sizes = []
-    forward = FEVGANSynthesizer.forward
+    synthesize = FEVGANSynthesizer.synthesize
 
-    def spying(self, faces, *args):
+    def spying(self, faces, *args, **inputs):
         sizes.append(faces.shape[-1])
-        return forward(self, faces, *args)
+        return synthesize(self, faces, *args, **inputs)
 
-    monkeypatch.setattr(FEVGANSynthesizer, "forward", spying)
+    monkeypatch.setattr(FEVGANSynthesizer, "synthesize", spying)
     augmenter = ExpressionAugmenter("fevgan", alignment="detect")
     for side in (1024, 256, 144, 96):
         augmenter([enlarged(neutral_images[0], side)], [SURPRISE])

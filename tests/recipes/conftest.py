@@ -31,16 +31,6 @@ def run_recipe() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def pairs_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `recipes.pairs.make_pairs` writes, of people who are trained on."""
-    from paired_faces import write_pairs
-
-    file = tmp_path_factory.mktemp("pairs") / "pairs.parquet"
-    write_pairs(faces, file)
-    return file
-
-
-@pytest.fixture(scope="session")
 def face_sets(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sets that classifiers learn from, as `recipes.real_faces` takes them, small."""
     from face_sets import write_sets

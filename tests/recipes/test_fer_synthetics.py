@@ -109,8 +109,8 @@ def test_what_cannot_be_used_is_told_and_not_trained_on(small_faces, tmp_path, s
     assert "1 of 2 synthetic faces can be used (no_face: 1)" in capsys.readouterr().out
     # a synthesizer that does nothing
     idle = create_synthesizer(smile)
-    idle.weight.zero_()
-    idle.bias.zero_()
+    for part in (idle.weight, idle.bias, idle.displacement):
+        part.zero_()
     made = make(
         augmenter_of(idle, table, None, tmp_path / "work", CPU), table, [(4, request)], CLASSES
     )

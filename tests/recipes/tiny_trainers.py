@@ -9,15 +9,18 @@ from torch import Tensor, nn
 from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.networks.onset import onset
 from expraug.synthesizers.decoupled import DecoupledNet
-from expraug.synthesizers.fevgan import FEVGANNet
+from expraug.synthesizers.expression_maps import ExpressionMaps
+from expraug.synthesizers.fevgan.net import FEVGANNet
 from expraug.synthesizers.unet_cgan import UNet
 from recipes.decoupled import trainer as of_decoupled
+from recipes.decoupled.data import Batch
 from recipes.fevgan import trainer as of_fevgan
 from recipes.latent import trainer as of_generator
 from recipes.training.adversarial import AdversarialTrainer
-from recipes.training.batch import Batch
 from recipes.training.loss_networks import LossNetworks
+from recipes.training.low import low
 from recipes.unet_cgan import trainer as of_unet_cgan
+from recipes.unet_cgan.data import Batch as MapBatch
 
 PAIRS, UNPAIRED, SIZE, CATEGORIES = 4, 2, 32, 3
 CPU = torch.device("cpu")
@@ -37,26 +40,58 @@ def batch(seed: int = 0) -> Batch:
     faces = F.interpolate(coarse_noise, (SIZE, SIZE), mode="bilinear") * 0.5 + 0.2
     source, real = faces.split(count)
     category = torch.arange(count) % CATEGORIES
-    brighter = torch.zeros(PAIRS, 1, SIZE, SIZE)
-    brighter[:, :, SIZE // 2 :] = 0.1 * (1 + category[:PAIRS].view(-1, 1, 1, 1))
+    brighter = torch.zeros(count, 1, SIZE, SIZE)
+    brighter[:, :, SIZE // 2 :] = 0.1 * (1 + category.view(-1, 1, 1, 1))
     return Batch(
         source=source,
+        landmarks=torch.rand(count, 478, 2, generator=generator),
         category=category,
-        target=source[:PAIRS] + brighter,
+        target=source + brighter,
         embedding=coarse(source),
         other=torch.tensor([1, 2, 3, 0, 5, 4]),
         real=real,
         real_category=category.flip(0),
-        known=torch.ones(len(category), dtype=torch.bool),
+        source_latents=torch.randn(count, 7, 12, generator=generator),
+        target_latents=torch.randn(count, 7, 12, generator=generator),
+        real_latents=torch.randn(count, 7, 12, generator=generator),
+        rows=torch.arange(3 * count),
+    )
+
+
+def map_batch(seed: int = 0) -> MapBatch:
+    """Blurred noise in which all moves up, the more so the higher its category."""
+    given = batch(seed)
+    generator = torch.Generator().manual_seed(seed)
+    lips = torch.rand(PAIRS + UNPAIRED, 2, 11, 2, generator=generator) * 0.02 + 0.6
+    lips[..., 0] += torch.linspace(-0.1, 0.1, 11)
+    far = 0.01 * (1 + given.category[:PAIRS].view(-1, 1, 1, 1))
+    downwards = torch.tensor([0.0, 1.0])
+    wanted = ExpressionMaps(
+        flow=far * downwards.view(2, 1, 1).expand(2, 24, 24),
+        lightening=10 * far.expand(-1, 1, 24, 24),
+        lips=lips[:PAIRS],
+        moved_lips=lips[:PAIRS] - far * downwards,
+        interior=torch.rand(PAIRS, 6, 12, generator=generator) - 0.5,
+    )
+    return MapBatch(
+        source=given.source,
+        category=given.category,
+        code=torch.randn(PAIRS + UNPAIRED, 4, generator=generator),
+        lips=lips,
+        wanted=wanted,
+        other=given.other[:PAIRS],
+        real=low(given.real),
+        real_category=given.real_category,
     )
 
 
 def unet_cgan(steps: int = 20, **options: Any) -> of_unet_cgan.Trainer:
-    """The trainer of `unet_cgan`."""
+    """The trainer of `unet_cgan`, which looks at faces from the first step on."""
     torch.manual_seed(0)
-    setting = of_unet_cgan.Options(**{"amp": False, "lr": 3e-3, **options})
-    net = UNet(CATEGORIES, 8)
-    return of_unet_cgan.Trainer(net, CATEGORIES, setting, steps, LossNetworks(coarse), CPU)
+    setting = of_unet_cgan.Options(**{"amp": False, "lr": 3e-3, "alone": 0.0, **options})
+    net, networks = UNet(CATEGORIES, SIZE, 8, 4), LossNetworks(coarse)
+    even = torch.ones(1, 8, 8)
+    return of_unet_cgan.Trainer(net, CATEGORIES, setting, steps, networks, even, CPU)
 
 
 def generator(steps: int = 20, **options: Any) -> of_generator.Trainer:
@@ -81,25 +116,36 @@ FRAMES = 8
 
 
 def clips(seed: int = 0) -> of_fevgan.ClipBatch:
-    """Blurred noise that grows brighter below, the more so the higher its category."""
+    """Blurred noise that moves up and grows brighter, the more so the higher its category."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(PAIRS, 1, 6, 6, generator=generator)
-    source = F.interpolate(noise, (SIZE, SIZE), mode="bilinear") * 0.5 + 0.2
+    noise = torch.rand(2 * PAIRS, 1, 6, 6, generator=generator)
+    source, real = (F.interpolate(noise, (SIZE, SIZE), mode="bilinear") * 0.5 + 0.2).split(PAIRS)
     z = torch.randn(PAIRS, 4, generator=generator)
     category = torch.arange(PAIRS) % CATEGORIES
-    strength = onset(z, FRAMES) * 0.1 * (1 + category[:, None])
-    brighter = torch.zeros(SIZE, SIZE)
-    brighter[SIZE // 2 :] = 1
-    clip = source[:, None] + strength[:, :, None, None, None] * brighter
-    return of_fevgan.ClipBatch(source, clip, category, z, torch.tensor([1, 2, 3, 0]))
+    shown = torch.tensor([[1, 3, 5, 7]]).expand(PAIRS, -1)
+    come = (onset(z, FRAMES).gather(1, shown) * (1 + category[:, None]))[:, :, None, None, None]
+    lips = torch.rand(PAIRS, 2, 11, 2, generator=generator) * 0.2 + 0.5
+    downwards = torch.tensor([0.0, 0.02])
+    return of_fevgan.ClipBatch(
+        source=source,
+        category=category,
+        z=z,
+        shown=shown,
+        flow=come * downwards.view(2, 1, 1).expand(2, SIZE, SIZE),
+        lightening=come * torch.full((1, SIZE, SIZE), 0.1),
+        lips=lips,
+        moved_lips=lips[:, None] + come * downwards,
+        interior=torch.rand(PAIRS, 6, 12, generator=generator) - 0.5,
+        real=F.interpolate(real, (64, 64), mode="bilinear"),
+    )
 
 
 def fevgan(steps: int = 20, encoders: str = "both", **options: Any) -> of_fevgan.Trainer:
     """The trainer of `fevgan`."""
     torch.manual_seed(0)
-    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, **options})
+    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, "likeness": 0, **options})
     net = FEVGANNet(CATEGORIES, SIZE, FRAMES, (32, 16, 16, 8), 4, encoders)
-    return of_fevgan.Trainer(net, CATEGORIES, setting, steps, LossNetworks(coarse), CPU)
+    return of_fevgan.Trainer(net, CATEGORIES, setting, steps, [], CPU)
 
 
 TRAINERS = {
@@ -118,7 +164,9 @@ def step(trainer: AdversarialTrainer, seed: int) -> dict[str, float]:
         return trainer.step(given.real)
     if isinstance(trainer, of_fevgan.Trainer):
         return trainer.step(clips(seed))
-    assert isinstance(trainer, of_decoupled.Trainer | of_unet_cgan.Trainer)
+    if isinstance(trainer, of_unet_cgan.Trainer):
+        return trainer.step(map_batch(seed))
+    assert isinstance(trainer, of_decoupled.Trainer)
     return trainer.step(given)
 
 

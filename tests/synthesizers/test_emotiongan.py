@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_synthesizer
 from expraug.errors import UnsupportedExpressionError
-from expraug.faces import CropDetector
 from expraug.faces.composite import hide_background, luminance
 from expraug.latent.directions import log_odds
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
@@ -59,7 +58,7 @@ def test_any_expression_from_any_face_but_its_own() -> None:
     assert isinstance(fresh, EmotionGANSynthesizer)
     assert fresh.expressions == (SAD, Expression.NEUTRAL, HAPPY)
     assert fresh.image_size == 32
-    assert not fresh.needs_landmarks
+    assert fresh.needs_landmarks
     assert fresh.supports(None, HAPPY)
     assert not fresh.supports(HAPPY, HAPPY)
     assert not fresh.supports(HAPPY, ANGRY)
@@ -256,7 +255,7 @@ def test_gradients_reach_codes_through_draw(model: EmotionGANSynthesizer) -> Non
 
 def test_faces_through_the_augmenter(tmp_path: Path, neutral_images: list[np.ndarray]) -> None:
     fitted(size=3.0).save_pretrained(tmp_path)
-    augmenter = ExpressionAugmenter(str(tmp_path), alignment=CropDetector(), check_landmarks=False)
+    augmenter = ExpressionAugmenter(str(tmp_path), check_landmarks=False)
     outcomes = augmenter(
         [*neutral_images[:2]], [SynthesisRequest(HAPPY), SynthesisRequest(SAD, 0.5)]
     )

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from expraug import Expression, ExpressionAugmenter, SynthesisRequest, create_sy
 from expraug.errors import UnsupportedExpressionError
 from expraug.faces import CropDetector
 from expraug.faces.composite import face_mask, luminance
+from expraug.faces.synthesized import SynthesizedFaces
 from expraug.networks.embedder import FaceEmbedder
-from expraug.networks.onset import onset
-from expraug.synthesizers.fevgan import ENCODERS, FEVGANSynthesizer, along_time, apply_motion
+from expraug.networks.onset import RHYTHM, onset
+from expraug.synthesizers.expression_maps import ExpressionMaps
+from expraug.synthesizers.fevgan import FEVGANSynthesizer
+from expraug.synthesizers.fevgan.net import ENCODERS, along_time
+from expraug.synthesizers.fevgan.synthesizer import between, frame_of
 
 HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY
 NEUTRAL = Expression.NEUTRAL
@@ -22,16 +27,27 @@ NAMES = ["sad", "surprise", "happy"]  # not in the order of `Expression`
 
 
 def make(
-    size: int = 32, encoders: str = "both", strength: float = 0.03, frames: int = 8
+    size: int = 32, encoders: str = "both", strength: float = 0.03, **settings: Any
 ) -> FEVGANSynthesizer:
     """A tiny one that changes faces, as if it had been trained."""
     torch.manual_seed(0)
     channels = {32: (32, 16, 16, 8), 64: (32, 16, 16, 16, 8)}[size]
-    made = FEVGANSynthesizer(NAMES, size, frames, channels, 4, encoders)
+    made = FEVGANSynthesizer(NAMES, size, 8, channels, 6, encoders, **settings)
     nn.init.normal_(made.net.head.weight, std=strength)
+    for layers in (made.net.lips, made.net.interior):
+        nn.init.normal_(layers[-1].weight, std=strength)
+    nn.init.normal_(made.net.mouth.last.weight, std=0.01)
     with torch.no_grad():
         made.net.label.weight.mul_(3)
+        made.net.mouth.last.bias.copy_(shut_lips().flatten())
+        made.codes.normal_()
     return made.eval().requires_grad_(False)
+
+
+def shut_lips() -> Tensor:
+    """Where the lips of most faces are, (2, 11, 2)."""
+    upper = torch.stack([torch.linspace(0.38, 0.62, 11), torch.full((11,), 0.71)], 1)
+    return torch.stack([upper, upper])
 
 
 @pytest.fixture
@@ -53,10 +69,11 @@ def request(count: int = 3, size: int = 32) -> tuple[Tensor, Tensor]:
     return faces, torch.tensor([int(Expression.parse(NAMES[i % 3])) for i in range(count)])
 
 
-def motion_of(model: FEVGANSynthesizer) -> Tensor:
-    """What the net does with the faces of `request`."""
-    faces, target = request()
-    return model.net(luminance(faces), model.row[target], torch.zeros(3, model.net.noise))
+def maps_of(model: FEVGANSynthesizer, faces: Tensor, target: Tensor) -> ExpressionMaps:
+    """What the net says of each frame of clips of usual speed, of the first variant."""
+    row = model.row[target]
+    z = F.pad(model.codes[row, 0], (RHYTHM, 0))
+    return model.net(luminance(faces), row, z)
 
 
 def test_any_expression_from_a_neutral_or_unknown_face() -> None:
@@ -90,10 +107,12 @@ def test_a_target_that_it_does_not_have(model: FEVGANSynthesizer) -> None:
         (NAMES, {"image_size": 96}, "image_size must be 4 times a power of 2"),
         (NAMES, {"image_size": 128}, "image_size must be 4 times a power of 2"),
         (NAMES, {"channels": (32, 16, 16, 8, 8)}, "multiples of 16, the last of 8"),
-        (NAMES, {"frames": 12}, "frames must be 2 times a power of 2, at most 32"),
-        (NAMES, {"frames": 64}, "frames must be 2 times a power of 2, at most 32"),
+        (NAMES, {"frames": 12}, "frames must be 2 times a power of 2, at most 16"),
+        (NAMES, {"frames": 32}, "frames must be 2 times a power of 2, at most 16"),
         (NAMES, {"encoders": "none"}, "encoders is one of both, identity, spatial"),
-        (NAMES, {"noise": 1}, "noise at least 2"),
+        (NAMES, {"noise": 2}, "noise at least 3"),
+        (NAMES, {"motion": [1, 2]}, "a factor for each of the 3 expressions"),
+        (NAMES, {"variants": 0}, "a variant at least"),
     ],
 )
 def test_other_settings_are_refused(names: list[str], settings: dict, message: str) -> None:
@@ -101,23 +120,22 @@ def test_other_settings_are_refused(names: list[str], settings: dict, message: s
         FEVGANSynthesizer(names, **settings)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.integers(0, 2**31),
     st.sampled_from([32, 64]),
-    st.sampled_from(["float32", "float64"]),
     st.sampled_from(ENCODERS),
     st.integers(0, 3),
 )
-def test_shape_dtype_and_range(seed: int, size: int, kind: str, encoders: str, count: int) -> None:
-    made, dtype = make(size, encoders, strength=20), getattr(torch, kind)
+def test_shape_dtype_and_range(seed: int, size: int, encoders: str, count: int) -> None:
+    made, dtype = make(size, encoders, strength=20), torch.float32
     torch.manual_seed(seed)
-    faces = torch.rand(count, 3, size, size, dtype=dtype)
+    faces = torch.rand(count, 3, size, size)
     target = torch.tensor([int(SAD), int(HAPPY), int(SAD)])[:count]
-    out = made.to(dtype)(faces, target, torch.tensor([0.3, 1.0, 0.9])[:count])
+    out = made(faces, target, torch.tensor([0.3, 1.0, 0.9])[:count])
     assert (out.shape, out.dtype) == (faces.shape, dtype)
     assert ((out >= 0) & (out <= 1)).all()
-    for frames in (2, 8, 13):
+    for frames in (2, 5):
         clip = made.clip(faces, target, frames)
         assert (clip.shape, clip.dtype) == ((count, frames, 3, size, size), dtype)
         assert torch.equal(clip[:, 0], faces), "the first frame is the source"
@@ -147,13 +165,15 @@ def test_intensity_is_the_frame_that_shows_as_much(model: FEVGANSynthesizer) -> 
     clip = model.clip(faces, target, model.frames)
     curve = onset(torch.zeros(1, 2), model.frames)[0]
     rising = [i for i in range(1, model.frames) if curve[i - 1] < curve[i] < 1]
-    assert torch.equal(model(faces, target, torch.ones(3)), clip[:, -1])
+    assert torch.allclose(model(faces, target, torch.ones(3)), clip[:, -1], atol=1e-5)
+    maps = maps_of(model, faces, target)
     for i in rising:
         at = model(faces, target, curve[i].expand(3))
         assert torch.allclose(at, clip[:, i], atol=1e-5), i
         half = model(faces, target, ((curve[i] + curve[i - 1]) / 2).expand(3))
-        between = apply_motion(faces, motion_of(model)[:, i - 1 : i + 1].mean(1, keepdim=True))
-        assert torch.allclose(half, between[:, 0], atol=1e-5)
+        ends = (frame_of(maps, k, model.frames) for k in (i - 1, i))
+        middle = between(*ends, torch.full((3,), 0.5)).applied(faces).render(faces)
+        assert torch.allclose(half, middle, atol=1e-5)
     assert not torch.allclose(clip[:, rising[0]], clip[:, rising[-1]], atol=1e-3)
 
 
@@ -162,39 +182,84 @@ def test_other_numbers_of_frames_lie_between_its_own(model: FEVGANSynthesizer) -
     clip = model.clip(faces, target, 8)
     twice = model.clip(faces, target, 15)
     assert torch.allclose(twice[:, ::2], clip, atol=1e-5)
-    motion = motion_of(model)
-    between = apply_motion(faces, (motion[:, 1:] + motion[:, :-1]) / 2)
-    assert torch.allclose(twice[:, 1::2], between, atol=1e-5)
-    ends = model.clip(faces, target, 2)
-    assert torch.allclose(ends, clip[:, [0, -1]], atol=1e-6)
+    maps, half = maps_of(model, faces, target), torch.full((3,), 0.5)
+    for i in range(7):
+        ends = (frame_of(maps, k, 8) for k in (i, i + 1))
+        middle = between(*ends, half).applied(faces).render(faces)
+        assert torch.allclose(twice[:, 2 * i + 1], middle, atol=1e-5)
+    ends_alone = model.clip(faces, target, 2)
+    assert torch.allclose(ends_alone, clip[:, [0, -1]], atol=1e-6)
 
 
-def test_luminance_is_added_and_colours_move(model: FEVGANSynthesizer) -> None:
+def test_colours_move_and_are_lit_but_stay_what_they_are(model: FEVGANSynthesizer) -> None:
     faces, target = request()
-    weight = model.net.head.weight
-    moving = weight[1:].clone()
-    weight[1:] = 0
-    change = model(faces, target, torch.ones(3)) - faces
-    assert change.abs().max() > 0.01
-    assert torch.allclose(change, change[:, :1].expand_as(change), atol=1e-6)
-    weight[0], weight[1:] = 0, moving
+    for last in (model.net.head, model.net.lips[-1]):
+        nn.init.zeros_(last.weight)
+    nn.init.zeros_(model.net.lips[-1].bias)
+    assert torch.equal(model(faces, target, torch.ones(3)), faces)
+    nn.init.normal_(model.net.head.weight[2:], std=0.1)
+    lit = model(faces, target, torch.ones(3)) / faces
+    assert (lit - 1).abs().max() > 0.01
+    assert torch.allclose(lit, lit[:, :1].expand_as(lit), atol=1e-5)
+    nn.init.zeros_(model.net.head.weight[2:])
+    nn.init.normal_(model.net.head.weight[:2], std=0.03)
     moved = model(faces, target, torch.ones(3))
     assert (moved - faces).abs().max() > 0.01
-    for channel in range(3):  # nothing is shown that was not there
-        assert moved[:, channel].max() <= faces[:, channel].max() + 1e-5
-        assert moved[:, channel].min() >= faces[:, channel].min() - 1e-5
+    for channel in range(3):  # nothing is shown that was not there, but for the cubic's overshoot
+        assert moved[:, channel].max() <= faces[:, channel].max() + 0.06
+        assert moved[:, channel].min() >= faces[:, channel].min() - 0.06
 
 
-def test_larger_faces_move_at_their_own_resolution(model: FEVGANSynthesizer) -> None:
-    torch.manual_seed(1)
-    large = F.interpolate(torch.rand(2, 3, 5, 5), (128, 128), mode="bicubic").clamp(0, 1)
-    small = F.avg_pool2d(large, 4)
-    motion = F.interpolate(0.1 * torch.randn(2, 3, 4, 4), (32, 32), mode="bicubic")[:, None]
-    made = apply_motion(large, motion)[:, 0]
-    assert made.shape == large.shape
-    wanted = apply_motion(small, motion)[:, 0] - small
-    assert (F.avg_pool2d(made - large, 4) - wanted).abs().mean() < 0.1 * wanted.abs().mean()
-    assert model(large, request(2)[1], torch.ones(2)).shape == large.shape
+def test_factors_multiply_movement_and_light(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    # in the order of `NAMES`: sad, surprise, happy
+    other = make(motion=[2, 1, 0], light=[1, 0, 3])
+    full = torch.ones(3)
+    usual, much = (m.synthesize(faces, target, full) for m in (model, other))
+    for number, factor in enumerate((2, 1, 0)):
+        assert torch.allclose(much.flow[number], factor * usual.flow[number], atol=1e-6)
+    dark = other.synthesize(faces, target, full).render(faces)
+    # surprise: it moves as before, and nothing is lit; happy: the other way round
+    warped = SynthesizedFaces(torch.zeros(3, 3, 1, 1), usual.flow).render(faces)
+    assert torch.allclose(dark[1], warped[1], atol=1e-5)
+    assert not torch.allclose(dark[2], faces[2], atol=1e-3)
+    clip = other.synthesize_clip(faces, target, 8)
+    assert torch.allclose(clip[-1].flow, much.flow, atol=1e-5)
+
+
+def test_lips_that_part_are_painted_and_others_are_not() -> None:
+    model, faces = make(64), torch.rand(2, 3, 64, 64) * 0.2 + 0.5
+    target = torch.tensor([int(HAPPY), int(HAPPY)])
+    for last in (model.net.head, model.net.lips[-1]):
+        nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+    nn.init.zeros_(model.net.mouth.last.weight)
+    assert not model.synthesize(faces, target, torch.ones(2)).matte.any()
+    # what says where lips go tells frames apart by their features alone
+    wide = torch.zeros(2, 11, 2)
+    wide[1, 1:-1, 1] = 0.1
+    features = model.net.lips[0].out_features
+    model.net.lips[-1].weight.copy_(wide.flatten()[:, None].expand(-1, features))
+    moved = maps_of(model, faces, target)
+    opening = (moved.moved_lips - moved.lips)[:, 1, 5, 1].view(2, -1)
+    assert (opening[:, 0] == 0).all()
+    made = model.synthesize(faces, target, torch.ones(2))
+    opened = opening[:, -1] > 0.03
+    assert made.matte.flatten(1).amax(1).gt(0.5).tolist() == opened.tolist()
+
+
+def test_variants_are_the_codes(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    several, full = make(variants=3), torch.ones(3)
+    made = [several(faces, target, full, variant=torch.full((3,), k)) for k in range(3)]
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        assert (made[one] - made[two]).abs().mean() > 1e-4
+    assert torch.equal(several(faces, target, full), made[0]), "the first if none is named"
+    each = several(faces, target, full, variant=torch.tensor([2, 0, 1]))
+    assert torch.allclose(each, torch.stack([made[2][0], made[0][1], made[1][2]]), atol=1e-6)
+    clip = several.clip(faces, target, 8, variant=torch.full((3,), 2))
+    assert torch.allclose(clip[:, -1], made[2], atol=1e-5)
 
 
 @pytest.mark.parametrize("encoders", ENCODERS)
@@ -208,10 +273,9 @@ def test_each_target_and_each_face_is_changed_in_its_own_way(encoders: str) -> N
     one, two = model(faces, torch.full((2,), int(HAPPY)), torch.ones(2)) - faces
     assert not torch.allclose(one[0], two[0], atol=1e-4), "what it sees tells"
     background = torch.where(face_mask(32) > 0, faces, faces.flip(0))
-    hidden = model(background, torch.full((2,), int(HAPPY)), torch.ones(2)) - background
-    inside = face_mask(32).expand_as(faces) > 0.99
-    change = torch.stack([one, two])
-    assert torch.allclose(change[inside], hidden[inside], atol=1e-5), "the background tells nothing"
+    asked = (torch.full((2,), int(HAPPY)), torch.ones(2))
+    seen, hidden = (model.synthesize(x, *asked) for x in (faces, background))
+    assert torch.allclose(seen.flow, hidden.flow, atol=1e-5), "the background tells nothing"
 
 
 @pytest.mark.parametrize("encoders", ENCODERS)
@@ -226,13 +290,26 @@ def test_the_encoders_that_feed_it(encoders: str) -> None:
     assert (model.net.spatial is None) == (encoders == "identity")
 
 
-def test_noise_changes_the_clip_and_the_usual_one_has_none(model: FEVGANSynthesizer) -> None:
+def test_each_number_of_the_noise_changes_the_clip(model: FEVGANSynthesizer) -> None:
     grey, category = torch.rand(2, 1, 32, 32), torch.tensor([0, 2])
-    none = model.net(grey, category, torch.zeros(2, 4))
-    for place in range(4):
-        z = torch.zeros(2, 4)
+    none = model.net(grey, category, torch.zeros(2, 6)).flow
+    for place in range(6):
+        z = torch.zeros(2, 6)
         z[:, place] = 2
-        assert not torch.allclose(model.net(grey, category, z), none, atol=1e-5), place
+        assert not torch.allclose(model.net(grey, category, z).flow, none, atol=1e-5), place
+
+
+def test_some_frames_are_those_of_the_whole_clip(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    row, z = model.row[target], torch.randn(3, 6)
+    whole = model.net(luminance(faces), row, z)
+    shown = torch.tensor([[0, 7], [3, 4], [6, 2]])
+    some = model.net(luminance(faces), row, z, shown)
+    place = (8 * torch.arange(3)[:, None] + shown).flatten()
+    for name in ("flow", "lightening", "lips", "moved_lips", "interior"):
+        assert torch.allclose(getattr(some, name), getattr(whole, name)[place], atol=1e-5), name
+    assert not some.flow[0].any()
+    assert torch.equal(some.moved_lips[0], some.lips[0])
 
 
 def test_a_layer_along_time_is_one_on_each_pixels_row_of_frames() -> None:
@@ -269,7 +346,7 @@ def test_saved_and_loaded_it_makes_the_same_clips(encoders: str, tmp_path: Path)
     assert again.config == model.config
     faces, target = request()
     made, expected = (m.clip(faces, target, 8) for m in (again, model))
-    assert torch.allclose(made, expected, atol=5e-3)  # weights are kept as fp16
+    assert (made - expected).abs().mean() < 1e-3  # weights are kept as fp16
     assert again.fingerprint == create_synthesizer(str(tmp_path)).fingerprint
 
 
@@ -284,4 +361,5 @@ def test_faces_through_the_augmenter(folder: str, neutral_images: list[np.ndarra
     for outcome, image in zip(outcomes, [*neutral_images[:2], grey], strict=True):
         assert (outcome.image.shape, outcome.image.dtype) == (image.shape, np.uint8)
         assert np.abs(outcome.image.astype(int) - image).max() > 5
-        assert np.array_equal(outcome.image[:4], image[:4]), "the background must stay"
+        away = np.abs(outcome.image.astype(int) - image)
+        assert away[:6, :6].mean() < 0.3 * away[64:192, 64:192].mean(), "corners hardly move"

@@ -207,7 +207,7 @@ def untouched_cases():
     no_class = {"smile": "happy", "bored": None}
     return {
         "p=0": (RandomExpression(CLASSES, p=0), HAPPY),
-        "synthesizer cannot": (RandomExpression("fer2013", "pixel", p=1), SAD),
+        "synthesizer cannot": (RandomExpression("fer2013", "fevgan", p=1, **unchecked()), SAD),
         "no expression": (RandomExpression(no_class, p=1), 1),
         "no class for the target": (RandomExpression(no_class, p=1), 0),
         "policy": (RandomExpression(CLASSES, policy={"uniform": ["happy"]}, p=1), HAPPY),

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from crop_augmenter import crop_augmenter
+from crop_augmenter import MeanFaceDetector, crop_augmenter
 from PIL import Image
 from torchvision import tv_tensors
 
 from expraug import ExpressionAugmenter
 from expraug.cache import SynthesisCache, image_digest
+from expraug.faces.detect import CROP_POINTS
 from expraug.faces.image import as_array
 from expraug.pipeline.synthetic import batch_digests, digests_of
 from expraug.transforms.torchvision import RandomExpression
@@ -77,13 +78,17 @@ def test_digests_are_those_of_every_other_door(batch):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_floats_go_in_and_come_out(batch, dtype):
-    transform = door(crop_augmenter("pixel"))
-    images = batch.to(dtype) / 255
+    in_the_middle = MeanFaceDetector((CROP_POINTS - 0.5) / 2 + 0.5)
+    transform = door(crop_augmenter("pixel", alignment=in_the_middle))
+    # with more around the faces than they move
+    images = F.pad(batch.to(dtype) / 255, (80, 80, 80, 80), mode="replicate")
     unclear = [0.5, 0.5]  # of the last nobody knows what it shows
     made, new = transform(images, torch.tensor([[0, 1.0], [0, 1.0], unclear]))
     assert made.dtype == dtype
     assert new.tolist() == [[1, 0], [1, 0], unclear]
-    assert torch.equal(made[:, :, :4], images[:, :, :4]), "outside the faces every bit stays"
+    beside = torch.ones(images.shape[2:], dtype=torch.bool)
+    beside[20:-20, 20:-20] = False
+    assert torch.equal(made[..., beside], images[..., beside]), "outside the faces every bit stays"
     assert torch.equal(made[2], images[2])
     assert 0 <= made.min() < made.max() <= 1
     for i in range(2):

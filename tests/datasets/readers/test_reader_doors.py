@@ -64,7 +64,9 @@ def test_warm_takes_a_data_set_and_counts_its_damage(own, tmp_path, smile):
 
 
 @pytest.mark.parametrize(
-    ("layout", "faces"), [("rafdb", 1), ("expw", 1), ("fer2013-csv", 1), ("kdef", 6)]
+    # one face of each of six other expressions smiles; in KDEF, in three sessions from two angles
+    ("layout", "faces"),
+    [("rafdb", 6), ("expw", 6), ("fer2013-csv", 6), ("kdef", 36)],
 )
 def test_expand_takes_a_set_by_name(tree_of, tmp_path, layout, faces):
     tree = tree_of(layout)
@@ -115,7 +117,9 @@ def test_the_command_line_takes_a_set_by_name_and_shows_its_layout(tree_of, tmp_
     done = CliRunner().invoke(app, ["expand", f"kdef:test:{root}", str(out), *arguments])
     wrong = CliRunner().invoke(app, ["expand", f"raf-db:{root}", str(out), *arguments])
     assert done.exit_code == 0
-    assert len(list((out / "HA").iterdir())) == 2  # two angles of the one person in test
+    assert (
+        len(list((out / "HA").iterdir())) == 6 * 2
+    )  # other expressions, angles of the one person in test
     assert wrong.exit_code == 1
     assert "\n  Image/aligned/train_00001_aligned.jpg\n" in wrong.output
 

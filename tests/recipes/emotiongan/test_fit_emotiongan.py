@@ -1,194 +1,147 @@
-"""The recipe that fits `emotiongan`: from a generator's folder to weights."""
+"""The recipe that fits `emotiongan`: directions that leave alone what they should."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import typer
 from safetensors.torch import save_file
-from small_faces import CONFIGURATION, SHOWN, SIZE
-from typer.testing import CliRunner
+from torch import Tensor
 
-from expraug import Expression, create_synthesizer
+from expraug.latent.generator import LatentEncoder, StyleGenerator
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
-from recipes.emotiongan import fit
-from recipes.emotiongan.fit import CONFIG, Setting, load_generator
-from recipes.face_measures import light_of
-from recipes.labelled_faces import gather, sources_of
-from recipes.pairs.moves import likely, moves_of_pairs
+from recipes.emotiongan.fit import CONFIG, Setting, fit, load_generator, named
+from recipes.latent.latents import at_side, latents_of_faces
+from recipes.pairs.moves import Moves
+from recipes.real_faces import Faces, training_faces
 from recipes.training.options import load_settings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "latent"))
+SIZE, CPU = 32, torch.device("cpu")
+SHOWN = ("neutral", "happy", "sad")
+CONFIGURATION = {
+    "image_size": SIZE,
+    "channels": [16, 16, 8, 8],
+    "width": 12,
+    "painted": False,
+    "encoder_channels": [8, 8, 8],
+}
 
 
-def test_the_recipe_fits_directions_that_leave_alone_what_they_should(
-    fitted: Callable[..., tuple[Path, str]],
-) -> None:
-    folder, printed = fitted("--set", "identity=2", "--set", "reach=1000", "--set", "verified=0")
-    for line in ("identity: 2 read-outs stay", "pose: 3 read-outs", "light: 2 read-outs"):
-        assert line in printed
-    assert "no more to gain" in printed
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    assert model.expressions == tuple(SHOWN)
-    assert torch.isin(model.steps, torch.tensor([0.75, 1.5, 2.25, 3.0])).all()
-    # the linear model sees what it was asked to: one unit, one more in log odds
-    directions, logits = (t.flatten(1).double() for t in (model.directions, model.logits))
-    change = logits @ directions.T
-    for own in range(3):
-        others = torch.cat([change[:own, own], change[own + 1 :, own]])
-        torch.testing.assert_close(
-            change[own, own] - others, torch.ones(2).double(), rtol=0, atol=1e-3
-        )
-    assert model.mean.abs().sum() > 0
-    free, _ = fitted("--set", "identity=0", "--set", "pose=false", "--set", "light=false")
-    other = create_synthesizer(str(free))
-    assert isinstance(other, EmotionGANSynthesizer)
-    assert torch.equal(other.logits, model.logits)
-    assert other.directions.norm() < model.directions.norm(), "what stays costs a longer move"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `recipes.latent.train_generator` writes."""
+    torch.manual_seed(0)
+    made = StyleGenerator(SIZE, [16, 16, 8, 8], 12)
+    nets = {"generator": made, "encoder": LatentEncoder(SIZE, made.layers, 12, (8, 8, 8))}
+    out = tmp_path_factory.mktemp("generator")
+    state = {f"{n}.{k}": t.contiguous() for n, m in nets.items() for k, t in m.state_dict().items()}
+    save_file(state, out / "model.safetensors")
+    (out / "config.json").write_text(json.dumps(CONFIGURATION))
+    return out
 
 
-def test_the_same_command_gives_the_same_weights(fitted: Callable[..., tuple[Path, str]]) -> None:
-    first, second = (create_synthesizer(str(fitted()[0])) for _ in range(2))
-    assert first.fingerprint == second.fingerprint
+@pytest.fixture(scope="module")
+def data(face_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Faces:
+    return training_faces(face_sets, tmp_path_factory.mktemp("real"), None)
 
 
-def test_edit_strengths_end_where_identity_does(fitted: Callable[..., tuple[Path, str]]) -> None:
-    folder, printed = fitted("--set", "reach=1000", "--set", "margin=0.5")  # cosine 1 at least
-    assert "identity" in printed
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    torch.testing.assert_close(model.steps, torch.full((3,), 0.75))  # the first of the grid
-    folder, printed = fitted("--set", "reach=0", "--set", "verified=0")
-    assert "reached" in printed
+def pairs(model: EmotionGANSynthesizer) -> Moves:
+    """Sixty pairs: each expression moves latents its own way, neutral back from a smile."""
+    torch.manual_seed(1)
+    count, shape = 60, (model.generator.layers, model.generator.width)
+    latents = torch.randn(count, *shape)
+    target = torch.tensor([1, 2, 0]).repeat(count // 3)
+    ways = torch.zeros(3, *shape)
+    ways[0, 1, 0], ways[1, 0, 1], ways[2, 2, 2] = -2.0, 2.0, 2.0
+    interior = torch.arange(8.0).view(8, 1, 1).expand(8, 6, 12)
+    blank = torch.zeros(count, 1, SIZE, SIZE, dtype=torch.uint8)
+    shown = torch.where(target == 0, 1, 0)
+    wanted = latents + ways[target] + 0.2 * torch.randn(count, *shape)
+    order = torch.arange(count)
+    return Moves(
+        blank, latents, blank, wanted, torch.zeros(count, 478, 2), order, shown, order, target,
+        interior,
+    )  # fmt: skip
 
 
-def test_edit_strengths_of_to(fitted: Callable[..., tuple[Path, str]]) -> None:
-    folder, _ = fitted("--set", "manipulation=to")
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    assert model.manipulation == "to"
-    assert model.levels.abs().min() > 0
+def fitted(folder: Path, data: Faces, embeddings: Tensor | None, **changes: object):  # type: ignore[no-untyped-def]
+    setting = Setting(**({"expressions": SHOWN} | changes))  # type: ignore[arg-type]
+    model = load_generator(str(folder), setting, CPU)
+    torch.manual_seed(0)
+    latents = torch.randn(len(data), model.generator.layers, model.generator.width)
+    fit(model, data, latents, setting, embeddings, pairs(model))
+    return model
 
 
-def test_another_generator_by_its_name(fitted: Callable[..., tuple[Path, str]]) -> None:
-    options = ("--set", "refining_steps=2", "--set", "pose=false")
-    folder, _ = fitted(*options, "--identity", "none", source="user_generators:blobs")
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    assert model.image_size == 24
-    assert model.encoder is None
-    assert model.refining.steps == 2
+def test_directions_are_those_of_pairs_and_keep_identity(folder: Path, data: Faces) -> None:
+    torch.manual_seed(2)
+    embeddings = torch.randn(len(named(data)), 5)
+    model = fitted(folder, data, None, pose=False, light=False)
+    gain = (model.directions * model.logits).sum((1, 2))
+    torch.testing.assert_close(gain, torch.ones(3), atol=1e-3, rtol=0)
+    usual = model.steps[:, None, None] * model.directions
+    for row, (layer, number) in enumerate(((1, 0), (0, 1), (2, 2))):
+        place = int(usual[row].abs().argmax())
+        assert place == layer * model.generator.width + number
+    assert usual[0, 1, 0] < -1 < 1 < usual[1, 0, 1]
+    assert torch.equal(model.interiors[:, 0, 0], torch.tensor([0.0, 1.0, 2.0]))
+    kept = fitted(folder, data, embeddings, identity=2)
+    gain = (kept.directions * kept.logits).sum((1, 2))
+    torch.testing.assert_close(gain, torch.ones(3), atol=1e-3, rtol=0)
+    assert not torch.allclose(kept.directions, model.directions)
+
+
+def test_labels_will_do_instead_of_pairs(folder: Path, data: Faces) -> None:
+    data.votes[:, 2] = 0
+    data.votes[::3] = 0
+    data.votes[::3, 2] = 1
+    model = fitted(folder, data, None, model="labels")
+    assert not model.binomial
     assert model.directions.abs().sum() > 0
+    lacking = Setting(expressions=("fear",))
+    other = load_generator(str(folder), lacking, CPU)
+    latents = torch.randn(len(data), other.generator.layers, other.generator.width)
+    matched = pairs(other)
+    with pytest.raises(SystemExit, match="no pairs of fear"):
+        fit(other, data, latents, lacking, None, matched)
 
 
-def test_weights_that_do_not_fit_are_refused(generator: Path, tmp_path: Path) -> None:
+def test_latents_of_real_faces_are_kept(folder: Path, data: Faces, tmp_path: Path) -> None:
+    model = load_generator(str(folder), Setting(expressions=SHOWN), CPU)
+    assert model.encoder is not None
+    found = latents_of_faces(model.generator, data, tmp_path, model.invert)
+    grey = at_side(data, SIZE).float() / 255
+    torch.testing.assert_close(found, model.invert(grey))
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    assert torch.equal(latents_of_faces(model.generator, data, tmp_path, model.invert), found)
+    assert file.stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match="give an inversion"):
+        latents_of_faces(model.generator, data, tmp_path / "other")
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIGURATION))
     save_file({"generator.first": torch.zeros(1, 16, 4, 4)}, tmp_path / "model.safetensors")
     with pytest.raises(SystemExit, match="do not fit its config"):
-        load_generator(str(tmp_path), ["happy"], Setting(), torch.device("cpu"))
-    model = load_generator(str(generator), ["happy"], Setting(), torch.device("cpu"))
-    assert model.generator.image_size == SIZE
+        load_generator(str(tmp_path), Setting(), CPU)
+    with pytest.raises(SystemExit, match="'labels' or 'pairs', not 'faces'"):
+        load_generator(str(tmp_path), Setting(model="faces"), CPU)
 
 
-def test_sources_are_neutral_and_of_named_people(sets: dict[str, Path], tmp_path: Path) -> None:
-    names = [str(sets["nameless"]), str(sets["named"])]
-    data = gather(tmp_path, names, 1, SIZE)
-    assert data.faces.shape == (len(data.labels), 1, SIZE, SIZE)
-    for target in SHOWN:
-        at = sources_of(data, target, 0, 7)
-        assert 0 < len(at) <= 7
-        assert data.named[at].all()
-        neutral = data.labels[at] == int(Expression.NEUTRAL)
-        assert not neutral.any() if target == Expression.NEUTRAL else neutral.all()
-    other = gather(tmp_path, names, 0, SIZE)
-    alike = (data.faces.flatten(1)[:, None] == other.faces.flatten(1)).all(2)
-    assert not alike.any(), "the splits share no face"
+def test_another_generator_by_its_name() -> None:
+    model = load_generator("user_generators:blobs", Setting(refining_steps=2), CPU)
+    assert model.image_size == 24
+    assert model.encoder is None
+    assert model.refining.steps == 2
+    assert model.mean.abs().sum() > 0
 
 
-def test_the_settings_file_says_only_what_there_is() -> None:
-    setting = load_settings(Setting, CONFIG, ["identity=3"])
-    assert setting.identity == 3
-    with pytest.raises(ValueError, match="no option 'identities'"):
-        load_settings(Setting, CONFIG, ["identities=3"])
-
-
-def test_light_is_that_of_either_half() -> None:
-    faces = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8)
-    faces[1, ..., SIZE // 2 :] = 255
-    torch.testing.assert_close(light_of(faces), torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
-
-
-def test_pairs_say_which_moves_are_likely(
-    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
-) -> None:
-    (alone, _), (folder, printed) = (
-        fitted("--set", "pose=false", "--set", "light=false", *more)
-        for more in ((), ("--pairs", str(pairs_file)))
-    )
-    assert "18 pairs say which moves are likely" in printed
-    directions = []
-    for name in (alone, folder):
-        model = create_synthesizer(str(name))
-        assert isinstance(model, EmotionGANSynthesizer)
-        directions.append(model.directions.flatten(1).double())
-    back, happy, sad = moves_of_pairs(model, pairs_file, folder, torch.tensor([0, 1, 1, 2]))
-    assert [len(m) for m in (back, happy, sad)] == [9, 9, 0]  # contempt is not made by this one
-    assert {tuple(m) for m in back.tolist()} <= {tuple(m) for m in (-happy).tolist()}
-    covariance = likely(happy)
-    assert torch.allclose(covariance, covariance.T)
-    assert torch.linalg.eigvalsh(covariance).min() > 0
-    # one unit asks the same of both, and what is likely in pairs comes with it
-    change = [model.logits.flatten(1).double() @ d.T for d in directions]
-    for own in range(3):
-        odds = [float(c[own, own] - c[:, own].sum() / 3) for c in change]
-        assert odds[0] == pytest.approx(odds[1], rel=1e-3)
-    unlikely = [(d * torch.linalg.solve(covariance, d.T).T).sum(1) for d in directions]
-    assert (unlikely[1] < unlikely[0]).all()
-
-
-def test_matched_pairs_give_each_expression_a_direction_of_its_own(
-    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
-) -> None:
-    options = ("--set", "model=pairs", "--set", "pose=false", "--pairs", str(pairs_file))
-    folder, _ = fitted(*options, shown=SHOWN[:2])
-    model = create_synthesizer(str(folder))
-    assert isinstance(model, EmotionGANSynthesizer)
-    assert model.binomial
-    _, happy = moves_of_pairs(model, pairs_file, folder, torch.tensor([0, 1]))
-    logits, directions = (t.flatten(1).double() for t in (model.logits, model.directions))
-    # of a person's two faces the model knows the smile, and the direction leads there
-    assert (happy @ logits[1] > 0).all()
-    torch.testing.assert_close(
-        (logits * directions).sum(1), torch.ones(2).double(), rtol=1e-3, atol=0
-    )
-
-
-def test_expressions_without_pairs_are_named(
-    fitted: Callable[..., tuple[Path, str]], pairs_file: Path
-) -> None:
-    with pytest.raises(AssertionError, match="no pairs of sad"):
-        fitted("--set", "model=pairs", "--set", "pose=false", "--pairs", str(pairs_file))
-
-
-def test_matched_pairs_need_pairs(generator: Path, classifier: Path, sets: dict[str, Path]) -> None:
-    app = typer.Typer()
-    app.command()(fit.main)
-    command = [
-        generator,
-        sets["nameless"],
-        "--half",
-        0,
-        "--classifier",
-        classifier,
-        "--identity",
-        "none",
-    ]
-    command += ["--out", generator / "out", "--set", "model=pairs", "--work", generator]
-    done = CliRunner().invoke(app, [*map(str, command), "--device", "cpu"])
-    assert "needs --pairs" in str(done.exception)
+def test_settings_are_read() -> None:
+    setting = load_settings(Setting, CONFIG, ["limits.grid=3", "identity=2"])
+    assert (setting.limits.grid, setting.identity) == (3, 2)
+    assert "contempt" in setting.expressions

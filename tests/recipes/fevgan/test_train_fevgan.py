@@ -1,56 +1,46 @@
 """The recipes of `fevgan`: clips, the small encoder of identity, and the training."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from paired_faces import NUMBERS, CoarsePicture, call, ends_alike, log, train_person
+import torch.nn.functional as F
+from paired_faces import call, ends_alike, log
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from expraug import Expression, create_synthesizer
+from expraug.faces.warp import pixel_grid, sample
 from expraug.networks.embedder import FaceEmbedder
-from expraug.networks.onset import onset
+from expraug.networks.onset import RHYTHM, rhythm
+from expraug.synthesizers.expression_maps import ExpressionMaps
 from expraug.synthesizers.fevgan import FEVGANSynthesizer
+from expraug.synthesizers.fevgan.net import LipFinder
 from recipes.embedder import train as embedder_recipe
+from recipes.fevgan import lips as lips_recipe
 from recipes.fevgan import train
+from recipes.fevgan.choose_codes import spread_codes
+from recipes.fevgan.clips import (
+    Codes,
+    DrawClips,
+    Ways,
+    neutral_rows,
+    real_faces,
+    risen,
+    seen_frames,
+)
 from recipes.fevgan.train import CATEGORIES, Setting, main
-from recipes.pairs.clips import Clips, DrawClips, read_clips, resample
-from recipes.pairs.make_clips import LEVELS, strip
-from recipes.pairs.make_pairs import SCHEMA, row
+from recipes.fevgan.trainer import frame_of_flow
+from recipes.pairs.made import Pairs
 from recipes.training.options import load_settings
 
 REPOSITORY = Path(__file__).parents[3]
 TINY = (
-    "{size: 32, frames: 8, channels: [32, 16, 16, 8], noise: 4, steps: 4, batch: 3, "
-    "report_every: 2, options: {amp: false, frames: 2, identity_every: 2}}\n"
+    "{size: 32, frames: 8, channels: [32, 16, 16, 8], noise: 6, variants: 2, steps: 4, batch: 3, "
+    "report_every: 2, options: {amp: false, likeness: 2}}\n"
 )
-
-
-@pytest.fixture(scope="module")
-def clips_file(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make_clips` writes, of 8 people, the first twice, who fade to a real smile."""
-    file = tmp_path_factory.mktemp("clips") / "clips.parquet"
-    with pq.ParquetWriter(file, SCHEMA) as writer:
-        for source, path in enumerate(sorted((faces / "neutral").iterdir())[:9]):
-            known: dict[str, Any] = {"identity": train_person(source % 8), "source": source}
-            neutral, happy = (
-                pil_to_tensor(Image.open(p).convert("RGB").resize((64, 64))).float() / 255
-                for p in (path, faces / "happy" / path.name)
-            )
-            share = torch.linspace(0, 1, LEVELS + 1).view(-1, 1, 1, 1)
-            rows = [
-                row(strip(torch.lerp(neutral[None], end, share), 64), expression=name, **known)
-                for name, end in (("happy", happy), ("contempt", neutral * 0.8))
-            ]
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    return file
 
 
 @pytest.fixture
@@ -60,6 +50,18 @@ def embedder(tmp_path: Path) -> Path:
     folder = tmp_path / "embedder"
     FaceEmbedder().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def lips(face_sets: Path, work: Path, tmp_path: Path) -> Path:
+    """What `recipes.fevgan.lips` writes."""
+    file = tmp_path / "lips.safetensors"
+    lips_recipe.main(face_sets, file, work, steps=3)
+    return file
+
+
+def categories_of(pairs: Pairs, rows: np.ndarray) -> Tensor:
+    return torch.tensor([CATEGORIES.index(Expression(int(t))) for t in pairs.target[rows]])
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
@@ -73,58 +75,129 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
         FEVGANSynthesizer(["happy"], usual.size, usual.frames, usual.channels, usual.noise)
 
 
-def test_clips_rise_along_a_curve() -> None:
-    levels = torch.arange(9.0).view(1, 9, 1, 1).expand(2, 9, 4, 4)
-    curve = torch.tensor([[0.0, 0.5, 0.55, 1.0], [0.0, 0.01, 0.99, 1.0]])
-    clip = resample(levels, curve)
-    assert clip.shape == (2, 4, 1, 4, 4)
-    assert torch.allclose(clip[:, :, 0, 2, 1], 8 * curve)
+def test_maps_rise_brows_and_mouth_each_in_its_time() -> None:
+    z = torch.tensor([[0.0, 0.0, 2.0]])
+    upper, lower = rhythm(z, 8)
+    clip = risen(torch.ones(1, 2, 64, 64), upper, lower)
+    assert clip.shape == (1, 8, 2, 64, 64)
+    for frame in range(8):
+        assert torch.allclose(clip[0, frame, 0, 10], upper[0, frame].expand(64))
+        assert torch.allclose(clip[0, frame, 1, 60], lower[0, frame].expand(64))
+    assert (upper >= lower).all()
+    assert (upper > lower + 0.05).any()
 
 
-def test_batches_of_clips(clips_file: Path) -> None:
-    data = read_clips([clips_file, clips_file], 32, CATEGORIES)
-    assert data.levels.shape == (36, 9, 32, 32)
-    assert len(data.group.unique()) == 18, "two files share no group"
-    assert set(data.person.tolist()) == set(NUMBERS)
-    draw = DrawClips(data, frames=8, noise=4, count=6)
+def test_half_of_the_frames_are_seen_and_always_the_last() -> None:
+    torch.manual_seed(0)
+    shown = seen_frames(16, 40)
+    assert shown.shape == (40, 8)
+    assert (shown[:, -1] == 15).all()
+    assert (shown.diff(dim=1) > 0).all()
+    assert set(shown.flatten().tolist()) == set(range(1, 16))
+
+
+def test_a_face_that_is_aligned_otherwise_moves_alike(pairs_folder: Path) -> None:
+    pairs = Pairs.load(pairs_folder)
+    rows = np.arange(4)
+    faces, maps = pairs.faces(rows), pairs.maps(rows)
+    torch.manual_seed(0)
+    ways = Ways.drawn(4)
+    other = ways.maps(maps, 128)
+
+    def warped(images: Tensor, flow: Tensor) -> Tensor:
+        return sample(images, pixel_grid(128, images) + 2 * flow)
+
+    still = Ways(torch.eye(2).expand(4, -1, -1), torch.zeros(4, 2)).maps(maps, 128)
+    first, then = ways.faces(warped(faces, still.flow)), warped(ways.faces(faces), other.flow)
+    inside = slice(24, 104)
+    away = (first - then)[..., inside, inside].abs().mean()
+    moved = (ways.faces(faces) - then)[..., inside, inside].abs().mean()
+    assert away < 0.35 * moved
+    # the lips go along: a spot on a corner of the mouth is found where the lips say
+    spots = torch.zeros(4, 1, 128, 128)
+    for spot, (x, y) in zip(spots, maps.lips[:, 0, 0], strict=True):
+        spot[0, int(y * 128), int(x * 128)] = 1
+    found = ways.faces(F.avg_pool2d(spots, 5, 1, 2)).flatten(1).argmax(1)
+    place = torch.stack([found % 128, found // 128], 1)
+    assert (place - 128 * other.lips[:, 0, 0]).abs().max() < 4
+
+
+def test_codes_tell_examples_of_an_expression_apart(pairs_folder: Path) -> None:
+    pairs = Pairs.load(pairs_folder)
+    rows = neutral_rows(pairs, CATEGORIES)
+    assert (pairs.shown[pairs.source[rows]] == int(Expression.NEUTRAL)).all()
+    assert int(Expression.NEUTRAL) not in pairs.target[rows]
+    maps, category = pairs.maps(rows), categories_of(pairs, rows)
+    codes = Codes(maps, category, 4)
+    found = codes(maps, category)
+    assert found.shape == (len(rows), 4)
+    for number in category.unique():
+        own = found[category == number]
+        assert own.mean(0).abs().max() < 0.3
+    # what the code leaves out is less than what it says
+    looks = codes._looks(maps)
+    away = looks - codes.mean[category]
+    left = away - away @ codes.axes @ codes.axes.T
+    assert left.square().sum() < 0.5 * away.square().sum()
+    # what was held out tells nothing
+    half = torch.arange(len(rows)) % 2 == 0
+    mended = ExpressionMaps(
+        torch.where(half.view(-1, 1, 1, 1), maps.flow, torch.randn_like(maps.flow)),
+        maps.lightening, maps.lips, maps.moved_lips, maps.interior,
+    )  # fmt: skip
+    assert torch.equal(Codes(maps, category, 4, half).axes, Codes(mended, category, 4, half).axes)
+    drawn = torch.randn(60, 4)
+    bank = spread_codes(drawn, 5, 0)
+    assert bank.shape == (5, 4)
+    assert torch.cdist(bank, bank).add(9 * torch.eye(5)).min() > 0.5
+    assert (torch.cdist(bank, drawn).amin(1) < 5e-3).all(), "they are examples'"
+
+
+def test_batches_of_clips(pairs_folder: Path, face_sets: Path, work: Path) -> None:
+    pairs = Pairs.load(pairs_folder)
+    rows = neutral_rows(pairs, CATEGORIES)
+    category = categories_of(pairs, rows)
+    codes = Codes(pairs.maps(rows), category, 4)
+    real = real_faces(face_sets, work, CATEGORIES)
+    assert [len(r) > 0 for r in real] == [c == Expression.HAPPY for c in CATEGORIES]
+    draw = DrawClips(pairs, rows, CATEGORIES, codes, real, 32, 8, 7, 6)
     torch.manual_seed(0)
     batch = draw()
-    assert batch.clip.shape == (6, 8, 1, 32, 32)
-    assert torch.equal(batch.source, batch.clip[:, 0])
-    assert (batch.other != torch.arange(6)).all()
-    # noise means speed, and a clip is mirrored, relit and blurred as one: contempt here is 0.8 of
-    # the neutral face, which a power of it keeps a multiple of the first frame
-    contempt = torch.tensor([CATEGORIES[c] == Expression.CONTEMPT for c in batch.category])
-    far = batch.clip.mean((2, 3, 4)) / batch.source.mean((1, 2, 3))[:, None]
-    curve = onset(batch.z, 8)
-    assert 0 < int(contempt.sum()) < 6
-    for ratio, gone in zip(far[contempt], curve[contempt], strict=True):
-        gamma = torch.log(ratio[-1]) / np.log(0.8)
-        assert torch.allclose(ratio, (1 - 0.2 * gone) ** gamma, atol=0.01)
-    shown = torch.cat([draw().category for _ in range(50)])
-    assert abs(float((shown == int(batch.category[contempt][0])).float().mean()) - 0.5) < 0.12
-
-
-def test_one_persons_clips_can_be_drawn() -> None:
-    zeros = torch.zeros(2, dtype=torch.long)
-    data = Clips(torch.zeros(2, 9, 32, 32, dtype=torch.uint8), zeros, zeros, zeros)
-    assert DrawClips(data, 8, 4, 3)().clip.shape == (3, 8, 1, 32, 32)
+    assert batch.source.shape == (6, 1, 32, 32)
+    assert batch.z.shape == (6, 7)
+    assert batch.flow.shape == (6, 4, 2, 32, 32)
+    assert batch.lightening.shape == (6, 4, 1, 32, 32)
+    assert batch.moved_lips.shape == (6, 4, 2, 11, 2)
+    assert batch.real.shape == (6, 1, 64, 64)
+    # noise means speed: below the eyes, frames are shares of the last
+    _, lower = rhythm(batch.z, 8)
+    for clip, curve, shown in zip(batch.flow, lower, batch.shown, strict=True):
+        below = clip[:, :, 24:]
+        share = (below * below[-1]).flatten(1).sum(1) / below[-1].square().sum()
+        assert torch.allclose(share, curve[shown], atol=1e-4)
+    there = category.unique()
+    drawn = torch.cat([draw().category for _ in range(60)])
+    shares = torch.stack([(drawn == c).float().mean() for c in there])
+    assert (shares - 1 / len(there)).abs().max() < 0.08, "all expressions equally often"
 
 
 def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
-    clips_file: Path,
+    pairs_folder: Path,
+    face_sets: Path,
+    work: Path,
     classifier_folder: Path,
     embedder: Path,
+    lips: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained_on: list[Clips] = []
+    trained_on: list[np.ndarray] = []
+    real_draw = train.DrawClips
 
-    def drawing(clips: Clips, *settings: Any) -> DrawClips:
-        trained_on.append(clips)
-        return DrawClips(clips, *settings)
+    def drawing(pairs: Pairs, rows: np.ndarray, *settings: object) -> DrawClips:
+        trained_on.append(pairs.person[pairs.source[rows]])
+        return real_draw(pairs, rows, *settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(train, "create_identity_encoder", lambda name: CoarsePicture())
     monkeypatch.setattr(train, "HELD_OUT", 2)
     monkeypatch.setattr(train, "DrawClips", drawing)
     config = tmp_path / "tiny.yaml"
@@ -132,43 +205,54 @@ def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
-        nets = ["--classifier", classifier_folder, "--embedder", embedder, "--identity", "any"]
-        return call(main, clips_file, "--config", config, *nets, *folders, *arguments)
+        nets = ["--classifier", classifier_folder, "--classifier", classifier_folder]
+        sets = ["--data", face_sets, "--faces", work, "--embedder", embedder, "--lips", lips]
+        return call(main, pairs_folder, "--config", config, *nets, *sets, *folders, *arguments)
 
-    assert "12 clips, 4 held out\nfrom step 0\n" in run("whole")
+    assert "from step 0\n" in run("whole")
     for step in range(2):
         assert f"from step {step}\n" in run("broken", "--minutes", "1e-9")
     assert "from step 2\n" in run("broken")
-    for seen in trained_on:  # not the first person's other group either
-        assert set(seen.person.tolist()) == set(NUMBERS[2:])
+    pairs = Pairs.load(pairs_folder)
+    everyone = np.unique(pairs.person[pairs.source[neutral_rows(pairs, CATEGORIES)]])
+    for seen in trained_on:
+        assert set(seen) == set(everyone[2:])
     whole, broken = (log(tmp_path / name) for name in ("whole", "broken"))
     assert [x["step"] for x in broken] == ["1", "2", "4"]
     assert ends_alike(whole[-1], broken[-1])
     assert 0 <= float(whole[-1]["agreement"]) <= 1
-    assert -1 <= float(whole[-1]["worst cosine"]) <= 1
-    assert float(whole[-1]["l1 of copying"]) > 0.005
-    assert float(whole[-1]["cosine"]) > 0.9
+    assert float(whole[-1]["flow, share of error"]) == pytest.approx(1, abs=0.3), "all yet to learn"
+    assert float(whole[-1]["lips before, pixels"]) < 4
     with Image.open(tmp_path / "broken" / "step-000004.png") as sheet:
-        assert sheet.size == (8 * 33 + 1, 4 * 33 + 1)  # two people, two expressions, 8 frames
+        assert sheet.width == 8 * 129 + 1
 
     ends = [create_synthesizer(str(tmp_path / name / "weights")) for name in ("whole", "broken")]
     assert isinstance(ends[0], FEVGANSynthesizer)
     assert ends[0].expressions == CATEGORIES
     assert ends[0].fingerprint == ends[1].fingerprint
-    for name, value in load_file(embedder / "model.safetensors").items():
-        kept = ends[0].net.identity.state_dict()[name]
-        assert torch.equal(kept, value.half().float()), name
+    assert ends[0].codes.shape == (len(CATEGORIES), 2, 6 - RHYTHM)
+    assert ends[0].codes.any()
+    frozen = ((ends[0].net.identity, embedder / "model.safetensors"), (ends[0].net.mouth, lips))
+    for net, file in frozen:
+        for name, value in load_file(file).items():
+            assert torch.equal(net.state_dict()[name], value.half().float()), name
 
 
 def test_all_people_held_out_are_told(
-    clips_file: Path, classifier_folder: Path, embedder: Path, tmp_path: Path
+    pairs_folder: Path, classifier_folder: Path, embedder: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
-    with pytest.raises(ValueError, match=r"9 neutral faces in .*, of which 32"):
-        main(
-            [clips_file], config, tmp_path / "out", embedder, classifier_folder, work=tmp_path / "w"
-        )
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"people with a neutral face, of whom 24 are held out"):
+        main(pairs_folder, tmp_path, config, out, embedder, out, [classifier_folder], work=tmp_path)
+
+
+def test_a_flow_of_the_frame_alone() -> None:
+    flow = torch.zeros(1, 2, 96, 96)
+    flow[..., 16:80, 16:80] = 1
+    assert (frame_of_flow(flow) == 1).all()
+    assert frame_of_flow(flow).shape[-1] == 64
 
 
 class Teacher(nn.Module):
@@ -213,16 +297,25 @@ def test_people_are_told_apart() -> None:
     assert embedder_recipe.area_under_roc(vectors[[0, 2, 1, 3]], who) < 0.5
 
 
-def test_strips_are_read_as_they_were_written(tmp_path: Path) -> None:
-    frames = (torch.rand(9, 1, 64, 64) * 255).round() / 255
-    file = tmp_path / "clips.parquet"
-    about = {"expression": "sad", "identity": "A", "source": 3}
-    rows = [row(strip(frames.expand(-1, 3, -1, -1), 64), **about)]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
-    data = read_clips([file], 64, CATEGORIES)
-    away = data.levels[0] - 255 * frames[:, 0]
-    assert away.abs().max() < 1.01  # PNG takes whole numbers
-    rows = [row(frames[0].expand(3, -1, -1), **about)]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
-    with pytest.raises(ValueError, match="64x64 is no strip"):
-        read_clips([file], 64, CATEGORIES)
+def test_lips_are_learned(face_sets: Path, work: Path) -> None:
+    pixels, lips = lips_recipe.faces_and_lips(face_sets, work, "train")
+    assert pixels.shape[1:] == (1, 128, 128)
+    assert lips.shape[1:] == (2, 11, 2)
+    torch.manual_seed(0)
+    seen, wanted = lips_recipe.drawn(pixels, lips)
+    assert seen.shape[1:] == (1, 64, 64)
+    # a mirrored face has its corners in the same order, and a spot of the face stays on its lip
+    assert (wanted[:, 0, 0, 0] < wanted[:, 0, -1, 0]).all()
+    assert (wanted - lips).abs().max() < 0.12
+    assert (wanted - lips).abs().mean() > 0.005
+    net = LipFinder()
+    net.last.weight.data.mul_(0.1)
+    net.last.bias.data.copy_(lips.mean(0).flatten())
+    before = lips_recipe.error(net, pixels, lips)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (net(seen) - wanted).abs().mean().backward()
+        optimizer.step()
+    away = 64 * float((net(seen) - wanted).abs().mean())
+    assert away < 0.6 * before

@@ -1,100 +1,77 @@
-"""How far a synthesizer goes, on faces and nets whose answers are known."""
+"""How far a synthesizer goes, on real faces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from paired_faces import call
-from torch import Tensor, nn
 
-from expraug.expressions import Expression
+from expraug import Expression, create_synthesizer
+from expraug.evaluate.landmarks import Landmarks
 from expraug.synthesizers.decoupled import DecoupledSynthesizer
-from recipes.labelled_faces import LabelledFaces
-from recipes.latent.calibrate_edit_strength import main
-from recipes.latent.edit_strength import Limits, choose
+from recipes.latent import edit_strength
+from recipes.latent.edit_strength import Instrument, Limits, calibrate, choose, make, marks_of
+from recipes.real_faces import LFW, Faces, extract
+
+NAN = float("nan")
 
 
-class BrightIsHappy:
-    """A classifier that sees happiness in light."""
-
-    expressions = (Expression.NEUTRAL, Expression.HAPPY)
-
-    def probabilities(self, faces: Tensor) -> Tensor:
-        happy = faces.mean((1, 2, 3))
-        return torch.stack([1 - happy, happy], 1)
+def tried(*rows: tuple[float, float, float]) -> list[dict[str, float]]:
+    return [
+        {"share": n + 1.0, "score": s, "exaggerated": e, "verified": v}
+        for n, (s, e, v) in enumerate(rows)
+    ]
 
 
-class DarkIsSomebody(nn.Module):
-    """An encoder to whom faces from half of the light on are somebody else."""
-
-    threshold = 0.5
-
-    def forward(self, faces: Tensor) -> Tensor:
-        light = (faces.mean((1, 2, 3)) > 0.5).float()
-        return torch.stack([1 - light, light], 1)
+def test_the_weakest_of_the_best_within_the_limits() -> None:
+    limits = Limits(exaggerated=0.1, verified=0.95)
+    rows = tried((0.3, 0, 1), (0.79, 0, 1), (0.8, 0, 1), (0.9, 0.2, 1), (0.95, 0, 0.9))
+    assert choose(rows, limits)["share"] == 2, "hardly worse, and weaker"
+    assert choose(tried((0.3, 0, NAN), (0.8, 0.1, NAN)), limits)["share"] == 2, "no encoder"
+    assert choose(tried((0.3, 0.2, 1), (0.8, 0.3, 1)), limits)["share"] == 1, "none is within"
 
 
-def lit(light: float, count: int = 4) -> Tensor:
-    return torch.full((count, 1, 8, 8), light)
+@pytest.fixture(scope="module")
+def real(face_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Faces:
+    """The sample faces, as a training set holds them."""
+    return extract(LFW, face_sets / "lfw_expressions/train.parquet", tmp_path_factory.mktemp("w"))
 
 
-@pytest.fixture
-def held() -> LabelledFaces:
-    """Happy faces of light 0.6, and black neutral ones."""
-    faces = torch.cat([lit(0.6), lit(0.0)]).mul(255).to(torch.uint8)
-    labels = torch.tensor([int(Expression.HAPPY)] * 4 + [int(Expression.NEUTRAL)] * 4)
-    return LabelledFaces(faces, labels, torch.ones(8, dtype=torch.bool))
+class SampleInstrument(Instrument):
+    """The embedded classifiers, with sample faces in place of validation people."""
+
+    def __init__(self, faces: Faces) -> None:
+        self.faces = faces
+        self.classifiers = [
+            edit_strength.create_fer_classifier(name) for name in edit_strength.EMBEDDED_CLASSIFIERS
+        ]
+        everyone = Landmarks(np.empty((0, 468, 2)), [])
+        self.real = {e: edit_strength.RealClass([0.8, 0.8], everyone) for e in Expression}
+
+    def sources(self, target: Expression, count: int) -> Faces:
+        neutral = self.faces.expression == int(Expression.NEUTRAL)
+        fits = ~neutral if target == Expression.NEUTRAL else neutral
+        return self.faces.take(np.flatnonzero(fits)[:count])
+
+    def range_of(self, target: Expression):  # type: ignore[no-untyped-def]
+        return lambda seen: np.zeros(len(seen))
 
 
-@pytest.mark.parametrize(
-    ("encoder", "reach", "strength", "ended"),
-    [
-        (None, 1.0, 0.6, "reached"),
-        (None, 0.5, 0.3, "reached"),
-        (None, 2.0, 1.0, "no more to gain"),
-        (DarkIsSomebody(), 1.0, 0.5, "identity"),
-    ],
-)
-def test_it_goes_until_it_is_seen_or_somebody_else(
-    held: LabelledFaces, encoder: nn.Module | None, reach: float, strength: float, ended: str
-) -> None:
-    limits = Limits(reach * 0.999, 1.0, 10, 0.9, 0.01)
-    found, figures = choose(
-        lit,
-        lit(0.0),
-        Expression.HAPPY,
-        held,
-        BrightIsHappy(),  # type: ignore[arg-type]
-        encoder,  # type: ignore[arg-type]
-        limits,
-    )
-    assert found == pytest.approx(strength)
-    assert figures["ended by"] == ended
-
-
-def test_the_recipe_writes_edit_strengths_that_forward_goes(
-    faces: Path, classifier_folder: Path, tmp_path: Path
-) -> None:
-    torch.manual_seed(0)
-    names = [str(e) for e in Expression]
-    model = DecoupledSynthesizer(names, 32, (16, 16, 8, 8), 8, 4, 16, 4).eval()
-    folder, work = tmp_path / "weights", tmp_path / "work"
-    model.save_pretrained(folder)
-    options = ["--half", 1, "--classifier", classifier_folder, "--identity", "none"]
-    call(main, folder, faces, *options, "--largest", 2, "--grid", 4, "--work", work)
-
-    fitted = DecoupledSynthesizer.from_pretrained(folder)
-    assert isinstance(fitted, DecoupledSynthesizer)
-    known = fitted.edit_strength[:-1]  # the classifier does not know contempt
-    assert set(known.tolist()) <= {0.5, 1.0, 1.5, 2.0}
-    assert float(fitted.edit_strength[-1]) == pytest.approx(float(known.mean()))
-    assert fitted.fingerprint != model.fingerprint
-
-    source = torch.rand(1, 3, 32, 32)
-    target = torch.tensor([int(Expression.HAPPY)])
-    far = float(fitted.edit_strength[int(Expression.HAPPY)])
-    made = fitted(source, target, torch.ones(1))
-    fitted.edit_strength.fill_(1)
-    assert torch.equal(made, fitted(source, target, torch.full((1,), far)))
+def test_strengths_are_multiplied_by_what_is_seen(real: Faces) -> None:
+    model = create_synthesizer("decoupled")
+    assert isinstance(model, DecoupledSynthesizer)
+    model.expressions = (Expression.HAPPY, Expression.SURPRISE)
+    strength = torch.ones(2)
+    instrument = SampleInstrument(real)
+    weak = make(model, instrument.sources(Expression.HAPPY, 3), Expression.HAPPY, 0.02)
+    full = make(model, instrument.sources(Expression.HAPPY, 3), Expression.HAPPY, 1.0)
+    source = instrument.sources(Expression.HAPPY, 3).tensor()
+    assert (weak - source).abs().mean() < 0.3 * (full - source).abs().mean()
+    recall = [instrument.recall(f, Expression.HAPPY) for f in (source, full)]
+    assert recall[1][0] > recall[0][0]
+    assert len(marks_of(full, ["a", "b", "c"])) == 3
+    lines = calibrate(model, strength, instrument, None, Limits(1.5, 2), 3)
+    assert [line[""] for line in lines] == ["happy", "surprise"]
+    assert all(float(s) in (0.75, 1.5) for s in strength)

@@ -94,7 +94,7 @@ def test_bfloat16_goes_the_same_way(kind: str) -> None:
     exact, rough = (step(TRAINERS[kind](amp=amp), 0) for amp in (False, True))
     assert exact != rough
     for name, value in exact.items():
-        assert rough[name] == pytest.approx(value, abs=0.05, rel=0.05), name
+        assert rough[name] == pytest.approx(value, abs=0.08, rel=0.05), name
 
 
 def test_the_average_follows_what_is_no_parameter() -> None:

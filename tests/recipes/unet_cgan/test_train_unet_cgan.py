@@ -1,16 +1,48 @@
-"""The recipe of `unet_cgan`, run as a user runs it."""
+"""The recipes of `unet_cgan`, run as a user runs them."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from paired_faces import NUMBERS, call, ends_alike, log, watch_training
+import torch
+from paired_faces import CoarsePicture, call, ends_alike, log
 from PIL import Image
+from typer import Typer
+from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
+from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
+from recipes.pairs import make_pairs
+from recipes.pairs.made import Pairs, mirrored
 from recipes.training.options import load_settings
+from recipes.unet_cgan import choose_codes, data, train
+from recipes.unet_cgan.codes import Codes, described
+from recipes.unet_cgan.data import CodedPairs, Draw, Singles, within_the_frame
 from recipes.unet_cgan.train import Setting, main
 
 REPOSITORY = Path(__file__).parents[3]
+NEUTRAL = int(Expression.NEUTRAL)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is found of the faces, once for all."""
+    return tmp_path_factory.mktemp("real_faces")
+
+
+@pytest.fixture(scope="module")
+def pairs_folder(face_sets: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make_pairs` writes of the sample faces, whatever a classifier thinks of it."""
+    folder = tmp_path_factory.mktemp("pairs")
+    make_pairs.main(face_sets, folder, work, count=16, each=4, least=-1.0)
+    return folder
+
+
+@pytest.fixture
+def coded(pairs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> CodedPairs:
+    """The pairs, of which a third of the people are held out."""
+    monkeypatch.setattr(data, "HELD_OUT", 3)
+    return CodedPairs(Pairs.load(pairs_folder), 4)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
@@ -27,49 +59,144 @@ def test_settings_are_read_with_changes_on_top(name: str) -> None:
     assert setting.options.lr == usual.options.lr
 
 
-def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
-    pairs_file: Path,
+def test_codes_tell_alike_expressions_from_others_and_not_what_was_undone() -> None:
+    torch.manual_seed(0)
+    happy, sad = int(Expression.HAPPY), int(Expression.SAD)
+    shown = torch.tensor([NEUTRAL, happy]).repeat(200)
+    target = torch.tensor([sad, int(Expression.FEAR)]).repeat_interleave(2).repeat(100)
+    way = torch.randn(400)
+    plain = torch.outer(way, torch.tensor([3.0, 0, 0, 0, 0]))
+    plain[target == sad] += torch.tensor([0.0, 5, 0, 0, 0])
+    smile = torch.tensor([0.0, 0, 7, 0, 0])
+    from_happy = plain - smile * (shown == happy)[:, None]
+    codes = Codes.fitted(from_happy, shown, target, 2)
+    found = codes(from_happy, shown)
+    # the same movement, and the same with a smile undone, have about the same code
+    told = codes(plain, torch.full((400,), NEUTRAL))
+    assert (found - told).abs().mean() < 0.25
+    assert torch.corrcoef(torch.stack([*found.T, way]))[2, :2].square().sum() > 0.9
+    assert found.abs().max() <= 3
+    again = Codes.fitted(from_happy, shown, target, 2)
+    assert torch.equal(again.components, codes.components)
+
+
+def test_batches_hold_pairs_of_those_who_are_not_held_out(
+    coded: CodedPairs, face_sets: Path, work: Path
+) -> None:
+    singles = Singles.read(face_sets, work, 12, 0)
+    assert len(singles.category) == 12
+    pairs = coded.pairs
+    draw = Draw(coded, singles, 8, 3)
+    trained = set(np.flatnonzero(coded.trained.numpy()).tolist())
+    assert 0 < len(trained) < len(pairs)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        batch = draw()
+        assert batch.source.shape == (11, 1, 128, 128)
+        assert batch.real.shape == (11, 1, 48, 48)
+        assert batch.code.shape == (11, 4)
+        assert len(batch.wanted) == 8
+        for number in range(8):
+            plain = within_the_frame(pairs.maps(np.arange(len(pairs))))
+            sides = [plain.flow, plain.flow.flip(3) * torch.tensor([-1.0, 1]).view(2, 1, 1)]
+            same = [(s == batch.wanted.flow[number]).flatten(1).all(1).nonzero() for s in sides]
+            (row,) = {int(r) for found in same for r in found}
+            assert row in trained
+            assert batch.category[number] == pairs.target[row]
+            other = batch.other[number]
+            assert other != number or len({*pairs.person}) == 1
+        # of those alone, the code is that of a pair of the same target
+        for code, asked in zip(batch.code[8:], batch.category[8:], strict=True):
+            rows = coded.target == asked
+            assert (coded.code[:, rows] == code).all(2).any()
+
+
+def test_a_mirrored_face_moves_as_its_mirror_image(coded: CodedPairs) -> None:
+    maps = within_the_frame(coded.pairs.maps(np.arange(4)))
+    assert maps.flow.shape == (4, 2, 64, 64)
+    (sideways, upwards), (turned, same) = (
+        part.unflatten(1, (-1, 16, 16))[:, :2].unbind(1)
+        for part in (described(maps)[:, :512], described(mirrored(maps))[:, :512])
+    )
+    assert torch.allclose(turned, -sideways.flip(2), atol=1e-4)
+    assert torch.allclose(same, upwards.flip(2), atol=1e-4)
+
+
+def test_brows_lids_and_lips_count_most(coded: CodedPairs) -> None:
+    weight = coded.importance()
+    assert weight.mean() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(weight, weight.flip(2))
+    lips = weight[0, 44:48, 28:36].mean()
+    assert lips > 3 * weight[0, :8].mean()
+
+
+def test_the_recipes_stop_go_on_and_choose_codes(
+    face_sets: Path,
+    work: Path,
+    pairs_folder: Path,
     classifier_folder: Path,
-    faces: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trained_on = watch_training(monkeypatch)
+    monkeypatch.setattr(train, "create_identity_encoder", lambda name: CoarsePicture())
+    monkeypatch.setattr(data, "HELD_OUT", 3)
     config = tmp_path / "tiny.yaml"
     config.write_text(
-        "{size: 32, width: 8, steps: 4, pairs: 4, unpaired: 2, singles: 8, report_every: 2}\n"
+        "{size: 128, width: 8, variants: 2, code: 4, steps: 4, pairs: 4, unpaired: 2, singles: 8, "
+        "report_every: 2, options: {amp: false, alone: 0.25, identity_every: 2}}\n"
     )
 
     def run(name: str, *arguments: object) -> str:
         folders = ["--out", tmp_path / name / "weights", "--work", tmp_path / name]
-        changes = ["--set", "options.amp=false", "--set", "options.identity_every=2"]
-        sources = [pairs_file, faces, "--config", config, "--classifier", classifier_folder]
-        return call(main, *sources, *folders, *changes, *arguments)
+        sources = [face_sets, "--pairs", pairs_folder, "--real-faces", work]
+        nets = ["--config", config, "--classifier", classifier_folder]
+        return call(main, *sources, *nets, *folders, *arguments)
 
-    assert "27 faces in pairs, 20 single\nfrom step 0\n" in run("whole")
+    assert "8 single faces\nfrom step 0\n" in run("whole")
     for step in range(2):  # so little time that each run takes one step
         out = run("broken", "--minutes", "1e-9")
         assert f"from step {step}\n" in out
         assert "the same command goes on" in out
     assert "from step 2\n" in run("broken")
-
-    for seen in trained_on:  # not the first person's other group either
-        assert set(seen.person.tolist()) == set(NUMBERS[2:])
     whole, broken = (log(tmp_path / name) for name in ("whole", "broken"))
     assert [x["step"] for x in whole] == ["2", "4"]
     assert [x["step"] for x in broken] == ["1", "2", "4"]
-    assert broken[1]["triplet"] == ""  # there was none in the second step
+    assert broken[0]["l1"] == ""  # maps come first, alone
+    assert float(broken[1]["l1"]) > 0
     assert ends_alike(whole[-1], broken[-1])
-    assert 0 <= float(whole[-1]["agreement"]) <= 1
-    assert float(whole[-1]["cosine"]) > 0.9  # hardly anything has changed yet
-    assert float(whole[-1]["l1 to target"]) > 0
+    assert 0 <= float(whole[-1]["happy"]) <= 1
+    assert float(whole[-1]["flow off"]) > 0
     for name in ("step-000001.png", "step-000002.png", "step-000004.png"):
         with Image.open(tmp_path / "broken" / name) as sheet:
-            assert sheet.size == (9 * 33 + 1, 2 * 33 + 1)  # two people: source, eight expressions
+            assert sheet.width == 9 * 129 + 1  # the source, eight expressions
 
     ends = [create_synthesizer(str(tmp_path / name / "weights")) for name in ("whole", "broken")]
     assert ends[0].expressions == tuple(Expression)
-    assert ends[0].image_size == 32
+    assert ends[0].variants == 2
     assert ends[0].fingerprint == ends[1].fingerprint
     assert "from step 4\n" in run("whole")  # nothing is left to do
-    assert len(log(tmp_path / "whole")) == 2
+
+    folder = tmp_path / "whole" / "weights"
+    app = Typer()
+    app.command()(choose_codes.main)
+    arguments = [folder, "--pairs", pairs_folder, "--classifier", classifier_folder]
+    arguments += ["--strength", "fear=1.25", "--out", tmp_path / "chosen"]
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    chosen = create_synthesizer(str(tmp_path / "chosen"))
+    assert isinstance(chosen, UNetCGANSynthesizer)
+    assert chosen.strength.tolist() == [1, 1, 1, 1, 1.25, 1, 1, 1]
+    coded = CodedPairs(Pairs.load(pairs_folder), 4)
+    for number in range(8):
+        for code in chosen.codes[number]:
+            known = coded.code[0, coded.lent & (coded.target == number)]
+            if number == NEUTRAL and len(known):
+                known = known.mean(0, keepdim=True)
+            assert not len(known) or torch.cdist(code[None], known).min() < 0.01
+
+
+def test_chosen_codes_are_good_ones_that_differ() -> None:
+    codes = torch.tensor([[0.0], [0.1], [5.0], [9.0]])
+    score = torch.tensor([0.9, 0.8, 0.7, 0.1])
+    chosen = choose_codes.spread(torch.cat([codes, codes - 100]), torch.cat([score, score - 1]), 2)
+    assert chosen[:, 0].tolist() == [0, 5]  # 9 is not among the better half
