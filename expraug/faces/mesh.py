@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from expraug.faces.synthesized import FLOW_FRAME
+from expraug.faces.warp import pixel_grid
 
 _HIDDEN_LOSS = 0.98
 """By how much less a point in the mouth counts for the flow: it does not say how lips move."""
@@ -52,6 +55,16 @@ class Splat:
     texture: Tensor
     hole: Tensor
     cover: Tensor
+
+    @property
+    def place(self) -> Tensor:
+        """(B, 2, S, S), the place in texture that each pixel shows, as `grid_sample` counts."""
+        return (pixel_grid(self.texture.shape[-1], self.texture) + self.texture).clamp(-2, 2)
+
+    @property
+    def skin(self) -> Tensor:
+        """(B, 1, S, S) in [0, 1], 0 in the mouth and beside the mesh."""
+        return self.cover * (1 - self.hole)
 
 
 def splat(
@@ -110,6 +123,25 @@ def splat(
         F.avg_pool2d(hollow / density, 3, 1, 1),
         covered / density,
     )
+
+
+def splat_face(
+    points: SurfacePoints, landmarks: Tensor, moved: Tensor, reference: Tensor, size: int
+) -> Splat:
+    """Splat a mesh that moves over `FLOW_FRAME`.
+
+    Args:
+        points, size: as `splat` takes them.
+        landmarks, moved, reference: (B, V, 2), (B, V, 2) and (V, 2) vertices, canonical: before and
+            after, and at rest.
+
+    Returns:
+        As `splat`, but for the flow, which is in sides of the canonical frame.
+    """
+    low, high = FLOW_FRAME
+    scale = high - low
+    seen = splat(points, (landmarks - low) / scale, (moved - low) / scale, reference, size)
+    return replace(seen, flow=seen.flow * scale)
 
 
 def with_rings(

@@ -16,6 +16,14 @@ FLOW_FRAME = (-0.25, 1.25)
 a jaw that drops takes the neck and what is behind it along."""
 
 
+def canonical_part(maps: Tensor) -> Tensor:
+    """Return the canonical frame's part of maps over `FLOW_FRAME`, (B, C, f, f)."""
+    low, high = FLOW_FRAME
+    side = maps.shape[-1]
+    edge = round(side * -low / (high - low))
+    return maps[..., edge : side - edge, edge : side - edge]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SynthesizedFaces:
     """How B aligned faces change. The maps are square, and each may have its own side.

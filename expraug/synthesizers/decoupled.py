@@ -34,7 +34,8 @@ from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.latent_maps import added, changed, painted_fingerprint, see
+from expraug.synthesizers.expression_maps import painted_fingerprint
+from expraug.synthesizers.latent_maps import added, changed, pictures_of, see
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
 
@@ -179,7 +180,8 @@ class DecoupledSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; a painted generator's has the mouth painter's weights in it."""
-        return painted_fingerprint(super().fingerprint, self.net.generator)
+        own = super().fingerprint
+        return own if pictures_of(self.net.generator) is None else painted_fingerprint(own)
 
     def invert(self, grey: Tensor) -> Tensor:
         """Return the (B, L, W) latents of the generator's layers for (B, 1, S, S) faces."""

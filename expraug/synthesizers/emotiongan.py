@@ -38,11 +38,11 @@ from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
+from expraug.synthesizers.expression_maps import painted_fingerprint
 from expraug.synthesizers.latent_maps import (
     SeenFaces,
     added,
     changed,
-    painted_fingerprint,
     pictures_of,
     see,
 )
@@ -210,7 +210,8 @@ class EmotionGANSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; a painted generator's has the mouth painter's weights in it."""
-        return painted_fingerprint(super().fingerprint, self.generator)
+        own = super().fingerprint
+        return own if pictures_of(self.generator) is None else painted_fingerprint(own)
 
     def draw(self, latents: Tensor) -> Tensor:
         """Return the (B, 1, S, S) float grey faces, about in [0, 1], of (B, L, W) latents."""

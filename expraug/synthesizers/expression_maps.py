@@ -7,8 +7,8 @@ opens painted by the mouth painter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -19,6 +19,7 @@ from expraug.faces.mouth import painted_share
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
 from expraug.faces.warp import resized
 from expraug.networks.mouth_painter import MouthPainter, load_mouth_painter
+from expraug.pretrained import digest_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,16 @@ class ExpressionMaps:
 
     def __len__(self) -> int:
         return len(self.flow)
+
+    def each(self, do: Callable[..., Tensor], *others: ExpressionMaps) -> ExpressionMaps:
+        """Return what a function makes of each map, together with the same map of others."""
+        names = [field.name for field in fields(self)]
+        return ExpressionMaps(*(do(*(getattr(one, n) for one in (self, *others))) for n in names))
+
+    @staticmethod
+    def joined(parts: Sequence[ExpressionMaps]) -> ExpressionMaps:
+        """Return one batch of several, one at least."""
+        return parts[0].each(lambda *maps: torch.cat(maps), *parts[1:])
 
     def scaled(self, amount: Tensor) -> ExpressionMaps:
         """Return the same, so far gone, (B,) in [0, 1]."""
@@ -90,6 +101,28 @@ def mouth_painter(device: str) -> MouthPainter:
     """Return the mouth painter, which has weights of its own."""
     with torch.inference_mode(False):  # it is kept, and may be asked outside as well
         return load_mouth_painter().to(device).requires_grad_(False)
+
+
+def painted_fingerprint(fingerprint: str) -> str:
+    """Return the fingerprint of a synthesizer whose mouths are painted, with the painter's weights
+    in it."""
+    painter = mouth_painter("cpu")
+    return f"{fingerprint}-{digest_of(painter, painter.config)[:16]}"
+
+
+def nothing_done(faces: Tensor, refused: Sequence[str] = ()) -> SynthesizedFaces:
+    """Return what changes nothing in (B, 3, S, S) faces.
+
+    Args:
+        refused: reasons that a synthesizer tells, which hold of none of the faces.
+    """
+    count, side = len(faces), faces.shape[-1]
+    return SynthesizedFaces(
+        torch.zeros_like(faces),
+        faces.new_zeros(count, 2, side, side),
+        faces.new_zeros(count, 1, side, side),
+        {reason: faces.new_zeros(count, dtype=torch.bool) for reason in refused},
+    )
 
 
 def paint_mouths(

@@ -8,6 +8,7 @@ painter. Of other generators the change of what they draw is added.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,13 @@ from torch import Tensor
 from expraug.faces.composite import luminance, moving_face_mask
 from expraug.faces.mouth import LIPS, lips_of
 from expraug.faces.read import read_face
-from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, canonical_part
 from expraug.faces.warp import resized, warp
 from expraug.latent.generator import FaceGenerator, StyleGenerator
 from expraug.latent.pictures import Pictures
 from expraug.latent.thin_plate import thin_plate
 from expraug.networks.batching import independently
-from expraug.pretrained import digest_of
-from expraug.synthesizers.expression_maps import ExpressionMaps, mouth_painter
+from expraug.synthesizers.expression_maps import ExpressionMaps
 
 _DARKEST = 0.08  # luminance below which skin is not taken to be darker
 _MOST = 0.45  # of log luminance that light and shade change
@@ -74,14 +74,6 @@ def see(generator: FaceGenerator, faces: Tensor, landmarks: Tensor | None) -> Se
     return SeenFaces(points, shapes, there)
 
 
-def painted_fingerprint(fingerprint: str, generator: FaceGenerator) -> str:
-    """Return a synthesizer's fingerprint, with the mouth painter's weights if it asks that."""
-    if pictures_of(generator) is None:
-        return fingerprint
-    painter = mouth_painter("cpu")
-    return f"{fingerprint}-{digest_of(painter, painter.config)[:16]}"
-
-
 def added(faces: Tensor, change: Tensor) -> SynthesizedFaces:
     """Return (B, 3, S, S) faces in [0, 1] with a (B, 1, s, s) change added, as far as that goes."""
     made = (faces + resized(change, faces.shape[-1])).clamp(0, 1)
@@ -125,8 +117,7 @@ def maps_of(
     shape, other = before[:, -1], after[:, -1]
     moved = landmarks + pictures.displacement(shape, other)
     flow = flow_between(pictures, landmarks, moved)
-    edge = (flow.shape[-1] - _SIDE) // 2
-    shift = 2 * flow[..., edge:-edge, edge:-edge]
+    shift = 2 * canonical_part(flow)
 
     first, last = generator.still(torch.cat([before, after])).chunk(2)
     drawn = (last - first) / 2
@@ -165,10 +156,17 @@ def flow_between(pictures: Pictures, landmarks: Tensor, moved: Tensor) -> Tensor
 
 
 def _spread(pictures: Pictures) -> Tensor:
-    """Return the landmarks that say how a face moves: the inner lips, and others far apart."""
-    rest, chosen = pictures.rest, sorted({p for lip in LIPS for p in lip})
+    """Return the landmarks that say how a face moves, (140,) long."""
+    rest = tuple(map(tuple, pictures.rest.tolist()))
+    return torch.tensor(_far_apart(rest), device=pictures.rest.device)
+
+
+@lru_cache(maxsize=8)  # every face asks, and the face at rest does not change
+def _far_apart(points: tuple[tuple[float, float], ...]) -> list[int]:
+    """Return the landmarks of the inner lips, and others as far apart as can be."""
+    rest, chosen = torch.tensor(points), sorted({p for lip in LIPS for p in lip})
     away = torch.cdist(rest, rest[chosen]).amin(1)
     while len(chosen) < _LANDMARKS:
         chosen.append(int(away.argmax()))
         away = torch.minimum(away, (rest - rest[chosen[-1]]).norm(dim=1))
-    return torch.tensor(chosen, device=rest.device)
+    return chosen

@@ -26,22 +26,20 @@ from torch import Tensor
 from expraug.expressions import Expression
 from expraug.faces.composite import face_mask, luminance
 from expraug.faces.landmark_finder import LandmarkFinder
-from expraug.faces.mesh import SurfacePoints, splat, with_rings
+from expraug.faces.mesh import SurfacePoints, splat_face, with_rings
 from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, lips_of
-from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, canonical_part, joined
 from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
 from expraug.networks.face_mesh import LANDMARKS
 from expraug.networks.mouth_painter import COLUMNS, ROWS
-from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps, mouth_painter
+from expraug.synthesizers.expression_maps import ExpressionMaps, nothing_done, painted_fingerprint
 
 FRAME_SIDE = 64
 """Pixels of a canonical frame in which maps of log luminance are applied."""
-_EDGE = FRAME_SIDE // 4  # of the flow's frame beside it
-_FLOW_SIDE = FRAME_SIDE + 2 * _EDGE
+_FLOW_SIDE = round(FRAME_SIDE * (FLOW_FRAME[1] - FLOW_FRAME[0]))
 _CPU_BATCH = 8  # larger ones leave the processor's cache and are slower
 _FLOOR = 0.06  # added to luminance before its logarithm, which would blow up noise in the dark
 _BRIGHTEST, _DARKEST = 0.3, 0.5  # limits of the change of log luminance: skin does not shine
@@ -134,8 +132,7 @@ class PixelSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; the mouth painter's weights are in it."""
-        painter = mouth_painter("cpu")
-        return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
+        return painted_fingerprint(super().fingerprint)
 
     def forward(
         self, faces: Tensor, target: Tensor, intensity: Tensor, **inputs: Tensor | None
@@ -176,15 +173,13 @@ class PixelSynthesizer(Synthesizer):
         if landmarks is None:
             known, found = self._finder(faces)
             if not len(known):
-                return _nothing(faces)
+                return nothing_done(faces)
             asked = (faces[known], target[known], intensity[known])
             return self.synthesize(*asked, **found).among(known, len(faces))
         if not len(faces):
-            return _nothing(faces)
-        # on the CPU a few at a time, elsewhere all at once
-        most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
+            return nothing_done(faces)
         inputs = (faces, self.row[target], intensity.to(faces.dtype), landmarks)
-        parts = zip(*(t.split(most) for t in inputs), strict=True)
+        parts = independently(*inputs, most=_CPU_BATCH)
         return joined([self.maps(*part).applied(part[0]) for part in parts])
 
     def maps(self, faces: Tensor, row: Tensor, amount: Tensor, landmarks: Tensor) -> ExpressionMaps:
@@ -199,20 +194,13 @@ class PixelSynthesizer(Synthesizer):
         far = amount[:, None, None]
         moved = landmarks + far * self.displaced(landmarks, row)
         moved = lips_met(moved, landmarks)
-        low, high = FLOW_FRAME
-        scale = high - low
-        seen = splat(
-            self.surface(),
-            (self.vertices(landmarks, landmarks) - low) / scale,
-            (self.vertices(landmarks, moved) - low) / scale,
-            self.vertices(self.rest[None], self.rest[None])[0],
-            _FLOW_SIDE,
-        )
-        flow = torch.where(far[..., None] > 0, seen.flow * scale, 0)
-        place = _canonical((pixel_grid(_FLOW_SIDE, faces) + seen.texture).clamp(-2, 2))
-        share = _canonical(seen.cover * (1 - seen.hole)) * far[..., None]
+        before, after = self.vertices(landmarks, landmarks), self.vertices(landmarks, moved)
+        rest = self.vertices(self.rest[None], self.rest[None])[0]
+        seen = splat_face(self.surface(), before, after, rest, _FLOW_SIDE)
+        flow = torch.where(far[..., None] > 0, seen.flow, 0)
+        place, share = canonical_part(seen.place), canonical_part(seen.skin) * far[..., None]
         grey = log_luminance(resized(luminance(faces), FRAME_SIDE))
-        source = sample(grey, pixel_grid(FRAME_SIDE, grey) + 2 * _canonical(flow))
+        source = sample(grey, pixel_grid(FRAME_SIDE, grey) + 2 * canonical_part(flow))
         weight, bias = (sample(m[row], place, "zeros") for m in (self.weight, self.bias))
         lightening = _limited(weight * source + bias) * share
         return ExpressionMaps(
@@ -305,18 +293,3 @@ def _limited(lightening: Tensor) -> Tensor:
     """Return changes of log luminance that come softly to an end."""
     up, down = (m * torch.tanh(lightening / m) for m in (_BRIGHTEST, _DARKEST))
     return torch.where(lightening > 0, up, down)
-
-
-def _canonical(maps: Tensor) -> Tensor:
-    """Return the canonical frame's part of maps over the flow's frame."""
-    return maps[..., _EDGE:-_EDGE, _EDGE:-_EDGE]
-
-
-def _nothing(faces: Tensor) -> SynthesizedFaces:
-    """Return what changes nothing."""
-    count, side = len(faces), faces.shape[-1]
-    return SynthesizedFaces(
-        faces.new_zeros(count, 3, side, side),
-        faces.new_zeros(count, 2, _FLOW_SIDE, _FLOW_SIDE),
-        faces.new_zeros(count, 1, side, side),
-    )

@@ -18,6 +18,7 @@ expressions. How it is trained, with other-identity pairs and a triplet loss, st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -32,7 +33,11 @@ from expraug.networks.batching import independently
 from expraug.networks.class_index import class_index
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps, beyond_the_frame
+from expraug.synthesizers.expression_maps import (
+    ExpressionMaps,
+    beyond_the_frame,
+    painted_fingerprint,
+)
 
 _FARTHEST = 0.25
 """That a place moves, as a fraction of the frame's side."""
@@ -109,12 +114,14 @@ class UNetCGANSynthesizer(Synthesizer):
         code = self.codes[row, torch.zeros_like(row) if variant is None else variant]
         grey = resized(luminance(faces), self.image_size)
         parts = [self.generator(*part) for part in independently(grey, row, code.to(grey))]
-        flow, *others = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("flow", "lightening", "lips", "moved_lips", "interior")
-        )
-        maps = ExpressionMaps(beyond_the_frame(flow), *others)
+        found = ExpressionMaps.joined(parts)
+        maps = replace(found, flow=beyond_the_frame(found.flow))
         return maps.scaled(intensity * self.strength.to(intensity)[row]).applied(faces)
+
+    @property
+    def fingerprint(self) -> str:
+        """As every synthesizer's; the mouth painter's weights are in it."""
+        return painted_fingerprint(super().fingerprint)
 
 
 class UNet(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 from expraug.expressions import Expression
 from expraug.latent.generator import StyleGenerator
 from recipes.latent.latents import at_side, latents_of_faces
-from recipes.pairs.data import vary_alike
+from recipes.pairs.data import somebody_else, vary_alike
 from recipes.pairs.moves import Moves
 from recipes.real_faces import Faces, drawing_weights
 
@@ -127,9 +127,6 @@ class Draw:
         moves, of = self.moves, self.moves.of[pairs]
         both = torch.cat([moves.source[of], moves.made[pairs]]).float() / 255
         source, target = vary_alike(both, self.count, mirror=False).split(self.count)
-        person = moves.person[of]
-        stranger = person[:, None] != person
-        stranger |= ~stranger.any(1, keepdim=True)  # all of one person
         embedding = source.new_zeros(self.count, 1)
         if self.embedding is not None:
             embedding = self.embedding[of]
@@ -139,7 +136,7 @@ class Draw:
             moves.target[pairs],
             target,
             embedding,
-            torch.multinomial(stranger.float(), 1)[:, 0],
+            somebody_else(moves.person[of]),
             vary_alike(self.real.pixels[real].float() / 255, self.count),
             self.real.category[real],
             moves.latents[of],

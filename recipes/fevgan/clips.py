@@ -13,10 +13,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from expraug.expressions import Expression
+from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import resized
 from expraug.networks.onset import RHYTHM, rhythm
 from expraug.synthesizers.expression_maps import ExpressionMaps
-from recipes.fevgan.trainer import ClipBatch, frame_of_flow
+from recipes.fevgan.trainer import ClipBatch
 from recipes.pairs.made import Pairs, mirrored
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, extract
 
@@ -79,7 +80,7 @@ def features(maps: ExpressionMaps) -> list[Tensor]:
     """Return what codes are made of: where lips go, coarse movement and coarse light, (N, F)
     each."""
     size = (COARSE, COARSE)
-    flow = F.interpolate(frame_of_flow(maps.flow), size, mode="area")
+    flow = F.interpolate(canonical_part(maps.flow), size, mode="area")
     lighter = F.interpolate(maps.lightening, size, mode="area")
     return [part.flatten(1) for part in (maps.moved_lips - maps.lips, flow, lighter)]
 
@@ -139,7 +140,7 @@ class Ways:
         """Return what the expressions do to these faces; the flow over the canonical frame alone,
         of that side."""
         back = torch.linalg.inv(self.turn)
-        wide = maps.flow.shape[-1] / frame_of_flow(maps.flow).shape[-1]
+        wide = maps.flow.shape[-1] / canonical_part(maps.flow).shape[-1]
         flow = torch.einsum("bij,bjhw->bihw", back, self._sampled(maps.flow, side, wide))
         lips, moved = (
             torch.einsum("bij,blpj->blpi", back, 2 * at - 1 - self.shift[:, None, None]) / 2 + 0.5
@@ -230,11 +231,11 @@ class DrawClips:
 
 def chosen(which: Tensor, some: ExpressionMaps, others: ExpressionMaps) -> ExpressionMaps:
     """Return maps, some of which are these, by (B,) bool, and some those."""
-    names = ("flow", "lightening", "lips", "moved_lips", "interior")
-    both = ((getattr(some, n), getattr(others, n)) for n in names)
-    return ExpressionMaps(
-        *(torch.where(which.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in both)
-    )
+
+    def pick(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(which.view(-1, *[1] * (one.ndim - 1)), one, other)
+
+    return some.each(pick, others)
 
 
 def seen_frames(frames: int, count: int) -> Tensor:

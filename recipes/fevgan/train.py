@@ -33,13 +33,14 @@ from torchvision.utils import save_image
 
 from expraug.expressions import Expression
 from expraug.faces.composite import masked
+from expraug.faces.synthesized import canonical_part
 from expraug.networks.embedder import load_face_embedder
 from expraug.networks.fer_classifier import FERNet, load_fer_classifier
 from expraug.networks.onset import RHYTHM
 from expraug.synthesizers.fevgan import FEVGANSynthesizer
 from recipes.fevgan.choose_codes import spread_codes
 from recipes.fevgan.clips import HELD_OUT, Codes, DrawClips, held_out, neutral_rows, real_faces
-from recipes.fevgan.trainer import Options, Trainer, frame_of_flow
+from recipes.fevgan.trainer import Options, Trainer
 from recipes.pairs.made import Pairs
 from recipes.pairs.watching import expression_net
 from recipes.training.loop import run
@@ -96,8 +97,8 @@ def watch(
     z = torch.cat([code.new_zeros(len(code), RHYTHM), code], 1)[:, : model.net.noise]
     small = torch.nn.functional.interpolate(grey, [model.image_size] * 2, mode="area")
     found = model.net(small, category.to(device), z, torch.full((len(z), 1), model.frames - 1))
-    wanted = frame_of_flow(maps.flow)
-    flow = torch.nn.functional.interpolate(frame_of_flow(found.flow).cpu(), wanted.shape[2:])
+    wanted = canonical_part(maps.flow)
+    flow = torch.nn.functional.interpolate(canonical_part(found.flow).cpu(), wanted.shape[2:])
     moves = maps.moved_lips - maps.lips
     figures = {
         "flow, share of error": float((flow - wanted).abs().mean() / wanted.abs().mean()),

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask, luminance, masked, moving_face_mask
-from expraug.faces.synthesized import FLOW_FRAME
+from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import pixel_grid, sample
 from expraug.synthesizers.expression_maps import ExpressionMaps
 from expraug.synthesizers.fevgan.net import FEVGANNet
@@ -134,7 +133,7 @@ class Trainer(AdversarialTrainer):
             maps = self._generate(batch.source, batch.category, batch.z, batch.shown)
         flow, lighter = (
             m.float().unflatten(0, batch.shown.shape)
-            for m in (frame_of_flow(maps.flow), maps.lightening)
+            for m in (canonical_part(maps.flow), maps.lightening)
         )
         losses, found = self._likeness(batch, maps, flow, lighter), {}
         if self.step_count >= o.likeness:
@@ -160,9 +159,8 @@ class Trainer(AdversarialTrainer):
         """Return full expressions as users see them, (B, 1, S, S)."""
         frames = batch.shown.shape[1]
         last = frame_of(maps, frames - 1, frames)
-        names = ("flow", "lightening", "lips", "moved_lips", "interior")
         faces = batch.source.expand(-1, 3, -1, -1)
-        full = ExpressionMaps(*(getattr(last, n).float() for n in names))
+        full = last.each(Tensor.float)
         return luminance(masked(full.applied(faces)).render(faces)).clamp(0, 1)
 
     def _discriminate(
@@ -229,10 +227,3 @@ class Trainer(AdversarialTrainer):
             if unlike is not None:
                 losses["expression"] = o.expression * unlike
         return losses
-
-
-def frame_of_flow(flow: Tensor) -> Tensor:
-    """Return the part of a flow over `FLOW_FRAME` that lies over the canonical frame."""
-    low_edge, high_edge = FLOW_FRAME
-    beside = round(flow.shape[-1] * -low_edge / (high_edge - low_edge))
-    return F.pad(flow, [-beside] * 4)

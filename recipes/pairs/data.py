@@ -26,6 +26,14 @@ def vary_alike(faces: Tensor, count: int, mirror: bool = True) -> Tensor:
     return torch.lerp(faces, blurred, soft)
 
 
+def somebody_else(person: Tensor) -> Tensor:
+    """Return, for each of (B,) numbers of people, the place of somebody else among them, drawn from
+    torch's global random generator; anybody's, where all are one person."""
+    stranger = person[:, None] != person
+    stranger |= ~stranger.any(1, keepdim=True)
+    return torch.multinomial(stranger.float(), 1)[:, 0]
+
+
 def describe(*things: object) -> str:
     """Return what a cached file was made of, as JSON."""
     return json.dumps([str(t) for t in things])

@@ -27,8 +27,9 @@ from recipes.pairs.made import Pairs
 from recipes.pixel.examples import Examples, MeanFace, both_ways, of_pairs, of_photographs
 from recipes.pixel.maps import PixelFit
 from recipes.real_faces import FILES, LONDON, extract
+from recipes.transfer.deviation import assign
 from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, ridge
-from recipes.transfer.mesh import OVAL, RINGS, drawing_samples
+from recipes.transfer.mesh import drawn_mesh
 
 COMPONENTS, AXES, SIDE = 24, 32, 80
 SHAPE_PENALTY = 30.0
@@ -136,17 +137,17 @@ def fit(examples: Examples, face: MeanFace) -> PixelSynthesizer:
         torch.einsum("n,nij->ij", share[rows], examples.interior[rows]) / share[rows].sum().clamp(1)
         for rows in (examples.target == int(t) for t in targets)
     ]
-    samples = drawing_samples(face.mesh.numpy())
-    triangles, of_sample = np.unique(samples["idx"], axis=0, return_inverse=True)
+    mesh = drawn_mesh(face.mesh.numpy())
+    mesh["sample_place"] = mesh.pop("sample_texture")
     model = PixelSynthesizer(
         {str(t): names for t, names in sources.items()},
-        triangles=len(triangles),
-        samples=len(of_sample.reshape(-1)),
+        triangles=len(mesh["triangles"]),
+        samples=len(mesh["sample_triangle"]),
         components=COMPONENTS,
         axes=AXES,
         map_side=face.side,
     )
-    values = {
+    values: dict[str, Tensor | np.ndarray] = {
         "weight": weight[:, None],
         "bias": bias[:, None],
         "rest": face.mesh,
@@ -155,19 +156,9 @@ def fit(examples: Examples, face: MeanFace) -> PixelSynthesizer:
         "displacement": displacement,
         "axes": axes,
         "interior": torch.stack(interior),
-        "ring_radius": [far for far, _ in RINGS],
-        "ring_share": [share for _, share in RINGS],
-        "barycentric": samples["bary"],
-        "sample_place": samples["uv"],
-        "sample_hole": samples["hole"],
-        "sample_area": samples["cell"],
-        "triangles": triangles,
-        "sample_triangle": of_sample.reshape(-1),
-        "oval": OVAL,
     }
-    for name, value in values.items():
-        buffer = getattr(model, name)
-        buffer.copy_(torch.as_tensor(value).to(buffer.dtype))
+    for name, value in (values | mesh).items():
+        assign(model, name, np.asarray(value))
     return model.eval().requires_grad_(False)
 
 

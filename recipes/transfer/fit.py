@@ -53,10 +53,9 @@ from recipes.transfer.mesh import (
     LOW,
     LOWER_IN,
     OVAL,
-    RINGS,
     TEXTURE,
     UPPER_IN,
-    drawing_samples,
+    drawn_mesh,
     lip_followers,
 )
 
@@ -124,12 +123,11 @@ def without_exemplars(faces: Faces) -> TransferSynthesizer:
     """Return a synthesizer that reads deviations and draws, with one empty row per expression."""
     reader, known = learn(faces)
     reference = known["reference"]
-    samples = drawing_samples(reference)
-    triangles, of_sample = np.unique(samples["idx"], axis=0, return_inverse=True)
+    mesh = drawn_mesh(reference)
     model = TransferSynthesizer(
         {str(e): 1 for e in Expression},
-        triangles=len(triangles),
-        samples=len(of_sample.reshape(-1)),
+        triangles=len(mesh["triangles"]),
+        samples=len(mesh["sample_triangle"]),
         texels=len(reader.texel),
         axes=(SHAPE_AXES, SKIN_AXES, LEVEL_AXES),
         texture_size=TEXTURE,
@@ -146,15 +144,7 @@ def without_exemplars(faces: Faces) -> TransferSynthesizer:
         "darkest": np.array([DARKEST]),
         "reference": reference,
         "followers": lip_followers(reference),
-        "ring_radius": np.array([far for far, _ in RINGS]),
-        "ring_share": np.array([share for _, share in RINGS]),
-        "barycentric": samples["bary"],
-        "sample_texture": samples["uv"],
-        "sample_hole": samples["hole"],
-        "sample_area": samples["cell"],
-        "triangles": triangles,
-        "sample_triangle": of_sample.reshape(-1),
-        "oval": np.array(OVAL),
+        **mesh,
         "upper_lip": np.array(UPPER_IN),
         "lower_lip": np.array(LOWER_IN),
         "lids": np.array(LIDS),

@@ -263,3 +263,21 @@ def drawing_samples(reference: np.ndarray) -> dict[str, np.ndarray]:
         "hole": np.concatenate([np.full(len(p[0]), p[3]) for p in parts]),
         "cell": np.concatenate([np.full(len(p[0]), p[4]) for p in parts]),
     }
+
+
+def drawn_mesh(reference: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a synthesizer that draws faces with `drawing_samples` keeps of the mesh, by the
+    names of `TransferSynthesizer`'s buffers."""
+    samples = drawing_samples(reference)
+    triangles, of_sample = np.unique(samples["idx"], axis=0, return_inverse=True)
+    return {
+        "triangles": triangles,
+        "sample_triangle": of_sample.reshape(-1),
+        "barycentric": samples["bary"],
+        "sample_texture": samples["uv"],
+        "sample_hole": samples["hole"],
+        "sample_area": samples["cell"],
+        "oval": np.array(OVAL),
+        "ring_radius": np.array([far for far, _ in RINGS]),
+        "ring_share": np.array([share for _, share in RINGS]),
+    }

@@ -42,7 +42,7 @@ def probabilities(
     faces: Tensor,
     codes: Tensor,
     expression: Expression,
-    judges: Sequence[Callable[[Tensor], Tensor]],
+    nets: Sequence[Callable[[Tensor], Tensor]],
 ) -> Tensor:
     """Return the mean probability of the expression by each of (K, C) codes, (K,)."""
     number = model.expressions.index(expression)
@@ -53,7 +53,7 @@ def probabilities(
         maps = model.generator(faces, category, code.expand(len(faces), -1))
         maps = maps.scaled(model.strength[number].expand(len(faces)))
         made = torch.lerp(grey, render_small(grey, maps), mask)
-        told = torch.stack([judge(made).float().softmax(1)[:, number] for judge in judges])
+        told = torch.stack([net(made).float().softmax(1)[:, number] for net in nets])
         found.append(told.mean())
     return torch.stack(found)
 
@@ -91,15 +91,15 @@ def main(
     for name, _, value in (entry.partition("=") for entry in strength or []):
         model.strength[model.expressions.index(Expression.parse(name))] = float(value)
     coded = CodedPairs(Pairs.load(pairs), model.codes.shape[2])
-    judges = [expression_net(load_fer_classifier(f), model.expressions) for f in classifier]
+    nets = [expression_net(load_fer_classifier(f), model.expressions) for f in classifier]
     faces = coded.neutral_faces(False, _FACES)
     torch.manual_seed(seed)
     tried = coded.bank(_TRIED, seed)
     for number, expression in enumerate(model.expressions):
         codes = tried[int(expression)]
-        score = probabilities(model, faces, codes, expression, judges)
+        score = probabilities(model, faces, codes, expression, nets)
         model.codes[number] = spread(codes, score, model.variants)
-        kept = probabilities(model, faces, model.codes[number], expression, judges)
+        kept = probabilities(model, faces, model.codes[number], expression, nets)
         print(f"{expression}: {float(score.mean()):.2f}, of those kept {float(kept.mean()):.2f}")
     model.save_pretrained(out or weights)
 

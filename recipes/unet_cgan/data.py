@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.faces.mouth import lips_of
+from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import resized
 from expraug.synthesizers.expression_maps import ExpressionMaps
+from recipes.pairs.data import somebody_else
 from recipes.pairs.made import Pairs, mirrored
 from recipes.real_faces import drawing_weights, training_faces
 from recipes.training.low import LOW
@@ -57,11 +59,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the same on a device."""
-        maps = self.wanted
-        moved = (getattr(maps, f.name).to(device) for f in fields(ExpressionMaps))
+        moved = self.wanted.each(lambda one: one.to(device))
         others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "wanted"}
         tensors = {name: value.to(device) for name, value in others.items()}
-        return Batch(wanted=ExpressionMaps(*moved), **tensors)
+        return Batch(wanted=moved, **tensors)
 
 
 @dataclass(frozen=True)
@@ -207,9 +208,6 @@ class Draw:
         side[self.count - turned :] = 1
         own = self.coded.code[side, rows]
         seen = torch.multinomial(self.singles.weight, self.count + self.unpaired, replacement=True)
-        person = self.coded.person[rows]
-        stranger = person[:, None] != person
-        stranger |= ~stranger.any(1, keepdim=True)
         return Batch(
             source=vary(torch.cat([source, alone])),
             category=torch.cat([self.coded.target[rows], asked]),
@@ -217,7 +215,7 @@ class Draw:
             code=torch.cat([own + 0.2 * torch.randn_like(own), lent]),
             lips=torch.cat([wanted.lips, lips]),
             wanted=wanted,
-            other=torch.multinomial(stranger.float(), 1)[:, 0],
+            other=somebody_else(self.coded.person[rows]),
             real=mirror_some(resized(self.singles.faces[seen].float() / 255, LOW)),
             real_category=self.singles.category[seen],
         )
@@ -229,11 +227,9 @@ class Draw:
         if not turned:
             return faces, maps
         start = len(faces) - turned
-        names = [f.name for f in fields(ExpressionMaps)]
-        last = mirrored(ExpressionMaps(*(getattr(maps, n)[start:] for n in names)))
-        joined = (torch.cat([getattr(maps, n)[:start], getattr(last, n)]) for n in names)
+        first, last = maps.each(lambda one: one[:start]), maps.each(lambda one: one[start:])
         faces = torch.cat([faces[:start], faces[start:].flip(3)])
-        return faces, ExpressionMaps(*joined)
+        return faces, ExpressionMaps.joined([first, mirrored(last)])
 
     def _alone(self) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self.singles.category), (self.unpaired,))
@@ -246,9 +242,7 @@ class Draw:
 
 def within_the_frame(maps: ExpressionMaps) -> ExpressionMaps:
     """Return the same with a flow over the canonical frame."""
-    edge = maps.flow.shape[-1] // 6
-    flow = maps.flow[..., edge:-edge, edge:-edge]
-    return ExpressionMaps(flow, maps.lightening, maps.lips, maps.moved_lips, maps.interior)
+    return replace(maps, flow=canonical_part(maps.flow))
 
 
 def mirror_some(faces: Tensor) -> Tensor:

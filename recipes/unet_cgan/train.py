@@ -103,7 +103,7 @@ def main(
     print(f"{int(coded.trained.sum())} pairs, {len(singles.category)} single faces", flush=True)
     model.codes.copy_(coded.bank(setting.variants, setting.seed))
     model.to(on).eval().requires_grad_(False)
-    judges = [
+    nets = [
         expression_net(load_fer_classifier(f).to(on).requires_grad_(False), CATEGORIES)
         for f in classifier
     ]
@@ -113,7 +113,7 @@ def main(
         len(names),
         setting.options,
         setting.steps,
-        LossNetworks(encoder, one_of(judges)),
+        LossNetworks(encoder, one_of(nets)),
         coded.importance(),
         on,
     )
@@ -121,7 +121,7 @@ def main(
     def report(done: int) -> dict[str, float]:
         model.generator.load_state_dict(trainer.average.state_dict())
         model.save_pretrained(out)
-        return watch(model, coded, judges, work / f"step-{done:06d}.png")
+        return watch(model, coded, nets, work / f"step-{done:06d}.png")
 
     run(
         trainer,
@@ -135,12 +135,12 @@ def main(
     )
 
 
-def one_of(judges: Sequence[Net]) -> Net | None:
+def one_of(nets: Sequence[Net]) -> Net | None:
     """Return what asks one of the nets, each time another: what pleases all of them pleases none
     of them by chance."""
-    if not judges:
+    if not nets:
         return None
-    return lambda faces: judges[int(torch.randint(len(judges), ()))](faces)
+    return lambda faces: nets[int(torch.randint(len(nets), ()))](faces)
 
 
 if __name__ == "__main__":

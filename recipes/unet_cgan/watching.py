@@ -22,7 +22,7 @@ _SHOWN, _COMPARED = 8, 128
 def watch(
     model: UNetCGANSynthesizer,
     coded: CodedPairs,
-    judges: Sequence[Callable[[Tensor], Tensor]],
+    nets: Sequence[Callable[[Tensor], Tensor]],
     sheet: Path,
 ) -> dict[str, float]:
     """Make every expression of people held out, write the sheet, return the figures.
@@ -30,7 +30,7 @@ def watch(
     Args:
         model: the synthesizer.
         coded: pairs, of which some are held out.
-        judges: (B, 1, S, S) faces to logits of all expressions.
+        nets: (B, 1, S, S) faces to logits of all expressions.
         sheet: PNG to write.
 
     Returns:
@@ -48,8 +48,8 @@ def watch(
         made = model(colour, asked, torch.ones(len(faces), device=device), variant=variant)
         made = torch.lerp(faces, made[:, :1], mask)
         columns.append(made)
-        if judges:
-            found = torch.stack([judge(made).float().softmax(1) for judge in judges]).mean(0)
+        if nets:
+            found = torch.stack([net(made).float().softmax(1) for net in nets]).mean(0)
             figures[str(expression)] = float(found[:, model.expressions.index(expression)].mean())
     save_image(torch.stack(columns, 1).flatten(0, 1), sheet, nrow=len(columns), padding=1)
     return figures | distance(model, coded, device)

@@ -48,3 +48,19 @@ def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     FERNet([str(e) for e in Expression][:7], width=8).eval().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is found of the faces, once for all."""
+    return tmp_path_factory.mktemp("real_faces")
+
+
+@pytest.fixture(scope="session")
+def pairs_folder(face_sets: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make_pairs` writes of the sample faces, whatever a classifier thinks of it."""
+    from recipes.pairs import make_pairs
+
+    folder = tmp_path_factory.mktemp("pairs")
+    make_pairs.main(face_sets, folder, work, count=16, each=4, least=-1.0)
+    return folder

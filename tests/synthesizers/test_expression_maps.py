@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transfer_faces import Known, read
 
-from expraug import Expression
+from expraug import Expression, create_synthesizer, list_synthesizers
 from expraug.faces.mouth import lips_of
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
 from expraug.faces.warp import pixel_grid, resized
 from expraug.synthesizers import TransferSynthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps, beyond_the_frame
+from expraug.synthesizers.expression_maps import ExpressionMaps, beyond_the_frame, mouth_painter
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,16 @@ def test_a_flow_goes_on_beside_the_frame_and_fades_out(calm: tuple[Tensor, Known
     change = torch.zeros(3, 3, 1, 1)
     moved = SynthesizedFaces(change, wide).render(faces)
     assert (moved - faces).abs().mean() > 0.005
+
+
+@pytest.mark.parametrize("name", list_synthesizers(pretrained=True))
+def test_cached_faces_are_known_by_the_mouth_painter_too(name: str) -> None:
+    model = create_synthesizer(name)
+    before, weight = model.fingerprint, next(mouth_painter("cpu").parameters())
+    saved = weight.clone()
+    try:
+        weight.add_(0.01)
+        assert model.fingerprint != before
+    finally:
+        weight.copy_(saved)
+    assert model.fingerprint == before

@@ -16,7 +16,7 @@ from expraug.faces.read import read_face
 from expraug.faces.synthesized import FLOW_FRAME
 from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.synthesizers import TransferSynthesizer
-from expraug.synthesizers.transfer import synthesizer as module
+from expraug.synthesizers.expression_maps import mouth_painter
 from expraug.synthesizers.transfer.exemplars import (
     LendingFaces,
     bank_of,
@@ -242,7 +242,7 @@ def test_the_fingerprint_follows_the_mouth_painters_weights(
     transfer: TransferSynthesizer,
 ) -> None:
     before = transfer.fingerprint
-    weight = next(module.mouth_painter("cpu").parameters())
+    weight = next(mouth_painter("cpu").parameters())
     saved = weight.clone()
     try:
         weight.add_(0.01)

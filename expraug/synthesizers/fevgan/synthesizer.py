@@ -19,7 +19,7 @@ then in time, makes the frames from both, the label and noise. How it is trained
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -34,10 +34,8 @@ from expraug.networks.class_index import class_index
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.networks.onset import RHYTHM, onset
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps
+from expraug.synthesizers.expression_maps import ExpressionMaps, painted_fingerprint
 from expraug.synthesizers.fevgan.net import LIPS, FEVGANNet
-
-_MAPS = tuple(field.name for field in fields(ExpressionMaps))
 
 
 @register_synthesizer("fevgan")
@@ -117,7 +115,7 @@ class FEVGANSynthesizer(Synthesizer):
         self, faces: Tensor, target: Tensor, intensity: Tensor, *, variant: Tensor | None = None
     ) -> Tensor:
         """Return the faces with their target expressions; arguments as `synthesize` takes them."""
-        return self.synthesize(faces, target, intensity, variant=variant).render(faces).clamp(0, 1)
+        return self.synthesize(faces, target, intensity, variant=variant).render(faces)
 
     def synthesize(
         self, faces: Tensor, target: Tensor, intensity: Tensor, *, variant: Tensor | None = None
@@ -142,6 +140,11 @@ class FEVGANSynthesizer(Synthesizer):
         before, then = self._maps(faces, target, variant, shown)
         return between(before, then, share).applied(faces)
 
+    @property
+    def fingerprint(self) -> str:
+        """As every synthesizer's; the mouth painter's weights are in it."""
+        return painted_fingerprint(super().fingerprint)
+
     def clip(
         self, faces: Tensor, target: Tensor, frames: int, *, variant: Tensor | None = None
     ) -> Tensor:
@@ -155,7 +158,7 @@ class FEVGANSynthesizer(Synthesizer):
             (B, T, 3, S, S) float in [0, 1]; the first frame is the source.
         """
         made = self.synthesize_clip(faces, target, frames, variant=variant)
-        return torch.stack([frame.render(faces).clamp(0, 1) for frame in made], 1)
+        return torch.stack([frame.render(faces) for frame in made], 1)
 
     def synthesize_clip(
         self, faces: Tensor, target: Tensor, frames: int, *, variant: Tensor | None = None
@@ -185,10 +188,8 @@ class FEVGANSynthesizer(Synthesizer):
         frames = []
         for k in range(shown.shape[1]):
             maps = _joined([frame_of(maps, k, shown.shape[1]) for maps in found], faces)
-            flow = maps.flow * motion.view(-1, 1, 1, 1)
-            moved = torch.lerp(maps.lips, maps.moved_lips, motion.view(-1, 1, 1, 1))
             lighter = maps.lightening * light.view(-1, 1, 1, 1)
-            frames.append(ExpressionMaps(flow, lighter, maps.lips, moved, maps.interior))
+            frames.append(replace(maps.scaled(motion), lightening=lighter))
         return frames
 
 
@@ -206,13 +207,13 @@ def between(before: ExpressionMaps, after: ExpressionMaps, share: Tensor) -> Exp
 
 def frame_of(maps: ExpressionMaps, number: int, frames: int) -> ExpressionMaps:
     """Return one frame of the clips that `FEVGANNet` made."""
-    return ExpressionMaps(*(getattr(maps, n)[number::frames] for n in _MAPS))
+    return maps.each(lambda one: one[number::frames])
 
 
 def _joined(parts: Sequence[ExpressionMaps], like: Tensor) -> ExpressionMaps:
     """Return the maps of all parts; of none, those of no face."""
-    if not parts:
-        new = like.new_zeros
-        lips = new(0, *LIPS)
-        return ExpressionMaps(new(0, 2, 6, 6), new(0, 1, 4, 4), lips, lips, new(0, ROWS, COLUMNS))
-    return ExpressionMaps(*(torch.cat([getattr(p, n) for p in parts]) for n in _MAPS))
+    if parts:
+        return ExpressionMaps.joined(parts)
+    new = like.new_zeros
+    lips = new(0, *LIPS)
+    return ExpressionMaps(new(0, 2, 6, 6), new(0, 1, 4, 4), lips, lips, new(0, ROWS, COLUMNS))

@@ -7,7 +7,7 @@ shows beyond hers, in shape and in skin (`reading.py`). Where the mouth opens, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.faces.landmark_finder import LandmarkFinder
-from expraug.faces.mesh import SurfacePoints, splat, with_rings
+from expraug.faces.mesh import SurfacePoints, splat_face, with_rings
 from expraug.faces.mouth import lip_gaps, lips_of
-from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, joined
-from expraug.faces.warp import pixel_grid, sample
+from expraug.faces.synthesized import SynthesizedFaces, canonical_part, joined
+from expraug.faces.warp import sample
 from expraug.labels import SchemeLike
+from expraug.networks.batching import independently
 from expraug.networks.mouth_painter import COLUMNS, ROWS
-from expraug.pretrained import digest_of
 from expraug.synthesizer import Synthesizer, register_synthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps, mouth_painter
+from expraug.synthesizers.expression_maps import ExpressionMaps, nothing_done, painted_fingerprint
 from expraug.synthesizers.transfer.exemplars import fit_exemplars
 from expraug.synthesizers.transfer.lips import part_lips, shut_eyes_open
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
@@ -197,12 +197,12 @@ class TransferSynthesizer(Synthesizer):
         if landmarks is None or blendshapes is None or pose is None:
             known, found = self._finder(faces)
             if not len(known):
-                return _nothing(faces)
+                return nothing_done(faces, [SHUT_EYES])
             asked = (faces[known], target[known], intensity[known])
             made = self.synthesize(*asked, variant=variant[known], **found)
             return made.among(known, len(faces))
         if not len(faces):
-            return _nothing(faces)
+            return nothing_done(faces, [SHUT_EYES])
         row, mirrored = self.choose(target, pose, variant, landmarks)
         return self.lend(faces, intensity, row, mirrored, landmarks, blendshapes, pose)
 
@@ -225,7 +225,7 @@ class TransferSynthesizer(Synthesizer):
         """
         made = []
         inputs = (faces, intensity, row, mirrored, landmarks, blendshapes, pose)
-        for part in _parts(*inputs):
+        for part in independently(*inputs, most=_CPU_BATCH):
             maps, refused = self._maps(*part)
             made.append(maps.applied(part[0], refused))
         return joined(made)
@@ -233,7 +233,7 @@ class TransferSynthesizer(Synthesizer):
     def maps(self, *inputs: Tensor) -> list[ExpressionMaps]:
         """Return what the expressions of given exemplars do to faces, a few faces each; arguments
         as `lend` takes them."""
-        return [self._maps(*part)[0] for part in _parts(*inputs)]
+        return [self._maps(*part)[0] for part in independently(*inputs, most=_CPU_BATCH)]
 
     def _maps(
         self,
@@ -256,19 +256,13 @@ class TransferSynthesizer(Synthesizer):
         asked = (intensity > 0).view(-1, 1, 1, 1)
         moved = torch.where(asked[..., 0], moved, landmarks)
 
-        low, high = FLOW_FRAME
-        scale = high - low
-        seen = splat(
-            self.surface(),
-            (self.vertices(landmarks, landmarks) - low) / scale,
-            (self.vertices(landmarks, moved) - low) / scale,
-            self.vertices(self.reference[None], self.reference[None])[0],
-            _FLOW_SIDE,
-        )
-        flow = torch.where(asked, seen.flow * scale, 0)
-        place = (pixel_grid(_FLOW_SIDE, faces) + seen.texture).clamp(-2, 2)
-        share = _canonical(seen.cover * (1 - seen.hole)) * asked
-        lightening = sample(self._lightening(skin), _canonical(place), "zeros") * share
+        before, after = self.vertices(landmarks, landmarks), self.vertices(landmarks, moved)
+        rest = self.vertices(self.reference[None], self.reference[None])[0]
+        seen = splat_face(self.surface(), before, after, rest, _FLOW_SIDE)
+        flow = torch.where(asked, seen.flow, 0)
+        share = canonical_part(seen.skin) * asked
+        place = canonical_part(seen.place)
+        lightening = sample(self._lightening(skin), place, "zeros") * share
         shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
         maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
         return maps, {SHUT_EYES: shut}
@@ -288,8 +282,7 @@ class TransferSynthesizer(Synthesizer):
     @property
     def fingerprint(self) -> str:
         """As every synthesizer's; the mouth painter's weights are in it."""
-        painter = mouth_painter("cpu")
-        return f"{super().fingerprint}-{digest_of(painter, painter.config)[:16]}"
+        return painted_fingerprint(super().fingerprint)
 
     def choose(
         self, target: Tensor, pose: Tensor, variant: Tensor, landmarks: Tensor
@@ -362,27 +355,3 @@ class TransferSynthesizer(Synthesizer):
         up, down = self.brightest.clamp(min=_TINY), self.darkest
         soft = torch.where(maps > 0, up * torch.tanh(maps / up), down * torch.tanh(maps / down))
         return soft * self.mask
-
-
-def _canonical(maps: Tensor) -> Tensor:
-    """Return the canonical frame's part of (B, C, 192, 192) maps over the flow's frame."""
-    edge = _FLOW_SIDE // 6
-    return maps[..., edge:-edge, edge:-edge]
-
-
-def _parts(*inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors of B rows a few rows at a time on the CPU, all at once elsewhere."""
-    faces = inputs[0]
-    most = _CPU_BATCH if faces.device.type == "cpu" else len(faces)
-    return zip(*(t.split(most) for t in inputs), strict=True)
-
-
-def _nothing(faces: Tensor) -> SynthesizedFaces:
-    """Return what changes nothing."""
-    count, side = len(faces), faces.shape[-1]
-    return SynthesizedFaces(
-        faces.new_zeros(count, 3, side, side),
-        faces.new_zeros(count, 2, _FLOW_SIDE, _FLOW_SIDE),
-        faces.new_zeros(count, 1, side, side),
-        {SHUT_EYES: faces.new_zeros(count, dtype=torch.bool)},
-    )

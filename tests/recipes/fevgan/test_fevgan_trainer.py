@@ -6,9 +6,10 @@ from tiny_trainers import FRAMES, PAIRS, SIZE, clips, same, weights
 from tiny_trainers import fevgan as trainer
 from torch import Tensor, nn
 
+from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import pixel_grid, sample
 from expraug.synthesizers.fevgan.net import ENCODERS
-from recipes.fevgan.trainer import Trainer, frame_of_flow
+from recipes.fevgan.trainer import Trainer
 from recipes.training.loss_networks import LossNetworks
 
 LIKENESS = {"flow", "lightening", "lips", "interior", "steady"}
@@ -94,7 +95,7 @@ def test_speed_is_learned_from_the_noise() -> None:
     middle = torch.full((PAIRS, 1), FRAMES // 2)
     with torch.no_grad():
         slow, fast = (learner.net(data.source, data.category, z, middle) for z in (late, -late))
-    down = [frame_of_flow(maps.flow)[:, 1].mean() for maps in (slow, fast)]
+    down = [canonical_part(maps.flow)[:, 1].mean() for maps in (slow, fast)]
     assert down[1] > down[0] + 0.005
 
 
@@ -104,7 +105,7 @@ def test_likeness_of_the_first_step_by_hand() -> None:
     with torch.no_grad():
         maps = net(data.source, data.category, data.z, data.shown)
     found = step(learner)
-    flow = frame_of_flow(maps.flow).unflatten(0, (PAIRS, 4))
+    flow = canonical_part(maps.flow).unflatten(0, (PAIRS, 4))
     weight = 0.3 + 0.7 * learner.mask
     assert found["flow"] == pytest.approx(
         float((4 * 64 * (flow - data.flow).abs() * weight).mean()), rel=1e-4

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from expraug import Expression, create_synthesizer
+from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import pixel_grid, sample
 from expraug.networks.embedder import FaceEmbedder
 from expraug.networks.onset import RHYTHM, rhythm
@@ -32,7 +33,6 @@ from recipes.fevgan.clips import (
     seen_frames,
 )
 from recipes.fevgan.train import CATEGORIES, Setting, main
-from recipes.fevgan.trainer import frame_of_flow
 from recipes.pairs.made import Pairs
 from recipes.training.options import load_settings
 
@@ -251,8 +251,8 @@ def test_all_people_held_out_are_told(
 def test_a_flow_of_the_frame_alone() -> None:
     flow = torch.zeros(1, 2, 96, 96)
     flow[..., 16:80, 16:80] = 1
-    assert (frame_of_flow(flow) == 1).all()
-    assert frame_of_flow(flow).shape[-1] == 64
+    assert (canonical_part(flow) == 1).all()
+    assert canonical_part(flow).shape[-1] == 64
 
 
 class Teacher(nn.Module):

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
-from recipes.pairs import make_pairs
 from recipes.pairs.made import Pairs, mirrored
 from recipes.training.options import load_settings
 from recipes.unet_cgan import choose_codes, data, train
@@ -22,20 +21,6 @@ from recipes.unet_cgan.train import Setting, main
 
 REPOSITORY = Path(__file__).parents[3]
 NEUTRAL = int(Expression.NEUTRAL)
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is found of the faces, once for all."""
-    return tmp_path_factory.mktemp("real_faces")
-
-
-@pytest.fixture(scope="module")
-def pairs_folder(face_sets: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make_pairs` writes of the sample faces, whatever a classifier thinks of it."""
-    folder = tmp_path_factory.mktemp("pairs")
-    make_pairs.main(face_sets, folder, work, count=16, each=4, least=-1.0)
-    return folder
 
 
 @pytest.fixture
