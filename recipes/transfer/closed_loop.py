@@ -7,12 +7,13 @@ missing against real faces of the class becomes a correction, added to whatever 
 again, until little changes. Exemplars keep what makes them differ from each other, and a bank of
 other faces (`fit_exemplars`) is corrected as well.
 
-Contempt is one-sided, which means do not show, and few real faces have it: it is only set further
-apart from neutral, and keeps its gain.
+Contempt is one-sided, which means do not show, and few real faces have it: it is left as it is
+(`left_out.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,6 @@ FURTHER: dict[Expression, tuple[tuple[Expression, float, float], ...]] = {
 difference between both, in landmarks and in skin, they show beyond real faces: what fabric, hands
 and hair tell of a class cannot be lent. Chosen on LFW's validation people by how often both
 embedded classifiers see the expression, with no more than a tenth exaggerated, and by eye."""
-CONTEMPT_APART = (0.4, 0.9)
-"""Of contempt, in shape and in skin, as exemplars are read."""
 
 
 @dataclass
@@ -129,7 +128,6 @@ def close_loop(model: TransferSynthesizer, faces: Faces, seed: int = 0) -> Trans
     variant = torch.from_numpy(rng.integers(model.variants, size=(len(Expression), BORROWERS)))
     back = by_least_squares(reader)
     model = with_bank(model, bank_of(model))
-    set_contempt_apart(model)
     for e in target:
         model.shape_gain[int(e)] = model.skin_gain[int(e)] = 1
     for number in range(ROUNDS):
@@ -195,19 +193,15 @@ def borrowed(
     return read(model.reader, torch.cat(parts), pose)
 
 
-def set_contempt_apart(model: TransferSynthesizer) -> None:
-    """Correct contempt by a share of its mean difference to neutral, in place."""
-    contempt, neutral = (model.shows == int(e) for e in (Expression.CONTEMPT, Expression.NEUTRAL))
-    for part, share in zip(("shape", "skin"), CONTEMPT_APART, strict=True):
-        rows = model.get_buffer(part)
-        apart = rows[contempt].mean(0) - rows[neutral].mean(0)
-        model.get_buffer(f"{part}_correction")[int(Expression.CONTEMPT)] = share * apart
+def by_least_squares(reader: DeviationReader, others: Iterable[int] = ()) -> Tensor:
+    """Return what turns a displacement of landmarks into one along the axes of shape, (956, C).
 
-
-def by_least_squares(reader: DeviationReader) -> Tensor:
-    """Return what turns a displacement of landmarks into one along the axes of shape, (956, C)."""
+    Args:
+        reader: has the axes.
+        others: landmarks that count more beside brows, eyes and mouth.
+    """
     weight = torch.ones(len(reader.rest) // 2, dtype=torch.float64)
-    weight[[i for name in TOLD_BY for i in REGIONS[name]]] = LANDMARK_WEIGHT
+    weight[[*(i for name in TOLD_BY for i in REGIONS[name]), *others]] = LANDMARK_WEIGHT
     axes = reader.shape_axes.double()
     weighted = axes * weight.repeat_interleave(2)
     normal = weighted @ axes.T

@@ -5,7 +5,8 @@
 1. What a face shows beyond the person's own rest, in shape and in skin (`deviation.py`).
 2. The mesh that faces are drawn with.
 3. The exemplars: candidates, as `fit_exemplars` chooses them, and of these those that come across
-   (`convincing.py`), corrected until synthetic faces show what real ones do (`closed_loop.py`).
+   (`convincing.py`), without what only they should show (`left_out.py`), corrected until synthetic
+   faces show what real ones do (`closed_loop.py`).
 4. The usual smile, which comes first.
 
 Of LFW and London only training people (`expraug.datasets.person_split`) are used, of FER2013 only
@@ -45,6 +46,7 @@ from recipes.transfer.deviation import (
     learn,
     pieces,
 )
+from recipes.transfer.left_out import with_clear_contempt, with_dark_throats
 from recipes.transfer.mesh import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -230,7 +232,8 @@ def main(
     lent = lending(model, faces)
     learn_expected_skin(model, lent)
     model = with_exemplars(model, lent, MOST_CANDIDATES)
-    model = with_bank(model, convincing(model, believed(model, faces)))
+    bank = convincing(model, believed(model, faces))
+    model = with_clear_contempt(with_bank(model, with_dark_throats(bank)))
     model = with_usual_smile(close_loop(model, faces), faces)
     model.save_pretrained(out)
     print(f"{out}: {model.config['rows']}", flush=True)
