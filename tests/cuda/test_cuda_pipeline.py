@@ -149,7 +149,7 @@ def test_pictures_from_end_to_end(pictures, cuda, name):
     requests = [SynthesisRequest(targets[i % len(targets)]) for i in range(len(pictures))]
     expected = here(pictures, requests)
     made = there(pictures, requests)
-    tensors = there(on_device(pictures, cuda), requests)
+    tensors = there([as_tensor(image, cuda) for image in pictures], requests)
     assert sum(one.reason != other.reason for one, other in zip(expected, made, strict=True)) <= 1
     assert sum(outcome.target is not None for outcome in made) >= 2
     for one, other, tensor in zip(expected, made, tensors, strict=True):
@@ -189,7 +189,7 @@ def test_batches_stay_on_the_device(batch, cuda, dtype):
     assert changed.sum() >= len(images) // 2
     assert torch.equal(made[~changed], images[~changed])
     assert (made[changed] != images[changed]).flatten(1).any(1).all()
-    assert torch.equal(made[:, :, :8], images[:, :, :8])
+    assert torch.equal(made[:, :, :3, :3], images[:, :, :3, :3]), "beside the face nothing changes"
     from_host, labels_too = transform(images.cpu(), labels.cpu())
     assert from_host.device.type == "cpu"
     assert torch.equal(from_host, made.cpu())
