@@ -25,7 +25,7 @@ import csv
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import typer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,6 +48,7 @@ from expraug.faces.landmarks import read_aligned
 from expraug.landmark_gate import LandmarkGate
 from expraug.synthesizer import Synthesizer
 from expraug.transforms.torchvision import RandomExpression
+from recipes.benchmarks.stargan import StarGANSize
 
 FACES = Path(__file__).parents[2] / "examples" / "faces" / "neutral"
 OURS = "expraug"
@@ -69,6 +70,7 @@ class Row:
         copy_share, matrix_share: of the device's own rates; empty where nothing was counted.
         operations: started for the batch.
         note: "ok", or "failed: why".
+        batch_asked: images that the batch was made of; in some no face may have been found.
     """
 
     device: str
@@ -82,6 +84,7 @@ class Row:
     matrix_share: float | str = ""
     operations: int | str = ""
     note: str = "ok"
+    batch_asked: int = 0
 
 
 class Traffic(TorchDispatchMode):
@@ -138,6 +141,7 @@ class Bench:
         self.name = torch.cuda.get_device_name(device) if cuda else "CPU"
         self.rows: list[Row] = []
         self.copy_rate = self.matrix_rate = float("nan")
+        self.asked = 0  # images of the batch that is measured now
 
     def wait(self) -> None:
         """Wait for the device."""
@@ -163,6 +167,7 @@ class Bench:
 
     def write(self, row: Row) -> None:
         """Keep a row, and write it at once."""
+        row = replace(row, batch_asked=self.asked)
         self.rows.append(row)
         self.writer.writerow(astuple(row))
         self.file.flush()
@@ -199,10 +204,9 @@ class Bench:
     def own_rates(self) -> None:
         """Measure what the device copies and multiplies."""
         count = 1 << (22 if self.tiny else 30)
-        one = torch.zeros(count, dtype=torch.uint8, device=self.device)
-        other = torch.empty_like(one)
-        self.copy_rate = 2 * count / self.seconds(lambda: other.copy_(one))
-        del one, other
+        bytes_there = torch.zeros(count, dtype=torch.uint8, device=self.device)
+        copied = torch.empty_like(bytes_there)
+        self.copy_rate = 2 * count / self.seconds(lambda: copied.copy_(bytes_there))
         side = 256 if self.tiny else 8192
         matrix = torch.randn(side, side, dtype=torch.bfloat16, device=self.device)
         self.matrix_rate = 2 * side**3 / self.seconds(lambda: matrix @ matrix)
@@ -210,7 +214,7 @@ class Bench:
             ("copy, GB", self.copy_rate / 1e9),
             ("bf16, TF", self.matrix_rate / 1e12),
         ):
-            self.write(Row(self.name, step, "device", side, 1, "bf16", float(f"{rate:.4g}")))
+            self.write(Row(self.name, step, "device", 0, 1, "bf16", float(f"{rate:.4g}")))
 
 
 def some_faces(pixels: int, count: int, device: torch.device) -> Tensor:
@@ -230,48 +234,9 @@ def some_faces(pixels: int, count: int, device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous().to(device)
 
 
-class StarGANSize(nn.Module):
-    """A generator of the size and layers of StarGAN's (Choi et al. 2018): 8.4 million weights."""
-
-    def __init__(self, classes: int = 8) -> None:
-        super().__init__()
-
-        def layer(convolution: nn.Module, width: int) -> list[nn.Module]:
-            return [convolution, nn.InstanceNorm2d(width, affine=True), nn.ReLU(inplace=True)]
-
-        layers = layer(nn.Conv2d(3 + classes, 64, 7, 1, 3, bias=False), 64)
-        for width in (64, 128):
-            layers += layer(nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), 2 * width)
-        layers += [_Residual(256) for _ in range(6)]
-        for width in (256, 128):
-            layers += layer(nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False), width // 2)
-        self.layers = nn.Sequential(*layers, nn.Conv2d(64, 3, 7, 1, 3, bias=False), nn.Tanh())
-
-    def forward(self, faces: Tensor, classes: Tensor) -> Tensor:
-        planes = classes[:, :, None, None].expand(-1, -1, *faces.shape[2:])
-        made: Tensor = self.layers(torch.cat([2 * faces - 1, planes], 1))
-        return made
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.InstanceNorm2d(width, affine=True),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.InstanceNorm2d(width, affine=True),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.layers(x)
-        return out
-
-
 def measure_peers(bench: Bench, sizes: Sequence[int], batch: int) -> None:
     """Measure what other people's augmentation costs."""
-    device = bench.device
+    device, bench.asked = bench.device, batch
     side = 32 if bench.tiny else 128
     net = StarGANSize().eval().requires_grad_(False).to(device)
     faces = torch.rand(batch, 3, side, side, device=device)
@@ -397,11 +362,11 @@ def main(
         measure_peers(bench, sizes, batches[-1])
         kinds = [(batch, pixels) for batch in batches for pixels in sizes]
         for batch, pixels in kinds:
-            images = some_faces(pixels, batch, where)
+            images, bench.asked = some_faces(pixels, batch, where), batch
             measure_detection(bench, images)
             _synthesizer(bench, names[0], images, every=True)
         for number, (batch, pixels) in enumerate(kinds):
-            images = some_faces(pixels, batch, where)
+            images, bench.asked = some_faces(pixels, batch, where), batch
             for name in names[1:]:
                 _synthesizer(bench, name, images, every=not number)
     if time.monotonic() > until:

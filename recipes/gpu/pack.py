@@ -4,8 +4,8 @@
         [--classifier NET ...] [--synthetics FILE]
 
 The folder holds wheels of the packages that such a machine may lack, a subfolder with the data of
-each step, and `without.txt`: tracked files that no step asked for needs, which may stay behind. Sizes
-are printed; more than 64 MiB in all, with the tracked files that travel, is an error.
+each step, and `without.txt`: tracked files that no step asked for needs, which may stay behind.
+Sizes are printed; more than 64 MiB in all, with the tracked files that travel, is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
