@@ -2,8 +2,8 @@
 
     python -m recipes.gpu.unpack FOLDER [--weights work/gpu]
 
-Figures of speed go to `docs/throughput.csv` and `docs/results.md`, tables to `recipes/fer/`, trained
-weights into a folder of their own: whether they replace embedded ones is decided by
+Figures of speed go to `docs/throughput.csv` and `docs/results.md`, tables to `recipes/fer/`,
+trained weights into a folder of their own: whether they replace embedded ones is decided by
 `recipes.compare_synthesizers`, run on both.
 """
 

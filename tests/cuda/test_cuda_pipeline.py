@@ -16,19 +16,21 @@ from expraug import (
     list_synthesizers,
 )
 from expraug.cache import SynthesisCache
-from expraug.faces import LandmarkDetector
+from expraug.faces import LandmarkDetector, landmarks
 from expraug.faces.align import align_image
 from expraug.faces.batches import aligned, composited
 from expraug.faces.frame import frame
-from expraug.faces.pixels import as_tensor, on_device, shrunk
+from expraug.faces.pixels import as_tensor, on_device, shrunk, sides
 from expraug.faces.synthesized import SynthesizedFaces
 from expraug.landmark_gate import LandmarkGate
 from expraug.transforms.torchvision import RandomExpression
 
 CPU = torch.device("cpu")
 HAPPY, NEUTRAL = Expression.HAPPY, Expression.NEUTRAL
-POINTS = 0.05
-"""Landmarks: of 256 pixels; a convolution sums in another order."""
+POINTS, SCORES = 0.05, 2e-3
+"""Landmarks, of 256 pixels, and blendshape scores: a convolution sums in another order."""
+RESIZED = 8
+"""Times as much where an image is resized to be looked at: on the CPU in whole numbers."""
 GREY_LEVELS = 3
 """Most that a pixel of one picture differs, of 255, where both devices found the same points."""
 MEAN_LEVELS = 0.1
@@ -66,6 +68,10 @@ def test_means_of_squares(pictures, cuda):
         assert (on_gpu.int() - shrunk(as_tensor(image, CPU), 4).int()).abs().max() <= 1
 
 
+def is_resized(image):
+    return landmarks._fit(image, CPU)[1] != 1
+
+
 @pytest.mark.parametrize("mode", ["crop", "detect"])
 def test_detector_and_landmarks(pictures, cuda, mode):
     here = LandmarkDetector(mode)(pictures)
@@ -75,10 +81,11 @@ def test_detector_and_landmarks(pictures, cuda, mode):
         for image, one, other in zip(pictures, here, there, strict=True):
             if one is None:
                 continue
-            ratio = 256 / max(image.shape[:2])
-            assert np.abs(one.mesh - other.mesh).max() * ratio < POINTS
-            assert np.abs(one.points - other.points).max() * ratio < POINTS
-            assert np.abs(one.blendshapes - other.blendshapes).max() < 2e-3
+            extent = max(sides(image))
+            ratio, more = 256 / extent, RESIZED if is_resized(image) else 1
+            assert np.abs(one.mesh - other.mesh).max() * ratio < POINTS * more
+            assert np.abs(one.points - other.points).max() * ratio < POINTS * more
+            assert np.abs(one.blendshapes - other.blendshapes).max() < SCORES * more
             assert np.abs(one.pose - other.pose).max() < 0.2
 
 
@@ -152,7 +159,7 @@ def test_pictures_from_end_to_end(pictures, cuda, name):
     tensors = there([as_tensor(image, cuda) for image in pictures], requests)
     assert sum(one.reason != other.reason for one, other in zip(expected, made, strict=True)) <= 1
     assert sum(outcome.target is not None for outcome in made) >= 2
-    for one, other, tensor in zip(expected, made, tensors, strict=True):
+    for image, one, other, tensor in zip(pictures, expected, made, tensors, strict=True):
         assert other.reason == tensor.reason
         assert tensor.image.device.type == cuda.type
         back = np.atleast_3d(other.image).transpose(2, 0, 1)
@@ -160,8 +167,9 @@ def test_pictures_from_end_to_end(pictures, cuda, name):
         if one.target is not None and other.target is not None:
             difference = np.abs(one.image.astype(int) - other.image)
             # landmarks move by a fraction of a pixel, and edges of a face with them
-            assert difference.mean() < 1
-            assert np.quantile(difference, 0.99) <= 2 * GREY_LEVELS
+            more = 2 if is_resized(image) else 1
+            assert difference.mean() < more
+            assert np.quantile(difference, 0.99) <= 2 * GREY_LEVELS * more
 
 
 @pytest.fixture(scope="module")
