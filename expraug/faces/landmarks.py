@@ -193,7 +193,7 @@ def _squares(pictures: Sequence[Tensor]) -> Tensor:
     by_size: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(pictures):
         by_size.setdefault(tuple(picture.shape), []).append(i)
-    squares = {}
+    squares: dict[int, Tensor] = {}
     for members in by_size.values():
         together = letterboxes(torch.stack([pictures[i] for i in members]))
         squares |= dict(zip(members, together, strict=True))

@@ -120,8 +120,8 @@ class Pictures(nn.Module):
         """Return what turns moves of landmarks from rest into latents, (2 V, W)."""
         moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
         # on the CPU, where so small a decomposition is quicker, and the same for all devices
-        solver = torch.linalg.pinv(moves.cpu(), rtol=_NOISE)
-        return solver.to(moves.device)
+        solver: Tensor = torch.linalg.pinv(moves.cpu(), rtol=_NOISE).to(moves.device)
+        return solver
 
     def paint(self, latents: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) latents add up:

@@ -28,7 +28,8 @@ def thin_plate(points: Tensor, values: Tensor, places: Tensor, stiffness: float 
     if points.device.type != "cpu":
         weights = torch.linalg.solve(system, wanted).to(points.dtype)
         there = _bending(places[None], points) @ weights[:, :count]
-        return there + _flat(places[None]) @ weights[:, count:]
+        whole: Tensor = there + _flat(places[None]) @ weights[:, count:]
+        return whole
     # one by one: a solver may round otherwise in a batch
     solved = [torch.linalg.solve(a, b) for a, b in zip(system, wanted, strict=True)]
     found = []

@@ -91,7 +91,7 @@ class Traffic(TorchDispatchMode):
     """Counts operations, and the bytes of what they read and write; views are none."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,7 +111,7 @@ class Traffic(TorchDispatchMode):
 @contextlib.contextmanager
 def precision_of(name: str, device: torch.device) -> Iterator[None]:
     """Work in a precision."""
-    cuda = torch.backends.cuda.matmul, torch.backends.cudnn
+    cuda: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [one.allow_tf32 for one in cuda]
     for one in cuda:
         one.allow_tf32 = name == "tf32"

@@ -15,7 +15,7 @@ PACK=${PACK:-.gpu} OUT=${OUT:-work/gpu} DEVICE=${DEVICE:-cuda} TINY=${TINY:-} PY
 declare -A MINUTES=([tests]=1.5 [throughput]=2 [systems]=5 [tables]=5)
 declare -A LIMIT=([tests]=110 [throughput]=150 [systems]=345 [tables]=330)
 if [ -n "$TINY" ]; then
-  MINUTES=([tests]=1 [throughput]=0.5 [systems]=0.5 [tables]=0.5)
+  MINUTES=([tests]=1 [throughput]=1.5 [systems]=0.5 [tables]=0.5)
   LIMIT=([tests]=120 [throughput]=120 [systems]=120 [tables]=120)
 fi
 
