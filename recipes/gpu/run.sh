@@ -39,7 +39,8 @@ command_of() {
       if [ -n "$TINY" ]; then
         "$PYTHON" -m pytest -q -p no:cacheprovider tests/cuda -k 'means or alignment or pixel'
       else
-        "$PYTHON" -m pytest -q -p no:cacheprovider -rfE -s --tb=short --durations=8 tests/cuda
+        "$PYTHON" -m pytest -q -p no:cacheprovider -rfE -s --tb=short --durations=8 \
+          tests/cuda/test_cuda_pipeline.py
       fi ;;
     throughput)
       "$PYTHON" -m recipes.benchmarks.throughput --out "$OUT/throughput.csv" --device "$DEVICE" \
