@@ -53,9 +53,14 @@ def letterbox(picture: Tensor) -> Tensor:
     Returns:
         (3, 128, 128) float in [-1, 1]; black beside the picture.
     """
-    longer = max(picture.shape[1:])
-    whole = Crop((picture.shape[2] / 2, picture.shape[1] / 2), float(longer), 0.0)
-    return cut(picture, whole, SIDE, zeros=True) / 127.5 - 1
+    return letterboxes(picture[None])[0]
+
+
+def letterboxes(pictures: Tensor) -> Tensor:
+    """Do what `letterbox` does with (B, 3, H, W) pictures: (B, 3, 128, 128)."""
+    height, width = pictures.shape[2:]
+    whole = Crop((width / 2, height / 2), float(max(height, width)), 0.0)
+    return cut_alike(pictures, whole, SIDE, zeros=True) / 127.5 - 1
 
 
 def cut(picture: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tensor:
@@ -70,13 +75,18 @@ def cut(picture: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tenso
     Returns:
         (3, side, side).
     """
-    if picture.stride(0) == 0:  # grey, its channels one and the same
-        return _cut(picture[:1], crop, side, zeros).expand(len(picture), -1, -1)
-    return _cut(picture, crop, side, zeros)
+    return cut_alike(picture[None], crop, side, zeros=zeros)[0]
+
+
+def cut_alike(pictures: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tensor:
+    """Do what `cut` does with the same square of (B, 3, H, W) pictures: (B, 3, side, side)."""
+    if pictures.stride(1) == 0:  # grey, its channels one and the same
+        return _cut(pictures[:, :1], crop, side, zeros).expand(-1, pictures.shape[1], -1, -1)
+    return _cut(pictures, crop, side, zeros)
 
 
 def _cut(picture: Tensor, crop: Crop, side: int, zeros: bool) -> Tensor:
-    height, width = picture.shape[1:]
+    height, width = picture.shape[2:]
     # the original maps corners to corners but counts pixels from their middles: half a pixel off
     axis = torch.arange(side, device=picture.device, dtype=picture.dtype) / side - 0.5
     cos, sin = 2 * crop.side * math.cos(crop.turn), 2 * crop.side * math.sin(crop.turn)
@@ -87,7 +97,8 @@ def _cut(picture: Tensor, crop: Crop, side: int, zeros: bool) -> Tensor:
     torch.sub(x, down * (sin / width), out=grid[0, ..., 0])
     torch.add(y, down * (cos / height), out=grid[0, ..., 1])
     mode = "zeros" if zeros else "border"
-    return F.grid_sample(picture[None], grid, padding_mode=mode, align_corners=False)[0]
+    grid = grid.expand(len(picture), -1, -1, -1)
+    return F.grid_sample(picture, grid, padding_mode=mode, align_corners=False)
 
 
 def faces_of(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-from expraug.faces.blaze import Crop, cut, faces_of, letterbox, place
+from expraug.faces.blaze import Crop, cut, cut_alike, faces_of, letterboxes, place
 from expraug.faces.detect import DetectedFace
 from expraug.faces.pixels import Pixels, as_tensor, sides
 from expraug.faces.pose import head_pose
@@ -124,12 +124,12 @@ def _find(
     nets: _Nets, framed: Sequence[tuple[Tensor, int]], most: int | None
 ) -> list[list[DetectedFace]]:
     """Return the `most` largest faces of each picture, in pixels before it was padded."""
-    faces: list[list[DetectedFace]] = []
-    found = _meshes(nets, [picture for picture, _ in framed])
-    for meshes, (picture, pad) in zip(found, framed, strict=True):
-        known = apart(meshes)
-        faces.append([_face(nets, mesh, len(known), picture, pad) for mesh in known[:most]])
-    return faces
+    found = [apart(meshes) for meshes in _meshes(nets, [picture for picture, _ in framed])]
+    scores = iter(_scores(nets, [mesh for meshes in found for mesh in meshes[:most]]))
+    return [
+        [_face(nets, mesh, next(scores), len(meshes), picture, pad) for mesh in meshes[:most]]
+        for meshes, (picture, pad) in zip(found, framed, strict=True)
+    ]
 
 
 def _with_small(
@@ -154,17 +154,22 @@ def _with_small(
     new = apart(more, [mesh + 0.5 for mesh in there if mesh is not None])
     count = len(known) + len(new)
     faces = [replace(face, faces=count) for face in known]
-    faces += [_face(nets, mesh, count, picture, 0).scaled(1 / ratio) for mesh in new]
+    faces += [
+        _face(nets, mesh, scores, count, picture, 0).scaled(1 / ratio)
+        for mesh, scores in zip(new, _scores(nets, new), strict=True)
+    ]
     return sorted(faces, key=lambda face: -area_of(np.asarray(face.mesh)))
 
 
 def _meshes(nets: _Nets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
     """Return the meshes in each picture, (478, 3) each, in pixels of it."""
-    squares = torch.stack([letterbox(picture) for picture in pictures])
+    squares = _squares(pictures)
     crops: list[tuple[int, Crop]] = []
     number = 0
     for (part,) in independently(squares):
-        for boxes, logits in zip(*nets.detector(part), strict=True):
+        # to the host in one go: it would have to wait for each picture otherwise
+        told = (values.cpu() for values in nets.detector(part))
+        for boxes, logits in zip(*told, strict=True):
             size = (pictures[number].shape[1], pictures[number].shape[2])
             crops += [(number, c) for c in faces_of(boxes, logits, size, SURE, _MAX_FACES)]
             number += 1
@@ -181,12 +186,36 @@ def _meshes(nets: _Nets, pictures: Sequence[Tensor]) -> list[list[np.ndarray]]:
     return found
 
 
-def _face(nets: _Nets, mesh: np.ndarray, number: int, picture: Tensor, pad: int) -> DetectedFace:
-    """Return one of so many faces of a picture, with its scores and pose."""
-    points = torch.from_numpy(mesh[None, :, :2]).float().to(picture.device)
-    scores = nets.blendshapes(points)[0].cpu().numpy()
+def _squares(pictures: Sequence[Tensor]) -> Tensor:
+    """Return what the detector sees of pictures, (B, 3, 128, 128); those of one size together."""
+    if pictures[0].device.type == "cpu":
+        return torch.stack([letterboxes(picture[None])[0] for picture in pictures])
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for i, picture in enumerate(pictures):
+        by_size.setdefault(tuple(picture.shape), []).append(i)
+    squares: dict[int, Tensor] = {}
+    for members in by_size.values():
+        together = letterboxes(torch.stack([pictures[i] for i in members]))
+        squares |= dict(zip(members, together, strict=True))
+    return torch.stack([squares[i] for i in range(len(pictures))])
+
+
+def _scores(nets: _Nets, meshes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the blendshape scores, (52,) each, of (478, 3) meshes."""
+    if not meshes:
+        return []
+    points = torch.from_numpy(np.stack([mesh[:, :2] for mesh in meshes])).float()
+    points = points.to(nets.canonical.device)
+    parts = [nets.blendshapes(part) for (part,) in independently(points)]
+    return list(torch.cat(parts).cpu().numpy())
+
+
+def _face(
+    nets: _Nets, mesh: np.ndarray, scores: np.ndarray, number: int, picture: Tensor, pad: int
+) -> DetectedFace:
+    """Return one of so many faces of a picture, with its pose."""
     size = (picture.shape[1], picture.shape[2])
-    pose = head_pose(mesh, size, nets.canonical.cpu().numpy(), nets.weights.cpu().numpy())
+    pose = head_pose(mesh, size, *_at_rest(str(picture.device)))
     inside = (mesh[:, :2] - pad - 0.5).astype(np.float32)
     return DetectedFace(five_points(inside), number, inside, scores, pose)
 
@@ -222,7 +251,7 @@ def _read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     nets, side = _nets(str(faces.device)), float(faces.shape[-1])
     centre = (_ALIGNED_CENTRE[0] * side, _ALIGNED_CENTRE[1] * side)
     crop = Crop(centre, _ALIGNED_SIDE * side, 0.0)
-    pixels = torch.stack([cut(face, crop, FaceMeshNet.SIDE) for face in faces])
+    pixels = cut_alike(faces, crop, FaceMeshNet.SIDE)
     parts = [(*nets.mesh(part),) for (part,) in independently(pixels)]
     points = torch.cat([part[0] for part in parts])[..., :2] / FaceMeshNet.SIDE
     scores = torch.cat([nets.blendshapes(part) for (part,) in independently(points)])
@@ -235,6 +264,13 @@ def _read_aligned(faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _nets(device: str) -> _Nets:
     nets = load_face_landmarker()
     return NetsOnCPU(nets) if device == "cpu" else nets.to(device)
+
+
+@lru_cache(maxsize=4)
+def _at_rest(device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the canonical mesh and the weights of its points, on the host."""
+    nets = _nets(device)
+    return nets.canonical.cpu().numpy(), nets.weights.cpu().numpy()
 
 
 def _fit(image: Pixels, device: torch.device) -> tuple[Tensor, float]:

@@ -17,6 +17,7 @@ _COARSE = ((2, 0.05), (8, 1e-4))
 """Cell sizes and weights of the coarser levels that fill pixels which no point reached."""
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _TINY = 1e-7
+_UNIT = 2.0**40  # of sums of whole numbers: sums of up to eight millions, to 1e-12
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def splat(
     hole, one = points.hole.expand_as(weight), torch.ones_like(weight)
     values = torch.stack([*flow.unbind(2), *offset.unbind(2), hole, one]).flatten(1)
     first = torch.arange(batch, device=source.device)[:, None] * size**2
-    total = values.new_zeros(len(values), batch * size**2)
+    sums = _Sums(values, batch * size**2)
     for right in (0, 1):
         for below in (0, 1):
             x, y = corner[..., 0] + right, corner[..., 1] + below
@@ -105,9 +106,9 @@ def splat(
             share = share * (fraction[..., 1] if below else 1 - fraction[..., 1]) * weight
             share = share * ((x >= 0) & (x < size) & (y >= 0) & (y < size))
             pixel = first + y.clamp(0, size - 1) * size + x.clamp(0, size - 1)
-            total.index_add_(1, pixel.view(-1), values * share.view(-1))
+            sums.add(pixel.view(-1), values * share.view(-1))
     # planes one by one: interpolation takes other digits where it sees three channels
-    total = total.view(-1, 1, size, size)
+    total = sums.total().view(-1, 1, size, size)
     filled = total
     for cell, amount in _COARSE:
         coarse = F.avg_pool2d(total, cell) * amount
@@ -123,6 +124,34 @@ def splat(
         F.avg_pool2d(hollow / density, 3, 1, 1),
         covered / density,
     )
+
+
+class _Sums:
+    """Sums of what falls on the same places, to the same bits every time.
+
+    On the CPU one term comes after the other. Elsewhere they come in any order, which sums of
+    floats depend on and sums of whole numbers do not.
+
+    Args:
+        like: (K, N) float, of whose kind the terms are.
+        places: number of places.
+    """
+
+    def __init__(self, like: Tensor, places: int) -> None:
+        self.whole = like.device.type != "cpu"
+        self.dtype = like.dtype
+        kind = torch.int64 if self.whole else like.dtype
+        self.sums = torch.zeros(len(like), places, dtype=kind, device=like.device)
+
+    def add(self, place: Tensor, terms: Tensor) -> None:
+        """Add (K, N) terms to their (N,) places."""
+        if self.whole:
+            terms = (terms.double() * _UNIT).round_().long()
+        self.sums.index_add_(1, place, terms)
+
+    def total(self) -> Tensor:
+        """Return the sums, (K, places)."""
+        return (self.sums.double() / _UNIT).to(self.dtype) if self.whole else self.sums
 
 
 def splat_face(

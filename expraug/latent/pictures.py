@@ -119,7 +119,8 @@ class Pictures(nn.Module):
     def solver(self) -> Tensor:
         """Return what turns moves of landmarks from rest into latents, (2 V, W)."""
         moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
-        solver: Tensor = torch.linalg.pinv(moves, rtol=_NOISE)
+        # on the CPU, where so small a decomposition is quicker, and the same for all devices
+        solver: Tensor = torch.linalg.pinv(moves.cpu(), rtol=_NOISE).to(moves.device)
         return solver
 
     def paint(self, latents: Tensor, number: int) -> Tensor:

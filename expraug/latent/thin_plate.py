@@ -25,6 +25,11 @@ def thin_plate(points: Tensor, values: Tensor, places: Tensor, stiffness: float 
     corner = flat.new_zeros(len(points), 3, 3)
     system = torch.cat([torch.cat([bent, flat], 2), torch.cat([flat.mT, corner], 2)], 1)
     wanted = torch.cat([values.double(), values.new_zeros(len(values), 3, values.shape[2])], 1)
+    if points.device.type != "cpu":
+        weights = torch.linalg.solve(system, wanted).to(points.dtype)
+        there = _bending(places[None], points) @ weights[:, :count]
+        whole: Tensor = there + _flat(places[None]) @ weights[:, count:]
+        return whole
     # one by one: a solver may round otherwise in a batch
     solved = [torch.linalg.solve(a, b) for a, b in zip(system, wanted, strict=True)]
     found = []

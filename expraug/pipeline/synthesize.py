@@ -66,7 +66,8 @@ def synthesize(
         "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
         equals its source; or a reason of the synthesizer's own (`SynthesizedFaces.refused`).
     """
-    synthesizer = synthesizer.to(device)
+    with torch.inference_mode(False):  # its weights may be trained, or asked for gradients, later
+        synthesizer = synthesizer.to(device)
     entries = [[Synthetic(None, reason="no_face")] for _ in images]
     framed = [
         (i, frame(image, face, synthesizer.image_size, synthesizer.size_agnostic))
