@@ -143,7 +143,7 @@ def clips(seed: int = 0) -> of_fevgan.ClipBatch:
 def fevgan(steps: int = 20, encoders: str = "both", **options: Any) -> of_fevgan.Trainer:
     """The trainer of `fevgan`."""
     torch.manual_seed(0)
-    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, "likeness": 0, **options})
+    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, "alone": 0.0, **options})
     net = FEVGANNet(CATEGORIES, SIZE, FRAMES, (32, 16, 16, 8), 4, encoders)
     return of_fevgan.Trainer(net, CATEGORIES, setting, steps, [], CPU)
 

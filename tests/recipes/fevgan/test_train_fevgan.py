@@ -39,7 +39,7 @@ from recipes.training.options import load_settings
 REPOSITORY = Path(__file__).parents[3]
 TINY = (
     "{size: 32, frames: 8, channels: [32, 16, 16, 8], noise: 6, variants: 2, steps: 4, batch: 3, "
-    "report_every: 2, options: {amp: false, likeness: 2}}\n"
+    "report_every: 2, options: {amp: false, alone: 0.5}}\n"
 )
 
 
