@@ -77,8 +77,9 @@ class Options(Optimization):
         frame, video: of the two adversarial losses.
         identity: of the cosine distance to the source, by the frozen encoder.
         expression: of the cross entropy of a full expression.
-        alone: share of the run that comes first, in which the faces are not looked at, only compared with the
-            examples: until it knows how faces move, what pleases a net is no expression.
+        alone: share of the run that comes first, in which the faces are not looked at, only
+            compared with the examples: until it knows how faces move, what pleases a net is no
+            expression.
     """
 
     flow: float = 4.0

@@ -106,7 +106,7 @@ def pack(
             arrays |= {f"real {number} {k}": v for k, v in found.items()}
     file = io.BytesIO()
     np.savez(file, **arrays)
-    (out / PACK).write_bytes(lzma.compress(file.getbuffer()))
+    (out / PACK).write_bytes(lzma.compress(file.getbuffer(), preset=3))
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{len(made)} pairs, {len(place)} single faces: {size / 2**20:.1f} MiB")
 
