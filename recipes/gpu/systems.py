@@ -72,8 +72,8 @@ def pack(
     classifier: Annotated[list[Path], typer.Option(help="Of recipes.fer_classifier.train.")],
     out: Out = Path(".gpu/systems"),
     real_work: Annotated[Path, typer.Option("--real-faces")] = Path("work/real_faces"),
-    singles: Annotated[int, typer.Option(help="Single faces, at most.")] = 6000,
-    quality: Annotated[int, typer.Option(help="Of the faces, as WebP.")] = 80,
+    singles: Annotated[int, typer.Option(help="Single faces, at most.")] = 4000,
+    quality: Annotated[int, typer.Option(help="Of the faces, as WebP.")] = 60,
 ) -> None:
     """Make all that the card needs into one folder."""
     # the card has no OmegaConf
@@ -106,7 +106,7 @@ def pack(
             arrays |= {f"real {number} {k}": v for k, v in found.items()}
     file = io.BytesIO()
     np.savez(file, **arrays)
-    (out / PACK).write_bytes(lzma.compress(file.getbuffer(), preset=3))
+    (out / PACK).write_bytes(lzma.compress(file.getbuffer(), preset=6))
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{len(made)} pairs, {len(place)} single faces: {size / 2**20:.1f} MiB")
 
@@ -171,8 +171,8 @@ def train(
     pack: Folder,
     unpacked: Annotated[Path, typer.Option(help="Folder that `unpack` wrote.")],
     out: Out,
-    minutes: float,
-    since: float,
+    minutes: Annotated[float, typer.Option()],
+    since: Annotated[float, typer.Option()],
     device: str = "cuda",
     tiny: bool = False,
 ) -> None:

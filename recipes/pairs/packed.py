@@ -15,10 +15,10 @@ from recipes.pairs.made import FLOW_SIDE, LIGHTENING_SIDE, Pairs
 
 KEPT = 32
 """Of the cosines of a map along each axis, from the slowest on."""
-FLOW_STEP, LIGHTENING_STEP = 1 / 128, 0.08  # of a cosine; a sum of all has norm 1
-_PLACE, _LIGHT = 4096, 64  # steps of a frame's side, and of the inside of a mouth
-_MESH = 1024
-_QUALITY = 80
+FLOW_STEP, LIGHTENING_STEP = 1.25 / 128, 0.1  # of a cosine; a sum of all has norm 1
+_PLACE, _LIGHT = 2048, 32  # steps of a frame's side, and of the inside of a mouth
+_MESH = 512
+_QUALITY = 60
 _PART = 1024  # maps at a time
 
 Arrays = dict[str, NDArray[np.generic]]
