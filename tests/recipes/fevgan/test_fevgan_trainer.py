@@ -116,7 +116,9 @@ def test_likeness_of_the_first_step_by_hand() -> None:
     assert found["lightening"] == pytest.approx(120 * float(away), rel=1e-4)
     parted = (maps.moved_lips - maps.lips).unflatten(0, (PAIRS, 4))
     wanted = data.moved_lips - data.lips[:, None]
-    assert found["lips"] == pytest.approx(1.5 * 64 * float((parted - wanted).abs().mean()), rel=1e-4)
+    assert found["lips"] == pytest.approx(
+        1.5 * 64 * float((parted - wanted).abs().mean()), rel=1e-4
+    )
 
 
 def test_the_nets_see_faces_that_moved() -> None:
