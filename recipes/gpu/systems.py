@@ -88,7 +88,7 @@ def pack(
     for number, folder in enumerate(classifier):
         shutil.copytree(folder, out / f"net{number}", dirs_exist_ok=True)
     made = Pairs.load(pairs)
-    arrays = pack_pairs(made, quality)
+    arrays: dict[str, Any] = pack_pairs(made, quality)
     alone = Singles.read(data, real_work, singles, 0)
     place, new = _among(alone.faces.numpy(), np.asarray(made.face))
     arrays |= {f"single {k}": v for k, v in pack_faces(new, quality).items()}
@@ -114,7 +114,8 @@ def pack(
 def _among(faces: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where faces are among those known and, behind these, the new ones; and the new."""
     place = {face.tobytes(): number for number, face in enumerate(known)}
-    found, new = [], []
+    found: list[int] = []
+    new: list[np.ndarray] = []
     for face in faces:
         key = face.tobytes()
         if key not in place:
@@ -156,7 +157,7 @@ def unpack(pack: Folder, out: Out, limit: int | None = None) -> None:
         weight=arrays["single weight"][few],
     )
     none = np.zeros((0, 1, 64, 64), np.uint8)
-    real = {
+    real: dict[str, Any] = {
         str(number): unpack_faces({k: arrays[f"real {number} {k}"] for k in ("stream", "length")})
         if f"real {number} stream" in arrays
         else none

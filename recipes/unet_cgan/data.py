@@ -231,9 +231,8 @@ def mirror_some(faces: Tensor) -> Tensor:
 
 def vary(faces: Tensor) -> Tensor:
     """Relight and blur (B, 1, S, S) faces in [0, 1]."""
-    new = {"size": (len(faces), 1, 1, 1), "device": faces.device}
-    gamma = (0.6 * torch.rand(**new) - 0.3).exp()
-    soft = (torch.rand(**new) < 0.3).float() * torch.rand(**new)
+    gamma, share, soft = torch.rand(3, len(faces), 1, 1, 1, device=faces.device).unbind()
+    gamma, soft = (0.6 * gamma - 0.3).exp(), (share < 0.3).float() * soft
     faces = faces.clamp(min=1e-3) ** gamma
     half = F.interpolate(faces, scale_factor=0.4, mode="bilinear", antialias=True)
     blurred = F.interpolate(half, faces.shape[2:], mode="bilinear", align_corners=False)
