@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,15 @@ from torchvision.transforms.v2.functional import resize
 from expraug.expressions import Expression
 from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import resized
+from expraug.networks.class_index import class_index
 from expraug.networks.onset import RHYTHM, rhythm
 from expraug.synthesizers.expression_maps import ExpressionMaps
 from recipes.fevgan.trainer import ClipBatch
+from recipes.pairs.data import target_weights
+from recipes.pairs.held import HeldPairs, chosen
 from recipes.pairs.made import Pairs, mirrored
 from recipes.real_faces import FER2013, FILES, LFW, LONDON, extract
+from recipes.training.lottery import Lottery
 
 HELD_OUT = 24
 """People who are not trained on, to watch the training by."""
@@ -124,9 +128,9 @@ class Ways:
     shift: Tensor
 
     @classmethod
-    def drawn(cls, count: int) -> Ways:
-        """Return ways that are drawn from torch's global random generator."""
-        angle, size, x, y = ((2 * torch.rand(count) - 1) for _ in range(4))
+    def drawn(cls, count: int, device: torch.device | None = None) -> Ways:
+        """Return ways that are drawn from a device's global random generator."""
+        angle, size, x, y = (2 * torch.rand(4, count, device=device) - 1).unbind()
         cos, sin = torch.cos(_TURN * angle), torch.sin(_TURN * angle)
         turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
         shift = 2 * _SHIFT * torch.stack([x, y], 1)
@@ -139,7 +143,8 @@ class Ways:
     def maps(self, maps: ExpressionMaps, side: int) -> ExpressionMaps:
         """Return what the expressions do to these faces; the flow over the canonical frame alone,
         of that side."""
-        back = torch.linalg.inv(self.turn)
+        # a rotation and a scale: what inverts any matrix has the host wait for the device
+        back = self.turn.mT / torch.linalg.vecdot(self.turn, self.turn)[..., None]
         wide = maps.flow.shape[-1] / canonical_part(maps.flow).shape[-1]
         flow = torch.einsum("bij,bjhw->bihw", back, self._sampled(maps.flow, side, wide))
         lips, moved = (
@@ -156,7 +161,8 @@ class Ways:
 
 
 class DrawClips:
-    """Draws batches: all expressions equally often.
+    """Draws batches, on a device and from its memory: all expressions equally often, but for those
+    that are hard.
 
     Args:
         pairs: what expressions do.
@@ -166,6 +172,7 @@ class DrawClips:
         real: for each category, (R, 1, 64, 64) uint8 real faces that show it; there may be none.
         size, frames, noise: of the net.
         count: clips of a batch.
+        device: where batches are.
     """
 
     def __init__(
@@ -179,30 +186,45 @@ class DrawClips:
         frames: int,
         noise: int,
         count: int,
+        device: torch.device,
     ) -> None:
-        self.pairs, self.rows, self.codes, self.real = pairs, rows, codes, real
         self.size, self.frames, self.noise, self.count = size, frames, noise, count
-        place = {int(c): i for i, c in enumerate(categories)}
-        self.category = torch.tensor([place[int(t)] for t in pairs.target[rows]])
-        shown = torch.bincount(self.category, minlength=len(categories)).float()
-        self.even = shown.reciprocal()[self.category]
+        target = torch.from_numpy(pairs.target[rows])
+        category = class_index(categories)[target]
+        self.pairs = HeldPairs(pairs, rows, device)
+        self.drawn = Lottery(target_weights(target, 1.0), device)
+        self.category = category.to(device)
+        # of examples as they are, and mirrored: (2, N, length)
+        self.code = torch.stack(
+            [torch.cat(part) for part in zip(*_codes(pairs, rows, category, codes), strict=True)]
+        ).to(device)
+        self.real = torch.cat(list(real)).to(device)
+        count_of = torch.tensor([len(r) for r in real])
+        first = count_of.cumsum(0) - count_of
+        # where there are none, faces that show another
+        first, count_of = (
+            torch.where(count_of > 0, own, other)
+            for own, other in ((first, torch.zeros_like(first)), (count_of, count_of.sum()))
+        )
+        self.first, self.count_of = first.to(device), count_of.to(device)
 
     def __call__(self) -> ClipBatch:
-        """Return a batch, drawn from torch's global random generator."""
-        drawn = torch.multinomial(self.even, self.count, replacement=True)
-        rows, category = self.rows[drawn.numpy()], self.category[drawn]
+        """Return a batch, drawn from the device's global random generator."""
+        rows = self.drawn(self.count)
+        device, category = rows.device, self.category[rows]
         maps, faces = self.pairs.maps(rows), self.pairs.faces(rows)
-        mirror = torch.rand(self.count) < 0.5
+        mirror = torch.rand(self.count, device=device) < 0.5
         maps = chosen(mirror, mirrored(maps), maps)
         faces = torch.where(mirror.view(-1, 1, 1, 1), faces.flip(3), faces)
-        code = self.codes(maps, category)
-        ways = Ways.drawn(self.count)
+        code = self.code[mirror.long(), rows]
+        ways = Ways.drawn(self.count, device)
         source = resized(ways.faces(faces), self.size)
-        power = torch.empty(self.count, 1, 1, 1).uniform_(-0.3, 0.3).exp()
+        power = (0.6 * torch.rand(self.count, 1, 1, 1, device=device) - 0.3).exp()
         maps = ways.maps(maps, self.size)
         lighter = resized(maps.lightening, self.size) * power
-        z = torch.cat([torch.randn(self.count, RHYTHM), code[:, : self.noise - RHYTHM]], 1)
-        shown = seen_frames(self.frames, self.count)
+        rhythms = torch.randn(self.count, RHYTHM, device=device)
+        z = torch.cat([rhythms, code[:, : self.noise - RHYTHM]], 1)
+        shown = seen_frames(self.frames, self.count, device)
         upper, lower = (come.gather(1, shown) for come in rhythm(z, self.frames))
         return ClipBatch(
             source=softened(source.clamp(min=1e-3) ** power),
@@ -221,34 +243,32 @@ class DrawClips:
     def _real(self, category: Tensor) -> Tensor:
         """Return real faces that show the categories, (B, 1, 64, 64) float; of one of which there
         are none, faces that show another."""
-        found = []
-        for number in category.tolist():
-            there = self.real[number] if len(self.real[number]) else torch.cat(list(self.real))
-            found.append(there[int(torch.randint(len(there), ()))])
-        faces = torch.stack(found).float() / 255
-        return torch.where(torch.rand(len(faces), 1, 1, 1) < 0.5, faces.flip(3), faces)
+        count = self.count_of[category]
+        place = (torch.rand(len(category), device=category.device) * count).long()
+        faces = self.real[self.first[category] + place.clamp(max=count - 1)].float() / 255
+        return torch.where(_some(faces, 0.5), faces.flip(3), faces)
 
 
-def chosen(which: Tensor, some: ExpressionMaps, others: ExpressionMaps) -> ExpressionMaps:
-    """Return maps, some of which are these, by (B,) bool, and some those."""
+def _codes(
+    pairs: Pairs, rows: np.ndarray, category: Tensor, codes: Codes
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the codes of some pairs and of their mirror images, part by part."""
+    for part in np.array_split(np.arange(len(rows)), -(-len(rows) // 512)):
+        maps, own = pairs.maps(rows[part]), category[torch.from_numpy(part)]
+        yield codes(maps, own), codes(mirrored(maps), own)
 
-    def pick(one: Tensor, other: Tensor) -> Tensor:
-        return torch.where(which.view(-1, *[1] * (one.ndim - 1)), one, other)
 
-    return some.each(pick, others)
-
-
-def seen_frames(frames: int, count: int) -> Tensor:
+def seen_frames(frames: int, count: int, device: torch.device | None = None) -> Tensor:
     """Return every other frame of clips, from one of the first on, and the last, (B, T / 2)."""
-    every = torch.arange(1, frames, _SEEN)
-    later = torch.where(every + 1 < frames, every + 1, frames - 1)
-    return torch.where(torch.rand(count, 1) < 0.5, every, later)
+    every = torch.arange(1, frames, _SEEN, device=device)
+    later = (every + 1).clamp(max=frames - 1)
+    return torch.where(torch.rand(count, 1, device=device) < 0.5, every, later)
 
 
 def risen(maps: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
     """Return (B, K, C, s, s): maps that have come so far in both halves of faces, (B, K) each."""
     side, (top, bottom) = maps.shape[-1], _HALF
-    y = (torch.arange(side) + 0.5) / side
+    y = (torch.arange(side, device=maps.device) + 0.5) / side
     share = ((bottom - y) / (bottom - top)).clamp(0, 1)
     far = torch.lerp(lower[..., None], upper[..., None], share)
     return maps[:, None] * far[:, :, None, :, None]
@@ -258,7 +278,12 @@ def softened(faces: Tensor) -> Tensor:
     """Return (B, 1, S, S) faces, a third of them blurred, as many photographs are."""
     small = F.interpolate(faces, scale_factor=0.45, mode="bilinear", antialias=True)
     blurred = F.interpolate(small, faces.shape[2:], mode="bilinear", align_corners=False)
-    return torch.where(torch.rand(len(faces), 1, 1, 1) < 0.33, blurred, faces)
+    return torch.where(_some(faces, 0.33), blurred, faces)
+
+
+def _some(faces: Tensor, share: float) -> Tensor:
+    """Draw about such a share of faces, (B, 1, 1, 1) bool."""
+    return torch.rand(len(faces), 1, 1, 1, device=faces.device) < share
 
 
 def real_faces(data: Path, work: Path, categories: Sequence[Expression]) -> list[Tensor]:

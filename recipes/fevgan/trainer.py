@@ -14,14 +14,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from expraug.faces.composite import face_mask, luminance, masked, moving_face_mask
 from expraug.faces.synthesized import canonical_part
-from expraug.faces.warp import pixel_grid, sample
+from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.synthesizers.expression_maps import ExpressionMaps
 from expraug.synthesizers.fevgan.net import FEVGANNet
 from expraug.synthesizers.fevgan.synthesizer import frame_of
@@ -29,7 +29,7 @@ from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.diffaugment import diffaugment
 from recipes.training.discriminator import ProjectionDiscriminator, VideoDiscriminator
 from recipes.training.loss_networks import LossNetworks
-from recipes.training.losses import discriminator_hinge, generator_hinge
+from recipes.training.losses import discriminator_hinge, generator_hinge, shortfall
 from recipes.training.low import low
 
 _PIXELS = 64  # of a side: flow and lips are compared in such pixels
@@ -64,10 +64,6 @@ class ClipBatch:
     interior: Tensor
     real: Tensor
 
-    def to(self, device: torch.device) -> ClipBatch:
-        """Return the same on a device."""
-        return ClipBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
 
 @dataclass(frozen=True)
 class Options(Optimization):
@@ -76,24 +72,27 @@ class Options(Optimization):
     Args:
         flow, lightening, lips, interior: of the L1 to each, in pixels of a side of 64 where it is
             about places.
+        shortfall: of what movements fall short, in pixels of a side of 64.
         steady: of the difference of second differences in time.
         frame, video: of the two adversarial losses.
         identity: of the cosine distance to the source, by the frozen encoder.
         expression: of the cross entropy of a full expression.
-        likeness: first steps in which the faces are not looked at, only compared with the
-            examples: until it knows how faces move, what pleases a net is no expression.
+        alone: share of the run that comes first, in which the faces are not looked at, only
+            compared with the examples: until it knows how faces move, what pleases a net is no
+            expression.
     """
 
     flow: float = 4.0
     lightening: float = 120.0
-    lips: float = 1.0
+    shortfall: float = 2.0
+    lips: float = 1.5
     interior: float = 1.0
     steady: float = 1.0
     frame: float = 0.05
     video: float = 0.05
     identity: float = 1.0
     expression: float = 0.05
-    likeness: int = 1500
+    alone: float = 0.375
 
 
 class Trainer(AdversarialTrainer):
@@ -106,6 +105,7 @@ class Trainer(AdversarialTrainer):
         steps: of the whole run, for the schedule.
         loss_networks: one or more, that take turns.
         device: where all of it is.
+        importance: (1, s, s) float, how much each place counts in the flow; alike if None.
     """
 
     def __init__(
@@ -116,17 +116,21 @@ class Trainer(AdversarialTrainer):
         steps: int,
         loss_networks: Sequence[LossNetworks],
         device: torch.device,
+        importance: Tensor | None = None,
     ) -> None:
         self.frame = ProjectionDiscriminator(1, categories, halvings=4)
         self.video = VideoDiscriminator(categories, halvings=2)
         super().__init__(net, nn.ModuleList([self.frame, self.video]), options, steps, device)
         self.net, self.options, self.loss_networks = net, options, loss_networks
         size = net.image_size
-        self.mask = face_mask(size).to(device)
+        inside = _OUTSIDE + (1 - _OUTSIDE) * face_mask(size)
+        if importance is not None:
+            inside = inside * resized(importance[None], size)[0]
+        self.weight = inside.to(device)
         self.moving = moving_face_mask(size).to(device)
         self._generate = torch.compile(net) if options.compile else net
 
-    def step(self, batch: ClipBatch) -> dict[str, float]:
+    def step(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Take one step of the discriminators and one of the generator; return the losses."""
         o = self.options
         with self.autocast:
@@ -136,7 +140,7 @@ class Trainer(AdversarialTrainer):
             for m in (canonical_part(maps.flow), maps.lightening)
         )
         losses, found = self._likeness(batch, maps, flow, lighter), {}
-        if self.step_count >= o.likeness:
+        if self.progress >= o.alone:
             made = self._moved(batch.source, flow, lighter) if o.video else None
             apex = self._apex(batch, maps)
             with self.autocast:
@@ -145,7 +149,7 @@ class Trainer(AdversarialTrainer):
         else:
             self.optimizers[1].step()  # nothing to learn yet; its schedule goes on
         self.update_generator(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | found).items()}
+        return {name: v.detach() for name, v in (losses | found).items()}
 
     def _moved(self, source: Tensor, flow: Tensor, lighter: Tensor) -> Tensor:
         """Return frames, (B, K, 1, S, S), without what is painted."""
@@ -187,7 +191,7 @@ class Trainer(AdversarialTrainer):
         self, batch: ClipBatch, maps: ExpressionMaps, flow: Tensor, lighter: Tensor
     ) -> dict[str, Tensor]:
         """Return how far the maps are from those of the examples."""
-        o, inside = self.options, _OUTSIDE + (1 - _OUTSIDE) * self.mask
+        o, inside = self.options, self.weight
         moving = _PIXELS * (flow - batch.flow) * inside
         lit = (lighter - batch.lightening) * self.moving
         frames = batch.shown.shape[1]
@@ -201,6 +205,9 @@ class Trainer(AdversarialTrainer):
         )
         return {
             "flow": o.flow * moving.abs().mean(),
+            "shortfall": o.shortfall
+            * _PIXELS
+            * shortfall(flow.flatten(0, 1), batch.flow.flatten(0, 1), inside),
             "lightening": o.lightening * lit.abs().mean(),
             "lips": o.lips * _PIXELS * parted.abs().mean(),
             "interior": o.interior * inner.mean(),

@@ -18,11 +18,12 @@ def expression_net(
     classifier: FERNet, categories: tuple[Expression, ...]
 ) -> Callable[[Tensor], Tensor]:
     """Return the classifier's logits of altered faces, so that no single pixel can please it."""
-    columns = class_index(classifier.expressions)[[int(c) for c in categories]]
+    device = next(classifier.parameters()).device  # the net must not be moved after this
+    columns = class_index(classifier.expressions)[[int(c) for c in categories]].to(device)
     known = columns >= 0
 
     def logits(faces: Tensor) -> Tensor:
         found: Tensor = classifier(vary(resize(faces, [64, 64])))[:, columns]
-        return found.masked_fill(~known.to(found.device), -torch.inf)
+        return found.masked_fill(~known, -torch.inf)
 
     return logits

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Optimization:
 class AdversarialTrainer:
     """Two sides that learn in turns, a moving average of the first, and a state to resume from.
 
+    A step never waits for the device: losses come back as tensors.
+
     Args:
         made: what makes faces; its moving average is what is kept.
         discriminators: the discriminators.
@@ -53,16 +57,32 @@ class AdversarialTrainer:
         self.made, self.discriminators = made.to(**to), discriminators.to(**to)
         self.average = deepcopy(self.made).requires_grad_(False)
         self.device, self.step_count, self._decay = device, 0, options.ema
+        self._steps = steps
+        # how far a run has come that ends at a time, not after so many steps
+        self.clock: Callable[[], float] | None = None
         sides = ((self.made, options.lr), (self.discriminators, options.discriminator_lr))
-        self.optimizers = [torch.optim.Adam(s.parameters(), lr, (0.5, 0.99)) for s, lr in sides]
-        # a function of the step, so that a resumed run may have another length
+        self.optimizers = [
+            torch.optim.Adam(s.parameters(), lr, (0.5, 0.99), fused=True) for s, lr in sides
+        ]
+        # a function of what is done, so that a resumed run may have another length
         self.schedules = [
             torch.optim.lr_scheduler.LambdaLR(
-                o, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))
+                o, lambda _: 0.5 + 0.5 * math.cos(math.pi * self.progress)
             )
             for o in self.optimizers
         ]
+        kept = zip(self.average.state_dict().values(), made.state_dict().values(), strict=True)
+        both = [(k, new) for k, new in kept]
+        self._averaged = [pair for pair in both if pair[0].is_floating_point()]
+        self._counted = [pair for pair in both if not pair[0].is_floating_point()]
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, in [0, 1]: of its time if it has a clock, or of its
+        steps."""
+        done = self.step_count / self._steps if self.clock is None else self.clock()
+        return min(1.0, done)
 
     def update_discriminators(self, loss: Tensor) -> None:
         """Take a step of the discriminators."""
@@ -74,12 +94,10 @@ class AdversarialTrainer:
         self._update(0, loss)
         with torch.no_grad():
             decay = min(self._decay, (1 + self.step_count) / (10 + self.step_count))
-            kept, new = self.average.state_dict(), self.made.state_dict()
-            for name, value in kept.items():
-                if value.is_floating_point():
-                    value.lerp_(new[name], 1 - decay)
-                else:  # a count is taken as it is
-                    value.copy_(new[name])
+            average, new = zip(*self._averaged, strict=True)
+            get_ema_multi_avg_fn(decay)(average, new, None)
+            for count, now in self._counted:  # a count is taken as it is
+                count.copy_(now)
         self.step_count += 1
         for schedule in self.schedules:
             schedule.step()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+
+REPORT_SECONDS = 45.0
+"""Between two reports of a run that finishes in time."""
 
 
 class Learner(Protocol):
@@ -18,6 +22,8 @@ class Learner(Protocol):
     device: torch.device
     step_count: int
     """Steps done, of all runs."""
+    clock: Callable[[], float] | None
+    """Share of its time that a run has had, if it ends at a time."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -26,7 +32,7 @@ class Learner(Protocol):
 
 def run(
     trainer: Learner,
-    step: Callable[[], dict[str, float]],
+    step: Callable[[], Mapping[str, float | Tensor]],
     report: Callable[[int], dict[str, float]],
     work: Path,
     *,
@@ -34,6 +40,8 @@ def run(
     every: int,
     seed: int,
     minutes: float,
+    finish: bool = False,
+    since: float | None = None,
 ) -> None:
     """Train, from the state in the work folder on if there is one.
 
@@ -47,27 +55,43 @@ def run(
         every: steps between two reports.
         seed: of the draws; a run that was broken off goes on with those it would have had.
         minutes: stop after so long; 0 for never.
+        finish: what fits into the minutes is the whole run, whose schedule ends with them; steps
+            do not count, and reports come every `REPORT_SECONDS`. Nothing goes on from an earlier
+            run.
+        since: when the minutes began, by `time.monotonic`; now if None.
     """
-    start, checkpoint = time.monotonic(), work / "state.pt"
-    if checkpoint.is_file():
+    if finish and not minutes:
+        raise ValueError("a run that is to finish in time must be told how many minutes it has")
+    start, checkpoint = time.monotonic() if since is None else since, work / "state.pt"
+    last = time.monotonic()
+    if finish:
+        trained, length = last, start + 60 * minutes - last
+        trainer.clock = lambda: (time.monotonic() - trained) / max(length, 1e-9)
+    elif checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True, map_location=trainer.device)
         trainer.load_state_dict(state)
     print(f"from step {trainer.step_count}", flush=True)
-    sums: dict[str, list[float]] = defaultdict(list)
-    while trainer.step_count < steps:
+    sums: dict[str, list[float | Tensor]] = defaultdict(list)
+    while finish or trainer.step_count < steps:
         torch.manual_seed(seed * 1_000_003 + trainer.step_count)
         for name, value in step().items():
             sums[name].append(value)
-        done = trainer.step_count
-        late = bool(minutes) and time.monotonic() - start > 60 * minutes
-        if done % every and done < steps and not late:
+        done, now = trainer.step_count, time.monotonic()
+        late = bool(minutes) and now - start > 60 * minutes
+        due = now - last > REPORT_SECONDS if finish else done % every == 0 or done >= steps
+        if not (due or late):
             continue
-        line: dict[str, Any] = {"step": done, "seconds": round(time.monotonic() - start)}
-        line |= {k: round(sum(v) / len(v), 5) for k, v in sums.items()}
+        line: dict[str, Any] = {"step": done, "seconds": round(now - start)}
+        line |= {k: round(float(sum(v)) / len(v), 5) for k, v in sums.items()}
         line |= {k: round(v, 5) for k, v in report(done).items()}
         append_line(work / "log.csv", line)
         print(line, flush=True)
         sums.clear()
+        last = time.monotonic()
+        if finish:
+            if late:
+                return
+            continue
         torch.save(trainer.state_dict(), work / "state.part")
         (work / "state.part").replace(checkpoint)
         if late and done < steps:

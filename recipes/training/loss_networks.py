@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_UNKNOWN = -100
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class LossNetworks:
     expression: Callable[[Tensor], Tensor] | None = None
 
     def cross_entropy(self, faces: Tensor, category: Tensor) -> Tensor | None:
-        """Return how badly faces show their categories, a scalar; None if it knows none of them.
+        """Return how badly faces show their categories, a scalar; 0 if none of these is known, and
+        None without a net.
 
         Args:
             faces: (B, 1, S, S) grey faces in [0, 1].
@@ -34,6 +38,7 @@ class LossNetworks:
             return None
         logits = self.expression(faces).float()
         known = logits.gather(1, category[:, None])[:, 0].isfinite()
-        if not known.any():
-            return None
-        return F.cross_entropy(logits[known], category[known])
+        # rows are marked, not left out: to count them, the host would have to wait for the device
+        wanted = torch.where(known, category, _UNKNOWN)
+        wrong = F.cross_entropy(logits, wanted, ignore_index=_UNKNOWN, reduction="sum")
+        return wrong / known.sum().clamp(min=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+_STILL = 0.002  # of a frame's side
+
 
 def discriminator_hinge(real: Tensor, fakes: list[Tensor]) -> Tensor:
     """Return the hinge loss of a discriminator (Lim & Ye 2017), a scalar.
@@ -53,3 +55,22 @@ def edge_l1(found: Tensor, wanted: Tensor) -> Tensor:
 def masked_l1(found: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
     """Return the mean absolute difference of two (B, C, H, W), weighted by a (1, H, W) mask."""
     return ((found - wanted).abs() * mask).mean() / mask.mean()
+
+
+def shortfall(found: Tensor, wanted: Tensor, weight: Tensor, parts: int = 4) -> Tensor:
+    """Return by how much movements fall short of others, or go beyond, along these; a scalar in
+    their unit.
+
+    Who minimises an absolute difference moves less than what he cannot foresee; this asks that
+    each part of the face moves as far as it should, wherever in the part that is.
+
+    Args:
+        found, wanted: (B, 2, H, W).
+        weight: (1, H, W), of places.
+        parts: a face has so many squared.
+    """
+    along = ((found * wanted).sum(1, keepdim=True) - wanted.square().sum(1, keepdim=True)) * weight
+    size = wanted.square().sum(1, keepdim=True) * weight
+    along, size = (F.adaptive_avg_pool2d(m, parts) for m in (along, size))
+    # a part that stands still has no way along which to fall short
+    return (along.abs() / (size + _STILL**2).sqrt()).mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,18 @@ from expraug.faces.mouth import lips_of
 from expraug.faces.synthesized import canonical_part
 from expraug.faces.warp import resized
 from expraug.synthesizers.expression_maps import ExpressionMaps
-from recipes.pairs.data import somebody_else
+from recipes.pairs.data import importance, somebody_else, target_weights
+from recipes.pairs.held import HeldPairs, chosen
 from recipes.pairs.made import Pairs, mirrored
 from recipes.real_faces import drawing_weights, training_faces
+from recipes.training.lottery import Lottery
 from recipes.training.low import LOW
 from recipes.unet_cgan.codes import Codes, described
 
 HELD_OUT = 16
 """Of the people with pairs, one in so many is only watched."""
-_BALANCE = 0.6  # pairs of a target with n of them are drawn in proportion to n to 1 less this
+_BALANCE = 0.8  # see `target_weights`
 _AGREED = 0.5  # share of the votes that a single face of a class has
-_MOVES = (
-    *(70, 63, 105, 66, 107, 46, 53, 52, 65, 55, 300, 293, 334, 296, 336, 276, 283, 282, 295, 285),
-    *(33, 160, 159, 158, 133, 153, 145, 144, 263, 387, 386, 385, 362, 380, 374, 373),
-    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178),
-    *(98, 327, 49, 279, 9),
-)  # landmarks of brows, lids, lips and the wings of the nose
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,6 @@ class Batch:
     other: Tensor
     real: Tensor
     real_category: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the same on a device."""
-        moved = self.wanted.each(lambda one: one.to(device))
-        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "wanted"}
-        tensors = {name: value.to(device) for name, value in others.items()}
-        return Batch(wanted=moved, **tensors)
 
 
 @dataclass(frozen=True)
@@ -136,14 +125,6 @@ class CodedPairs:
         maps = within_the_frame(self.pairs.maps(rows))
         return described(maps), described(mirrored(maps))
 
-    def random_codes(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return categories, (count,), and for each the code of a pair of it, (count, C)."""
-        known = torch.bincount(self.target[self.lent], minlength=len(Expression)).nonzero()
-        asked = known[torch.randint(len(known), (count,)), 0]
-        share = (self.lent & (self.target == asked[:, None])).float()
-        rows = torch.multinomial(share, 1)[:, 0]
-        return asked, self.code[torch.randint(2, (count,)), rows]
-
     def bank(self, count: int, seed: int) -> Tensor:
         """Return codes of pairs of each category, (8, count, C), 0 for one that has none; of
         neutral, which has nothing to vary, the mean."""
@@ -167,77 +148,74 @@ class CodedPairs:
         return torch.from_numpy(self.pairs.face[rows[:count]]).float() / 255
 
     def importance(self) -> Tensor:
-        """Return how much each place counts in the flow, (1, 64, 64), 1 in the mean: most where
-        brows, lids and lips are."""
-        side = 64
-        places = torch.from_numpy(self.pairs.mesh[:, list(_MOVES)]).flatten(0, 1)
-        cell = (places * side).long().clamp(0, side - 1)
-        hits = torch.bincount(cell[:, 1] * side + cell[:, 0], minlength=side**2).float()
-        near = hits.view(1, 1, side, side)
-        for _ in range(3):
-            near = F.avg_pool2d(near, 5, 1, 2)
-        near = near[0] + near[0].flip(2)
-        weight = 0.3 + near / near.mean()
-        return weight / weight.mean()
+        """Return how much each place counts in the flow, (1, 64, 64), as `importance` has it."""
+        return importance(self.pairs.mesh)
 
 
 class Draw:
-    """Draws batches.
+    """Draws batches, on a device and from its memory.
 
     Args:
         coded: pairs.
         singles: real faces.
         count, unpaired: sources of a batch with and without a pair.
+        device: where batches are.
     """
 
-    def __init__(self, coded: CodedPairs, singles: Singles, count: int, unpaired: int) -> None:
-        self.coded, self.singles, self.count, self.unpaired = coded, singles, count, unpaired
-        counts = torch.bincount(coded.target, minlength=len(Expression)).float()
-        self.weight = counts[coded.target] ** -_BALANCE * coded.trained
+    def __init__(
+        self,
+        coded: CodedPairs,
+        singles: Singles,
+        count: int,
+        unpaired: int,
+        device: torch.device,
+    ) -> None:
+        self.count, self.unpaired = count, unpaired
+        every = np.arange(len(coded.pairs))
+        self.pairs = HeldPairs(coded.pairs, every, device, within=True)
+        self.target, self.person, self.code = (
+            kept.to(device) for kept in (coded.target, coded.person, coded.code)
+        )
+        self.faces, self.lips, self.category = (
+            kept.to(device) for kept in (singles.faces, singles.lips, singles.category)
+        )
+        trained = target_weights(coded.target, _BALANCE) * coded.trained
+        self.paired = Lottery(trained, device)
+        lent = coded.lent.float()
+        of_target = torch.bincount(coded.target, lent, minlength=len(Expression)).float()
+        # each target alike
+        self.lent = Lottery(lent / of_target.clamp(min=1)[coded.target], device)
+        self.shown = Lottery(singles.weight, device)
 
     def __call__(self) -> Batch:
-        """Return a batch, drawn from torch's global random generator."""
-        rows = torch.multinomial(self.weight, self.count)
-        flip = torch.rand(self.count) < 0.5
-        rows = torch.cat([rows[~flip], rows[flip]])
-        turned = int(flip.sum())
-        source, wanted = self._pairs(rows, turned)
+        """Return a batch, drawn from the device's global random generator."""
+        rows, lent = self.paired(self.count), self.lent(self.unpaired)
+        maps, faces = self.pairs.maps(rows), self.pairs.faces(rows)
+        flip = torch.rand(self.count, device=rows.device) < 0.5
+        wanted = chosen(flip, mirrored(maps), maps)
+        source = torch.where(flip.view(-1, 1, 1, 1), faces.flip(3), faces)
         alone, lips = self._alone()
-        asked, lent = self.coded.random_codes(self.unpaired)
-        side = torch.zeros(self.count, dtype=torch.long)
-        side[self.count - turned :] = 1
-        own = self.coded.code[side, rows]
-        seen = torch.multinomial(self.singles.weight, self.count + self.unpaired, replacement=True)
+        own = self.code[flip.long(), rows]
+        seen = self.shown(self.count + self.unpaired)
+        side = torch.randint(2, (self.unpaired,), device=rows.device)
         return Batch(
             source=vary(torch.cat([source, alone])),
-            category=torch.cat([self.coded.target[rows], asked]),
+            category=torch.cat([self.target[rows], self.target[lent]]),
             # so that what lies between two codes is an expression too
-            code=torch.cat([own + 0.2 * torch.randn_like(own), lent]),
+            code=torch.cat([own + 0.2 * torch.randn_like(own), self.code[side, lent]]),
             lips=torch.cat([wanted.lips, lips]),
             wanted=wanted,
-            other=somebody_else(self.coded.person[rows]),
-            real=mirror_some(resized(self.singles.faces[seen].float() / 255, LOW)),
-            real_category=self.singles.category[seen],
+            other=somebody_else(self.person[rows]),
+            real=mirror_some(resized(self.faces[seen].float() / 255, LOW)),
+            real_category=self.category[seen],
         )
 
-    def _pairs(self, rows: Tensor, turned: int) -> tuple[Tensor, ExpressionMaps]:
-        """Return the sources of some pairs and what becomes of them, the last so many mirrored."""
-        there = rows.numpy()
-        faces, maps = self.coded.pairs.faces(there), within_the_frame(self.coded.pairs.maps(there))
-        if not turned:
-            return faces, maps
-        start = len(faces) - turned
-        first, last = maps.each(lambda one: one[:start]), maps.each(lambda one: one[start:])
-        faces = torch.cat([faces[:start], faces[start:].flip(3)])
-        return faces, ExpressionMaps.joined([first, mirrored(last)])
-
     def _alone(self) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(len(self.singles.category), (self.unpaired,))
-        faces, lips = self.singles.faces[rows].float() / 255, self.singles.lips[rows]
-        flipped = lips.flip(2) * lips.new_tensor([-1, 1]) + lips.new_tensor([1, 0])
-        flip = torch.rand(self.unpaired) < 0.5
-        where = flip.view(-1, 1, 1, 1)
-        return torch.where(where, faces.flip(3), faces), torch.where(where, flipped, lips)
+        rows = torch.randint(len(self.category), (self.unpaired,), device=self.category.device)
+        faces, lips = self.faces[rows].float() / 255, self.lips[rows]
+        flipped = torch.stack([1 - lips[..., 0], lips[..., 1]], 3).flip(2)
+        flip = torch.rand(self.unpaired, 1, 1, 1, device=rows.device) < 0.5
+        return torch.where(flip, faces.flip(3), faces), torch.where(flip, flipped, lips)
 
 
 def within_the_frame(maps: ExpressionMaps) -> ExpressionMaps:
@@ -247,15 +225,14 @@ def within_the_frame(maps: ExpressionMaps) -> ExpressionMaps:
 
 def mirror_some(faces: Tensor) -> Tensor:
     """Mirror about half of (B, 1, S, S) faces."""
-    which = torch.rand(len(faces), 1, 1, 1) < 0.5
+    which = torch.rand(len(faces), 1, 1, 1, device=faces.device) < 0.5
     return torch.where(which, faces.flip(3), faces)
 
 
 def vary(faces: Tensor) -> Tensor:
     """Relight and blur (B, 1, S, S) faces in [0, 1]."""
-    shape = (len(faces), 1, 1, 1)
-    gamma = torch.empty(shape).uniform_(-0.3, 0.3).exp()
-    soft = (torch.rand(shape) < 0.3).float() * torch.rand(shape)
+    gamma, share, soft = torch.rand(3, len(faces), 1, 1, 1, device=faces.device).unbind()
+    gamma, soft = (0.6 * gamma - 0.3).exp(), (share < 0.3).float() * soft
     faces = faces.clamp(min=1e-3) ** gamma
     half = F.interpolate(faces, scale_factor=0.4, mode="bilinear", antialias=True)
     blurred = F.interpolate(half, faces.shape[2:], mode="bilinear", align_corners=False)

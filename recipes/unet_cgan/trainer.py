@@ -35,6 +35,7 @@ from recipes.training.losses import (
     generator_hinge,
     identity_triplet,
     masked_l1,
+    shortfall,
     total_variation,
 )
 from recipes.training.low import low
@@ -52,9 +53,10 @@ class Options(Optimization):
 
     Args:
         flow, lips: of the L1 of movements, in pixels of a frame of 128.
+        shortfall: of what they fall short, in the same.
         lightening, interior: of the L1 of light.
         edges: of the L1 of differences between neighbours, in flow and lightening.
-        alone: share of the steps that come first, with these losses alone.
+        alone: share of the run that comes first, with these losses alone.
         l1: of the difference to the target, under the face mask.
         pair, single: of the two adversarial losses.
         triplet, margin: of the identity loss.
@@ -65,7 +67,8 @@ class Options(Optimization):
     """
 
     flow: float = 1.0
-    lips: float = 0.5
+    shortfall: float = 0.5
+    lips: float = 1.0
     lightening: float = 10.0
     interior: float = 1.0
     edges: float = 1.0
@@ -114,21 +117,20 @@ class Trainer(AdversarialTrainer):
             device,
         )
         self.options, self.loss_networks = options, loss_networks
-        self.importance, self._alone = importance.to(device), options.alone * steps
+        self.importance, self.mask = importance.to(device), face_mask(SMALL).to(device)
         self._generate: Callable[..., ExpressionMaps] = (
             torch.compile(generator) if options.compile else generator
         )
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step of the discriminators and one of the generator; return the losses."""
         found: dict[str, Tensor] = {}
         with self.autocast:
             maps = self._generate(batch.source, batch.category, batch.code)
             losses = self._of_maps(batch, maps)
             losses["smooth"] = self.options.smooth * _PIXELS * total_variation(maps.flow)
-            if self.step_count >= self._alone:
-                grey = resized(batch.source, SMALL)
-                mask = face_mask(SMALL).to(self.device)
+            if self.progress >= self.options.alone:
+                grey, mask = resized(batch.source, SMALL), self.mask
                 # compositing lets through what the mask does, so that is what the losses see
                 made = torch.lerp(grey, render_small(grey, maps), mask)
                 with torch.no_grad():
@@ -140,13 +142,14 @@ class Trainer(AdversarialTrainer):
                 self.optimizers[1].step()  # of nothing: their schedule wants to follow a step
         total = torch.stack(list(losses.values())).sum()
         self.update_generator(total)
-        return {name: float(v.detach()) for name, v in (losses | found).items()}
+        return {name: v.detach() for name, v in (losses | found).items()}
 
     def _of_maps(self, batch: Batch, maps: ExpressionMaps) -> dict[str, Tensor]:
         o, wanted, count = self.options, batch.wanted, len(batch.wanted)
         side = maps.flow.shape[-1]
         flow, lightening = resized(wanted.flow, side), resized(wanted.lightening, side)
-        place = (maps.flow[:count] - flow).abs() * resized(self.importance[None], side)
+        weight = resized(self.importance[None], side)
+        place = (maps.flow[:count] - flow).abs() * weight
         moved = (maps.moved_lips - maps.lips)[:count] - (wanted.moved_lips - wanted.lips)
         opens = painted_share(wanted.lips, wanted.moved_lips)[..., None]
         inside = (maps.interior[:count] - wanted.interior).abs() * opens
@@ -155,6 +158,7 @@ class Trainer(AdversarialTrainer):
         places = (maps.lips - batch.lips).abs().mean() + moved.abs().mean()
         return {
             "flow": o.flow * _PIXELS * place.mean(),
+            "shortfall": o.shortfall * _PIXELS * shortfall(maps.flow[:count], flow, weight[0]),
             "lightening": o.lightening * (maps.lightening[:count] - lightening).abs().mean(),
             "lips": o.lips * _PIXELS * places,
             "interior": o.interior * inside.mean(),

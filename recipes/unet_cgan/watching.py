@@ -61,7 +61,7 @@ def distance(
     """Return how far the flow of pairs held out is from theirs."""
     rows = np.flatnonzero(~coded.trained.numpy())[:_COMPARED]
     wanted = within_the_frame(coded.pairs.maps(rows))
-    category = model.row[coded.target[rows].to(device)]
+    category = model.row[coded.target[torch.from_numpy(rows)].to(device)]
     maps = model.generator(
         coded.pairs.faces(rows).to(device), category, coded.code[0, rows].to(device)
     )

@@ -1,5 +1,6 @@
 """Trainers, and what they are given, small enough to step in milliseconds."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -143,7 +144,7 @@ def clips(seed: int = 0) -> of_fevgan.ClipBatch:
 def fevgan(steps: int = 20, encoders: str = "both", **options: Any) -> of_fevgan.Trainer:
     """The trainer of `fevgan`."""
     torch.manual_seed(0)
-    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, "likeness": 0, **options})
+    setting = of_fevgan.Options(**{"amp": False, "lr": 3e-3, "alone": 0.0, **options})
     net = FEVGANNet(CATEGORIES, SIZE, FRAMES, (32, 16, 16, 8), 4, encoders)
     return of_fevgan.Trainer(net, CATEGORIES, setting, steps, [], CPU)
 
@@ -161,13 +162,18 @@ def step(trainer: AdversarialTrainer, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     given = batch(seed)
     if isinstance(trainer, of_generator.Trainer):
-        return trainer.step(given.real)
+        return told(trainer.step(given.real))
     if isinstance(trainer, of_fevgan.Trainer):
-        return trainer.step(clips(seed))
+        return told(trainer.step(clips(seed)))
     if isinstance(trainer, of_unet_cgan.Trainer):
-        return trainer.step(map_batch(seed))
+        return told(trainer.step(map_batch(seed)))
     assert isinstance(trainer, of_decoupled.Trainer)
-    return trainer.step(given)
+    return told(trainer.step(given))
+
+
+def told(losses: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """The losses of a step as numbers."""
+    return {name: float(value) for name, value in losses.items()}
 
 
 def weights(net: nn.Module) -> list[Tensor]:

@@ -13,6 +13,7 @@ from recipes.training.losses import (
     generator_hinge,
     identity_triplet,
     masked_l1,
+    shortfall,
     total_variation,
 )
 
@@ -126,3 +127,18 @@ def test_edges_by_hand() -> None:
     assert edge_l1(step + 0.3, step) == pytest.approx(0, abs=1e-6), "light is no edge"
     assert edge_l1(step, 2 * step) == pytest.approx(0.5)
     assert edge_l1(step, step.flip(3)) == pytest.approx(1.0), "an edge in the wrong place counts"
+
+
+def test_a_shortfall_is_along_what_is_wanted_and_by_parts() -> None:
+    wanted = torch.zeros(1, 2, 16, 16)
+    wanted[:, 0, :4, :4] = 0.1
+    even = torch.ones(1, 16, 16)
+    aside = torch.zeros_like(wanted)
+    aside[:, 1] = 0.3
+    nothing = float(shortfall(torch.zeros_like(wanted), wanted, even))
+    assert nothing == pytest.approx(0.1 / 16, rel=1e-2)
+    assert float(shortfall(wanted / 2, wanted, even)) == pytest.approx(nothing / 2, rel=1e-5)
+    assert float(shortfall(wanted + aside, wanted, even)) == pytest.approx(0, abs=1e-7)
+    assert float(shortfall(2 * wanted, wanted, even)) == pytest.approx(nothing, rel=1e-5)
+    # elsewhere in the part it is as good
+    assert float(shortfall(wanted.flip(2), wanted, even)) == pytest.approx(nothing, rel=1e-5)

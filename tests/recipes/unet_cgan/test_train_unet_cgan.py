@@ -17,7 +17,8 @@ from recipes.training.options import load_settings
 from recipes.unet_cgan import choose_codes, data, train
 from recipes.unet_cgan.codes import Codes, described
 from recipes.unet_cgan.data import CodedPairs, Draw, Singles, within_the_frame
-from recipes.unet_cgan.train import Setting, main
+from recipes.unet_cgan.learn import Setting
+from recipes.unet_cgan.train import main
 
 REPOSITORY = Path(__file__).parents[3]
 NEUTRAL = int(Expression.NEUTRAL)
@@ -71,7 +72,7 @@ def test_batches_hold_pairs_of_those_who_are_not_held_out(
     singles = Singles.read(face_sets, work, 12, 0)
     assert len(singles.category) == 12
     pairs = coded.pairs
-    draw = Draw(coded, singles, 8, 3)
+    draw = Draw(coded, singles, 8, 3, torch.device("cpu"))
     trained = set(np.flatnonzero(coded.trained.numpy()).tolist())
     assert 0 < len(trained) < len(pairs)
     for seed in range(4):

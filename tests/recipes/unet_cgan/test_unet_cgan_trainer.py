@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_trainers import PAIRS, UNPAIRED, coarse, map_batch
+from tiny_trainers import PAIRS, UNPAIRED, coarse, map_batch, told
 from tiny_trainers import unet_cgan as trainer
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from recipes.training.low import LOW
 from recipes.unet_cgan.rendering import render_small
 from recipes.unet_cgan.trainer import SMALL, Options, Trainer
 
-OF_MAPS = {"flow", "lightening", "lips", "interior", "edges", "smooth"}
+OF_MAPS = {"flow", "shortfall", "lightening", "lips", "interior", "edges", "smooth"}
 
 
 def seen_pairs(of: Trainer) -> list[Tensor]:
@@ -28,14 +28,14 @@ def seen_pairs(of: Trainer) -> list[Tensor]:
 
 def test_the_difference_to_the_targets_falls() -> None:
     learner, data = trainer(steps=120), map_batch()
-    losses = [learner.step(data) for _ in range(60)]
+    losses = [told(learner.step(data)) for _ in range(60)]
     for name in ("flow", "lightening", "lips", "l1"):
         assert losses[-1][name] < 0.7 * losses[0][name], name
 
 
 def test_every_loss_is_told_and_finite() -> None:
     data = map_batch()
-    found = trainer(margin=2.2).step(data)
+    found = told(trainer(margin=2.2).step(data))
     seen = {"l1", "pair", "single", "triplet", "pair discriminator", "single discriminator"}
     assert set(found) == OF_MAPS | seen
     assert torch.tensor(list(found.values())).isfinite().all()
@@ -56,13 +56,13 @@ def test_every_loss_is_told_and_finite() -> None:
 
 def test_maps_come_first_alone() -> None:
     learner, data = trainer(steps=10, alone=0.3), map_batch()
-    told = [set(learner.step(data)) for _ in range(5)]
-    assert told[:3] == [OF_MAPS] * 3
-    assert all({"l1", "pair", "single"} < names for names in told[3:])
+    names = [set(learner.step(data)) for _ in range(5)]
+    assert names[:3] == [OF_MAPS] * 3
+    assert all({"l1", "pair", "single"} < some for some in names[3:])
 
 
 def test_bfloat16_goes_the_same_way() -> None:
-    exact, rough = (trainer(amp=amp).step(map_batch()) for amp in (False, True))
+    exact, rough = (told(trainer(amp=amp).step(map_batch())) for amp in (False, True))
     assert exact != rough
     for name, value in exact.items():
         assert rough[name] == pytest.approx(value, abs=0.05), name
@@ -102,8 +102,8 @@ def test_the_identity_encoder_is_called_as_seldom_as_asked() -> None:
         return coarse(faces)
 
     learner.loss_networks = LossNetworks(counting)
-    told = ["triplet" in learner.step(data) for _ in range(7)]
-    assert told == [True, False, False, True, False, False, True]
+    there = ["triplet" in learner.step(data) for _ in range(7)]
+    assert there == [True, False, False, True, False, False, True]
     assert calls == [(PAIRS, 3, SMALL, SMALL)] * 6
     learner.options = Options(amp=False, triplet=0)
     assert all("triplet" not in learner.step(data) for _ in range(3))
