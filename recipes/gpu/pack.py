@@ -53,7 +53,9 @@ class Step:
 STEPS = {
     "tests": Step(None, faces=True),
     "throughput": Step(None, faces=True),
-    "systems": Step((), module="recipes.gpu.systems"),
+    "systems": Step(
+        ("unet_cgan", "fevgan", "dlib_descriptor", "mouth_painter"), module="recipes.gpu.systems"
+    ),
     "tables": Step((), module="recipes.fer.pack_tables"),
 }
 
