@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
+from expraug.exact import exact
 from expraug.faces.blaze import Crop, cut, cut_alike, faces_of, letterboxes, place
 from expraug.faces.detect import DetectedFace
 from expraug.faces.pixels import Pixels, as_tensor, sides
@@ -90,10 +91,14 @@ class LandmarkDetector:
         return self._detect(images, None)
 
     def _detect(self, images: Sequence[Pixels], most: int | None) -> list[list[DetectedFace]]:
+        def batch(some: Sequence[Pixels]) -> list[list[DetectedFace]]:
+            with exact(self.device):
+                return self._batch(some, most)
+
         if self.device.type != "cpu":
-            return self._batch(images, most)
+            return batch(images)
         with single_threaded() as threads:
-            return map_threads(lambda image: self._batch([image], most)[0], images, threads)
+            return map_threads(lambda image: batch([image])[0], images, threads)
 
     @torch.inference_mode()
     def _batch(self, images: Sequence[Pixels], most: int | None) -> list[list[DetectedFace]]:

@@ -11,6 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from expraug.exact import exact
 from expraug.faces.batches import aligned, composited, ordered
 from expraug.faces.composite import masked
 from expraug.faces.detect import DetectedFace
@@ -66,7 +67,9 @@ def synthesize(
         "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
         equals its source; or a reason of the synthesizer's own (`SynthesizedFaces.refused`).
     """
-    with torch.inference_mode(False):  # its weights may be trained, or asked for gradients, later
+    weights = [*synthesizer.parameters(), *synthesizer.buffers()]
+    # what was loaded in inference mode moves in it alone; the others may be trained later
+    with torch.inference_mode(any(one.is_inference() for one in weights)):
         synthesizer = synthesizer.to(device)
     entries = [[Synthetic(None, reason="no_face")] for _ in images]
     framed = [
@@ -84,7 +87,8 @@ def synthesize(
             def make(piece: Sequence[tuple[int, FramedFace]]) -> list[list[Synthetic]]:
                 asked = [requests[i] for i, _ in piece]
                 batch = [face for _, face in piece]
-                return _batch(batch, asked, synthesizer, gate, device, frames)
+                with exact(device):  # which, too, holds for one thread
+                    return _batch(batch, asked, synthesizer, gate, device, frames)
 
             cores = threads if device.type == "cpu" else 1
             for piece, made in zip(pieces, map_threads(make, pieces, cores), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,11 +29,15 @@ class Trainer:
         to: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
         self.net = net.to(**to)
         self.device, self.step_count = device, 0
+        self.clock: Callable[[], float] | None = None
         self._optimizer = torch.optim.AdamW(self.net.parameters(), lr, weight_decay=0.05)
+
         # a function of the step, so that a resumed run may have another length
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps))
-        )
+        def share(step: int) -> float:
+            done = step / steps if self.clock is None else self.clock()
+            return 0.5 + 0.5 * math.cos(math.pi * min(1.0, done))
+
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, share)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
 
     def step(self, faces: Tensor, wanted: Tensor) -> dict[str, float]:
