@@ -138,7 +138,7 @@ def near_duplicates(pixels: np.ndarray) -> np.ndarray:
 
 
 def validation_mask(pixels: np.ndarray) -> np.ndarray:
-    """Return which training images validate, (N,) bool: a tenth of the groups of near-duplicates."""
+    """Return which training images validate, (N,) bool: a tenth of the near-duplicates' groups."""
     group = near_duplicates(pixels)
     return np.array([_slot(int(g), "validation") < 0.1 for g in group])
 

@@ -71,7 +71,9 @@ def plan(
 
     def rerendered() -> list[Asked]:
         faces = [cycle(rng.permutation(rows[labels[rows] == int(e)])) for e in setting.rare]
-        each = ((int(next(f)), e) for _ in range(own) for e, f in zip(setting.rare, faces, strict=True))
+        each = (
+            (int(next(f)), e) for _ in range(own) for e, f in zip(setting.rare, faces, strict=True)
+        )
         return [(row, request(e), True) for row, e in islice(each, own)]
 
     asked, controls = edited(), rerendered()

@@ -2,8 +2,8 @@
 
     python -m recipes.fer.tables .gpu/tables --out work/fer/tables.csv --minutes 5 --device cuda
 
-The folder is that of `python -m recipes.fer.pack_tables`; synthetics are in it, or in `--synthetics`
-(`python -m recipes.fer.make_synthetics`). Each setting is first tuned without synthetics on the
+The folder is that of `python -m recipes.fer.pack_tables`; synthetics are in it, or in
+`--synthetics` (`python -m recipes.fer.make_synthetics`). Each setting is first tuned without synthetics on the
 validation cut. Groups of seeds are then trained by priority, each row written as it is known; what
 the CSV holds is not trained again, so a run that was broken off goes on.
 """
@@ -55,7 +55,6 @@ PLAN = (
 )
 """Setting, net and condition of what is trained, by priority."""
 TUNING = "tuning"
-_SCRATCH = Recipe()
 _NARROW = Net(args={"channels": (16, 32, 64, 128)})
 _TUNED_SEEDS = (100, 101)
 
@@ -165,6 +164,7 @@ class Tables:
         graph: as `train_together` takes it.
         steps: of every net; None for the setting's own.
         weights: of EfficientNet-Lite0.
+        batch: real faces per step.
     """
 
     def __init__(
@@ -176,9 +176,10 @@ class Tables:
         graph: bool = True,
         steps: int | None = None,
         weights: Path | None = None,
+        batch: int = 128,
     ) -> None:
         self.pack, self.folders, self.out, self.device = pack, folders, out, device
-        self.graph, self.steps, self.weights = graph, steps, weights
+        self.graph, self.steps, self.weights, self.batch = graph, steps, weights, batch
         self._folds: dict[str, Fold] = {}
         self._tuned: dict[str, tuple[Recipe, bool]] = {}
 
@@ -243,11 +244,12 @@ class Tables:
             raise ValueError(f"{LITE0} needs --weights")
         small = Net(LITE0, {"drop_rate": 0.0}, 112, self.weights)
         steps = self.steps or max(1, SETTINGS[setting].steps // 3)
-        return Recipe(small, steps, lr=6e-4, balance=self.tuned(setting, "resnet18")[0].balance)
+        balance = self.tuned(setting, "resnet18")[0].balance
+        return Recipe(small, steps, self.batch, lr=6e-4, balance=balance)
 
     def _tune(self, setting: str) -> tuple[Recipe, bool]:
         first = setting == "ferplus"
-        base = _SCRATCH if first else self.tuned("ferplus", "resnet18")[0]
+        base = Recipe(batch=self.batch) if first else self.tuned("ferplus", "resnet18")[0]
         full = self.steps or SETTINGS[setting].steps
         tried: dict[str, tuple[Recipe, list[dict[str, Any]]]] = {}
         half = replace(base, steps=max(1, full // 2))
@@ -314,6 +316,7 @@ def main(
     seeds: int = 5,
     first_seed: int = 0,
     steps: Annotated[int | None, typer.Option(help="Of every net, for a trial.")] = None,
+    batch: Annotated[int, typer.Option(help="Real faces per step.")] = 128,
     graph: Annotated[bool, typer.Option(help="Record steps as CUDA graphs.")] = True,
 ) -> None:
     begun = time.perf_counter()
@@ -322,7 +325,7 @@ def main(
     weights = weights or (packed if packed.is_file() else None)
     folders = [f for f in (synthetics, pack) if f is not None]
     where = torch.device(device)
-    tables = Tables(Pack.load(pack), folders, out, where, graph, steps, weights)
+    tables = Tables(Pack.load(pack), folders, out, where, graph, steps, weights, batch)
     longest: dict[tuple[str, str], float] = {}
     for name, net, what in PLAN:
         if (setting and name not in setting) or (condition and what not in condition):
