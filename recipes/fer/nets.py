@@ -89,15 +89,12 @@ def _load(model: nn.Module, file: Path) -> None:
         if name in own and value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
             found[name] = value.float().sum(1, keepdim=True)
     last = {n for n in own if n.startswith(("classifier.", "fc.", "head."))}
-    fitting = {n: v.float() if v.is_floating_point() else v for n, v in found.items()}
-    missing, unexpected = model.load_state_dict(
-        {n: v for n, v in fitting.items() if n not in last}, strict=False
-    )
-    if unexpected or set(missing) - last:
-        raise RuntimeError(
-            f"{file} are not weights of this model: {len(set(missing) - last)} tensors are "
-            f"missing, {len(unexpected)} are unknown, {unexpected[:1]} for one"
-        )
+    if set(found) - last != set(own) - last or any(
+        found[n].shape != own[n].shape for n in set(own) - last
+    ):
+        raise RuntimeError(f"{file} are not weights of this model")
+    kept = {n: t.float() if t.is_floating_point() else t for n, t in found.items()}
+    model.load_state_dict({n: t for n, t in kept.items() if n not in last}, strict=False)
 
 
 def _split(module: nn.Module) -> None:

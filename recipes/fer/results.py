@@ -15,7 +15,7 @@ COLUMNS = (
     *OVERALL,
     *(f"recall_{e}" for e in Expression),
     *(f"ap_{e}" for e in Expression),
-    *("train_faces", "extra_faces", "options", "seconds", "device"),
+    *("faces_by_class", "extra_faces", "options", "seconds", "device"),
 )
 
 

@@ -2,10 +2,11 @@
 
     python -m recipes.fer.tables .gpu/tables --out work/fer/tables.csv --minutes 5 --device cuda
 
-The folder is that of `python -m recipes.fer.pack_tables`; synthetics are in it, or in
-`--synthetics` (`python -m recipes.fer.make_synthetics`). Each setting is first tuned without synthetics on the
-validation cut. Groups of seeds are then trained by priority, each row written as it is known; what
-the CSV holds is not trained again, so a run that was broken off goes on.
+The folder is that of `python -m recipes.fer.pack_tables`. Synthetics are in it, or in that of
+`--synthetics`, as `python -m recipes.fer.make_synthetics` writes them. Each setting is first tuned
+on the validation cut, without synthetics. Groups of seeds are then trained by priority, and their
+rows written as each ends; what the CSV holds is not trained again, so that work goes on where it
+was broken off.
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ class Fold:
     setting: Setting
     samples: Samples
     tests: dict[str, tuple[Tensor, Tensor]]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of real training faces of each class."""
+        labels = self.samples.labels[: len(self.samples.real)]
+        found = torch.bincount(labels, minlength=self.samples.classes).tolist()
+        return {str(e): n for e, n in zip(self.setting.classes, found, strict=True)}
 
 
 def read_fold(setting: Setting, pack: Pack, folders: Sequence[Path], device: torch.device) -> Fold:
@@ -215,7 +222,7 @@ class Tables:
                 "net": net.model,
                 "condition": name,
                 "seed": run.seed,
-                "train_faces": len(fold.samples.real),
+                "faces_by_class": json.dumps(fold.counts()),
                 "extra_faces": extra,
                 "seconds": seconds,
                 "device": self._device_name(),
