@@ -132,7 +132,7 @@ def make(
         if made["target"] and (number % _SAVE_EVERY == 0 or done == len(asked)):
             kept = {name: np.stack(parts) for name, parts in made.items()}
             being_written = file.with_suffix(".part.npz")
-            np.savez(being_written, done=done, **kept)
+            np.savez(being_written, done=done, **kept)  # type: ignore[arg-type]
             being_written.replace(file)
             print(f"{file.stem}: {done} of {len(asked)}, {dict(reasons)}", flush=True)
 

@@ -49,7 +49,7 @@ class Pack:
             FileNotFoundError: no such folder.
         """
         with np.load(folder / _LABELS) as saved:
-            sets = [
+            train, test = (
                 FaceSet(
                     read_images(folder, name, len(saved[f"{name}_fer2013"])),
                     saved[f"{name}_fer2013"],
@@ -57,8 +57,8 @@ class Pack:
                     saved[f"{name}_duplicate"],
                 )
                 for name in ("train", "test")
-            ]
-            return cls(*sets, saved["validation"], saved["clear"])
+            )
+            return cls(train, test, saved["validation"], saved["clear"])
 
     def save(self, folder: Path) -> None:
         """Write the folder."""

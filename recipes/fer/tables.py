@@ -259,8 +259,8 @@ class Tables:
         base = Recipe(batch=self.batch) if first else self.tuned("ferplus", "resnet18")[0]
         full = self.steps or SETTINGS[setting].steps
         tried: dict[str, tuple[Recipe, list[dict[str, Any]]]] = {}
-        half = replace(base, steps=max(1, full // 2))
-        self._try(setting, list(grid(half, first)), tried)
+        short = replace(base, steps=max(1, full // 3))
+        self._try(setting, list(grid(short, first)), tried)
         if first:
             self._try(setting, list(second_grid(_best(tried)[0])), tried)
         recipe, flip = _best(tried)

@@ -43,14 +43,13 @@ def main(
     seen = v2.Compose([*resized, v2.Normalize([0.5], [0.25])])
     altered = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomAffine(10, (0.1, 0.1)), seen])
 
-    def loader(dataset: Any, look: v2.Transform, *args: Any) -> DataLoader[Any]:
-        return DataLoader(
-            dataset, *args, collate_fn=lambda rows: default_collate([(look(x), y) for x, y in rows])
-        )
+    def loader(dataset: Any, look: v2.Transform, batch: int, steps: int | None = None) -> Any:
+        sampler = None if steps is None else RandomSampler(dataset, True, steps * batch)
+        collate = lambda rows: default_collate([(look(x), y) for x, y in rows])  # noqa: E731
+        return DataLoader(dataset, batch, sampler=sampler, collate_fn=collate)
 
     steps = len(train) // batch
-    real = loader(train, altered, batch, None, RandomSampler(train, True, steps * batch))
-    made = loader(synthetic, altered, extra, None, RandomSampler(synthetic, True, steps * extra))
+    real, made = loader(train, altered, batch, steps), loader(synthetic, altered, extra, steps)
     net = timm.create_model(model, pretrained=pretrained, num_classes=len(train.classes)).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)

@@ -42,7 +42,7 @@ class Recipe:
     """
 
     net: Net = field(default_factory=Net)
-    steps: int = 4200
+    steps: int = 3600
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.05
@@ -228,17 +228,14 @@ def train_together(
 
 
 def _run_phase(trainees: Sequence[_Trainee], steps: int, device: torch.device, graph: bool) -> None:
-    recorded = None
+    recorded: list[torch.cuda.CUDAGraph] = []
     for step in range(steps):
-        if recorded is not None:
-            recorded.replay()
-            continue
         if graph and device.type == "cuda" and step == _WARM_UP:
             recorded = _record(trainees)
-            if recorded is not None:
-                recorded.replay()
-                continue
-        _step_all(trainees)
+        for one in recorded:
+            one.replay()
+        if not recorded:
+            _step_all(trainees)
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -256,18 +253,20 @@ def _step_all(trainees: Sequence[_Trainee]) -> None:
             torch.cuda.current_stream().wait_stream(trainee.stream)
 
 
-def _record(trainees: Sequence[_Trainee]) -> torch.cuda.CUDAGraph | None:
-    """Return a step of all as a graph, or None where it cannot be recorded."""
-    torch.cuda.synchronize()
-    recorded = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(recorded):
-            _step_all(trainees)
-    except RuntimeError as error:
-        print(f"steps run one by one, as no graph can be recorded: {error}", flush=True)
+def _record(trainees: Sequence[_Trainee]) -> list[torch.cuda.CUDAGraph]:
+    """Return a step of all as one graph; where that fails, as one for each; else none."""
+    for groups in ([trainees], [[trainee] for trainee in trainees]):
         torch.cuda.synchronize()
-        return None
-    return recorded
+        try:
+            recorded = []
+            for group in groups:
+                recorded.append(torch.cuda.CUDAGraph())
+                with torch.cuda.graph(recorded[-1]):
+                    _step_all(group)
+            return recorded
+        except RuntimeError as error:
+            print(f"steps of {len(groups[0])} nets cannot be recorded: {error}", flush=True)
+    return []
 
 
 @torch.inference_mode()
