@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 REAL, OWN = "real", "own"
 """Sources of extra samples besides the synthesizers' names: the real faces of the rare classes, and
 those rendered to the expression that they have."""
+NATURAL, NEUTRAL = ", natural", ", neutral"
+"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Condition:
         strength: of the augmentation of the extra samples.
         weight: of the extra samples in the loss.
         split_norm: whether they have batch normalisation of their own (Xie et al. 2020).
-        natural: only synthetics that pass `gate="natural"`.
+        only: "" for all synthetics of the synthesizer, `NATURAL` or `NEUTRAL`.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Condition:
     strength: float = 1.0
     weight: float = 1.0
     split_norm: bool = False
-    natural: bool = False
+    only: str = ""
 
     @property
     def synthetic(self) -> bool:
@@ -79,7 +81,8 @@ CONDITIONS = {
         Condition("more draws falling", REAL, FALLING),
         replace(_TRANSFER, name="transfer 12/64, split norm", phases=TWELVE, split_norm=True),
         replace(_TRANSFER, name="transfer 12/64, weight 0.5", phases=TWELVE, weight=0.5),
-        replace(_TRANSFER, name="transfer 12/64, natural gate", phases=TWELVE, natural=True),
+        replace(_TRANSFER, name="transfer 6/64, neutral", only=NEUTRAL),
+        replace(_TRANSFER, name="transfer 12/64, natural", phases=TWELVE, only=NATURAL),
         replace(_TRANSFER, name="transfer first", phases=FIRST),
         Condition("more draws first", REAL, FIRST),
         *(

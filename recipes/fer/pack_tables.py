@@ -8,7 +8,6 @@ them by their coding.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,8 @@ import numpy as np
 import typer
 from PIL import Image
 
+from expraug.expressions import Expression
+from expraug.gate import ExpressionGate
 from recipes.fer.folds import SIDE, FaceSet, validation_mask
 from recipes.fer.synthetics import Synthetics, clear_rows
 from recipes.real_faces import FER2013, FILES, SETS, Faces
@@ -34,12 +35,15 @@ class Pack:
         train, test: FER2013's training and validation files.
         validation: (N,) bool, which training faces validate.
         clear: (N,) bool, which training faces can be sources.
+        least: (8,) float, for each `Expression` the least probability of it by the embedded FER
+            classifier with which a face passes `gate="natural"`.
     """
 
     train: FaceSet
     test: FaceSet
     validation: np.ndarray
     clear: np.ndarray
+    least: np.ndarray
 
     @classmethod
     def load(cls, folder: Path) -> Pack:
@@ -58,12 +62,12 @@ class Pack:
                 )
                 for name in ("train", "test")
             )
-            return cls(train, test, saved["validation"], saved["clear"])
+            return cls(train, test, saved["validation"], saved["clear"], saved["least"])
 
     def save(self, folder: Path) -> None:
         """Write the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        saved = {"validation": self.validation, "clear": self.clear}
+        saved = {"validation": self.validation, "clear": self.clear, "least": self.least}
         for name, faces in (("train", self.train), ("test", self.test)):
             write_images(folder, name, faces.pixels)
             labels = {"fer2013": faces.fer2013, "ferplus": faces.ferplus}
@@ -100,7 +104,7 @@ def pack_synthetics(file: Path, out: Path) -> None:
     made = Synthetics.load(file)
     write_images(out, file.stem, made.pixels)
     rest = {name: value for name, value in vars(made).items() if name != "pixels"}
-    np.savez_compressed(out / f"{file.stem}.npz", **rest)
+    np.savez_compressed(out / f"{file.stem}.npz", **rest)  # type: ignore[arg-type]
 
 
 def load_synthetics(folder: Path, name: str) -> Synthetics | None:
@@ -121,15 +125,18 @@ def pack(data: Path, real_faces: Path, out: Path, synthetics: Path | None = None
     Args:
         data: folder with fer2013/train.parquet and fer2013/validation.parquet.
         real_faces: folder of `python -m recipes.real_faces`.
-        out: the folder to write; what it held is deleted.
+        out: the folder to write; sheets and labels that it held are deleted.
         synthetics: folder of `python -m recipes.fer.make_synthetics`, if made already.
     """
-    shutil.rmtree(out, ignore_errors=True)
+    for old in (*out.glob("*.webp"), *out.glob("*.npz")):
+        old.unlink()
     train, test = (FaceSet.read(data / file) for file in FILES[FER2013])
     known = Faces.load(real_faces / f"{SETS[FER2013]}-train.npz")
     clear = np.zeros(len(train.pixels), bool)
     clear[clear_rows(known)] = True
-    Pack(train, test, validation_mask(train.pixels), clear).save(out)
+    thresholds = ExpressionGate().thresholds
+    least = np.array([thresholds.get(e, 0.0) for e in Expression])
+    Pack(train, test, validation_mask(train.pixels), clear, least).save(out)
     for file in sorted(synthetics.glob("*.npz")) if synthetics else ():
         pack_synthetics(file, out)
 

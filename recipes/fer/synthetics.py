@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from expraug.expressions import Expression
 from recipes.real_faces import Faces
 
 LARGEST_YAW = 20.0
@@ -36,10 +35,6 @@ class Synthetics:
 
     def __len__(self) -> int:
         return len(self.target)
-
-    def targets(self) -> list[Expression]:
-        """Return what each shows."""
-        return [Expression(t) for t in self.target.tolist()]
 
     @classmethod
     def load(cls, file: Path) -> Synthetics:

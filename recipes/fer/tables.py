@@ -24,9 +24,9 @@ import torch
 import typer
 from torch import Tensor
 
-from expraug.gate import ExpressionGate
+from expraug.expressions import Expression
 from expraug.networks.class_index import class_index
-from recipes.fer.conditions import CONDITIONS, NONE, OWN, REAL, Condition
+from recipes.fer.conditions import CONDITIONS, NATURAL, NEUTRAL, NONE, OWN, REAL, Condition
 from recipes.fer.folds import SETTINGS, Setting, training_rows
 from recipes.fer.metrics import measure
 from recipes.fer.nets import Net
@@ -34,10 +34,10 @@ from recipes.fer.pack_tables import Pack, load_synthetics
 from recipes.fer.results import append, read_results
 from recipes.fer.training import Recipe, Run, Samples, predict, train_together
 
-_CORE = ("none", "more draws 6/64", "own label 6/64", "transfer 6/64")
+_CORE = ("none", "more draws 6/64", "own label 6/64", "transfer 6/64", "transfer 6/64, neutral")
 _MORE = ("more draws 12/64", "transfer 12/64", "own label 12/64", "altered copies 6/64")
 _MECHANISMS = (
-    *("transfer 12/64, split norm", "transfer falling", "transfer 12/64, natural gate"),
+    *("transfer 12/64, split norm", "transfer falling", "transfer 12/64, natural"),
     *("transfer 12/64, weight 0.5", "transfer first", "more draws falling", "more draws first"),
 )
 _OTHERS = tuple(f"{n} 6/64" for n in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan"))
@@ -89,7 +89,6 @@ def read_fold(setting: Setting, pack: Pack, folders: Sequence[Path], device: tor
     pixels, classes = [pack.train.pixels[rows]], [index[labels[rows]]]
     rare = index[torch.tensor([int(e) for e in setting.rare])]
     pools = {REAL: torch.isin(classes[0], rare).nonzero().flatten()}
-    least = ExpressionGate().thresholds
     count = len(rows)
     for name in sorted({c.extra for c in CONDITIONS.values()} - {"", REAL, OWN}):
         whose = setting.synthetics or setting.name
@@ -97,13 +96,15 @@ def read_fold(setting: Setting, pack: Pack, folders: Sequence[Path], device: tor
         made = next((one for one in found if one is not None), None)
         if made is None:
             continue
-        usable = np.isin(made.target, [int(e) for e in setting.rare])
-        clear = made.seen >= [least[e] for e in made.targets()]
+        usable = np.isin(made.target, [int(e) for e in setting.rare]) & ~made.own
+        natural = made.seen >= pack.least[made.target]
+        neutral = labels.numpy()[made.source] == int(Expression.NEUTRAL)
         place = count + torch.arange(len(made))
-        pools[name] = place[torch.from_numpy(usable & ~made.own)]
-        pools[f"{name}, natural"] = place[torch.from_numpy(usable & ~made.own & clear)]
+        for only, mask in (("", True), (NATURAL, natural), (NEUTRAL, neutral & natural)):
+            pools[name + only] = place[torch.from_numpy(usable & mask)]
         if name == "transfer":
-            pools[OWN] = place[torch.from_numpy(usable & made.own)]
+            of_rare = np.isin(made.target, [int(e) for e in setting.rare])
+            pools[OWN] = place[torch.from_numpy(of_rare & made.own)]
         pixels.append(made.pixels)
         classes.append(index[torch.from_numpy(made.target)])
         count += len(made)
@@ -208,7 +209,7 @@ class Tables:
         name: str,
     ) -> list[dict[str, Any]]:
         """Train all recipes with all seeds together; write and return their rows."""
-        pool = condition.extra + (", natural" if condition.natural else "")
+        pool = condition.extra + condition.only
         runs = [Run(r, condition, pool, seed) for r, seed in product(recipes, seeds)]
         begun = time.perf_counter()
         models = train_together(runs, fold.samples, self.device, self.graph)
@@ -351,7 +352,7 @@ def main(
             continue
         recipe, flip = tables.tuned(name, net)
         fold = tables.fold(name)
-        if how.extra and not len(fold.samples.pools.get(how.extra, ())):
+        if how.extra and not len(fold.samples.pools.get(how.extra + how.only, ())):
             print(f"{name}, {what}: there are no such synthetics", flush=True)
             continue
         start = time.perf_counter()

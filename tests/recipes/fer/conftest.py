@@ -32,7 +32,7 @@ def packed(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Packed:
     fer2013 = np.where(labels == int(Expression.CONTEMPT), int(Expression.ANGRY), labels)
     train = FaceSet(pixels, fer2013, labels, np.zeros(40, bool))
     test = FaceSet(pixels[:16], fer2013[:16], labels[:16], np.arange(16) == 3)
-    pack = Pack(train, test, np.arange(40) < 8, np.ones(40, bool))
+    pack = Pack(train, test, np.arange(40) < 8, np.ones(40, bool), np.full(8, 0.1))
     folder = tmp_path_factory.mktemp("pack")
     pack.save(folder)
     target = np.array([4, 5, 7] * 4)
