@@ -97,7 +97,7 @@ class ExpressionGate:
     The classifier should not have seen the source, nor the exemplar: it would recognise them. The
     embedded one has seen FER2013 and LFW. So for synthetics of these to train on, cut the training
     people into folds, and give the faces of each fold a gate whose classifier was trained on the
-    other folds (`recipes/fer/train.py` does).
+    other folds.
 
     Its scores are "expression", the probability of the target, and for each expression of the
     classifier "p_happy" and so on, from which soft labels can be made.

@@ -23,8 +23,6 @@ from expraug import (
 from expraug.evaluate.evaluation import build_context
 from expraug.expand import contact_sheet, expand, preview
 from expraug.transforms.torchvision import RandomExpression
-from recipes.fer.data import read_faces
-from recipes.fer.synthetics import augmenter_of, synthetic_images
 
 HAPPY, NEUTRAL = Expression.HAPPY, Expression.NEUTRAL
 REQUEST = SynthesisRequest(HAPPY)
@@ -143,14 +141,6 @@ def test_evaluate(synthesizer, folder, expected):
     context = build_context(synthesizer, folder, split="all", targets=[HAPPY], limit=5)
     neutral = context.data.of(NEUTRAL)
     ((_, outcome),) = context.outcomes(REQUEST, neutral)
-    assert expected == outcome.image
-
-
-def test_fer_recipe(synthesizer, folder, expected, tmp_path):
-    table = read_faces(str(folder), tmp_path)
-    face = table.labels.tolist().index(int(NEUTRAL))
-    made = augmenter_of(synthesizer, table, None, tmp_path, torch.device("cpu"))
-    (outcome,) = synthetic_images(made, table, [(face, REQUEST)])
     assert expected == outcome.image
 
 

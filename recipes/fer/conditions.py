@@ -1,91 +1,93 @@
-"""The conditions: what each way of training does with the same real faces and the same steps."""
+"""What the runs of a table differ in: what is drawn on top of the real faces of each batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from torchvision.transforms import v2
+REAL, OWN = "real", "own"
+"""Sources of extra samples besides the synthesizers' names: the real faces of the rare classes, and
+those rendered to the expression that they have."""
+NATURAL, NEUTRAL = ", natural", ", neutral"
+"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training.
+
+    Args:
+        share: of the steps.
+        real, extra: samples per batch, as shares of the batch size: 1 real and 6/64 extra, say.
+    """
+
+    share: float
+    real: float
+    extra: float
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One way of training.
+    """How a run uses extra samples, all of the rare classes, as many of each.
 
     Args:
-        name: in results.
-        augmentation: one of `augment.AUGMENTATIONS`, done to every face, real or synthetic.
-        mixing: "" or "mixup" (Zhang et al. 2018) or "cutmix" (Yun et al. 2019).
-        balance: how far the classes are drawn evenly: 0 as often as they are, 1 equally often.
-        loss: "cross_entropy", or "balanced" (balanced softmax, Ren et al. 2020: the log of each
-            class's share among the draws is added to its logit while training).
-        extra: "", or what takes the place of some of the draws: "synthetic", or altered copies of
-            real faces, "noise" or "classical".
-        mix_alpha: of the Beta distribution that mixing draws from.
+        name: in the table.
+        extra: `REAL`, `OWN`, or a synthesizer; "" for none.
+        phases: one after the other; a batch always has the same number of real faces, so extra
+            samples come on top.
+        strength: of the augmentation of the extra samples.
+        weight: of the extra samples in the loss.
+        split_norm: whether they have batch normalisation of their own (Xie et al. 2020).
+        only: "" for all synthetics of the synthesizer, `NATURAL` or `NEUTRAL`.
     """
 
     name: str
-    augmentation: str = "flip_crop"
-    mixing: str = ""
-    balance: float = 0.0
-    loss: str = "cross_entropy"
     extra: str = ""
-    mix_alpha: float = 0.4
+    phases: tuple[Phase, ...] = (Phase(1.0, 1.0, 0.0),)
+    strength: float = 1.0
+    weight: float = 1.0
+    split_norm: bool = False
+    only: str = ""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a synthesizer had a part in it; the own-label control does not count."""
+        return self.extra not in ("", REAL, OWN)
 
 
+def on_top(share: float) -> tuple[Phase, ...]:
+    """Return one phase with so many extra samples per real one."""
+    return (Phase(1.0, 1.0, share),)
+
+
+SIX, TWELVE = on_top(6 / 64), on_top(12 / 64)
+FALLING = (Phase(0.4, 1.0, 12 / 64), Phase(0.3, 1.0, 6 / 64), Phase(0.3, 1.0, 0.0))
+FIRST = (Phase(0.25, 0.5, 0.5), Phase(0.75, 1.0, 0.0))
+"""A quarter of the steps on batches of which half is extra, then real faces alone."""
+
+_TRANSFER = Condition("transfer 6/64", "transfer", SIX)
+NONE = Condition("none")
 CONDITIONS = {
     condition.name: condition
     for condition in (
-        Condition("none", "none"),
-        Condition("flip_crop"),
-        Condition("randaugment", "randaugment"),
-        Condition("strong", "classical"),
-        Condition("mixup", mixing="mixup"),
-        Condition("cutmix", mixing="cutmix"),
-        Condition("balanced_sampling", balance=1.0),
-        Condition("balanced_loss", loss="balanced"),
-        Condition("randaugment_balanced", "randaugment", balance=1.0),
-        Condition("mixup_balanced", mixing="mixup", balance=1.0),
-        Condition("cutmix_balanced", mixing="cutmix", balance=1.0),
-        Condition("strong_balanced", "classical", balance=1.0),
-        Condition("strong_part_balanced", "classical", balance=0.25),
-        Condition("strong_cutmix", "classical", mixing="cutmix"),
-        Condition("strong_cutmix_balanced", "classical", mixing="cutmix", balance=1.0),
-        Condition("strong_balanced_loss", "classical", loss="balanced"),
-        Condition("extra_noise", extra="noise"),
-        Condition("extra_classical", extra="classical"),
-        Condition("extra_noise_balanced", extra="noise", balance=1.0),
-        Condition("extra_classical_balanced", extra="classical", balance=1.0),
-        Condition("extra_classical_part_balanced", "classical", extra="classical", balance=0.25),
+        NONE,
+        Condition("more draws 6/64", REAL, SIX),
+        Condition("altered copies 6/64", REAL, SIX, strength=1.6),
+        Condition("own label 6/64", OWN, SIX),
+        _TRANSFER,
+        Condition("more draws 12/64", REAL, TWELVE),
+        Condition("own label 12/64", OWN, TWELVE),
+        replace(_TRANSFER, name="transfer 12/64", phases=TWELVE),
+        replace(_TRANSFER, name="transfer falling", phases=FALLING),
+        Condition("more draws falling", REAL, FALLING),
+        replace(_TRANSFER, name="transfer 12/64, split norm", phases=TWELVE, split_norm=True),
+        replace(_TRANSFER, name="transfer 12/64, weight 0.5", phases=TWELVE, weight=0.5),
+        replace(_TRANSFER, name="transfer 6/64, neutral", only=NEUTRAL),
+        replace(_TRANSFER, name="transfer 12/64, natural", phases=TWELVE, only=NATURAL),
+        replace(_TRANSFER, name="transfer first", phases=FIRST),
+        Condition("more draws first", REAL, FIRST),
+        *(
+            Condition(f"{name} 6/64", name, SIX)
+            for name in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
+        ),
     )
 }
-"""Without synthetics. "strong" is flip/crop with turning, scaling, relighting, blur and erasing."""
-
-
-def parse_condition(text: str, options: Mapping[str, Any] | None = None) -> tuple[Condition, str]:
-    """Return the condition that a name stands for, and its synthesizer, "" for none.
-
-    Args:
-        text: the name of one of `CONDITIONS`, or that and a synthesizer: "strong+transfer", or
-            "strong+FOLDER" with one that was fitted and saved.
-        options: fields of `Condition` to set instead.
-
-    Raises:
-        ValueError: no such condition.
-    """
-    base, _, synthesizer = text.partition("+")
-    if base not in CONDITIONS:
-        raise ValueError(
-            f"no condition {base!r}; there are {', '.join(CONDITIONS)}, or NAME+transfer"
-        )
-    condition = replace(CONDITIONS[base], name=text, **(options or {}))
-    return (replace(condition, extra="synthetic") if synthesizer else condition), synthesizer
-
-
-def mixer(condition: Condition, classes: int) -> v2.Transform | None:
-    """Return what mixes a batch of faces and their (B, E) labels, None for nothing."""
-    if not condition.mixing:
-        return None
-    kinds = {"mixup": v2.MixUp, "cutmix": v2.CutMix}
-    return kinds[condition.mixing](alpha=condition.mix_alpha, num_classes=classes)

@@ -1,73 +1,71 @@
-"""Train a FER net, condition by condition and seed by seed, and append its metrics to a CSV.
+"""Train a timm model on your faces, with a few synthetic ones in each batch.
 
-    python -m recipes.fer.train --config recipes/fer/configs/fer2013_10pct.yaml \\
-        --train FER2013/train.parquet --test FER2013/validation.parquet \\
-        --condition strong --condition strong+transfer --seeds 5
+    python -m recipes.fer.train FACES fear disgust --model resnet18 --pretrained
 
-A condition is a name (`--list` shows them), or that and a synthesizer: `strong+transfer`,
-`strong+pixel`, `strong+FOLDER` for one that was fitted and saved, or `strong+transfer:own`, whose
-exemplars are faces of the training fold alone. Every condition takes the same number of optimiser
-steps on the same real faces; with a synthesizer, some draws are synthetics that the gate passed.
-Synthetics are made by an `ExpressionAugmenter` from the set's original images, as any user makes
-them; then real and synthetic images are aligned alike. Nothing is chosen on the test set: the last
-moving average is what is tested, and options are chosen with `--only-validation`.
-
-A set is a parquet file, a folder with one sub-folder per class, torchvision's FER2013 as
-FOLDER:train, or a `datasets` name as NAME:split; `@detect` behind it finds the face in
-photographs. Without `--test`, a set that names its people is split by person. Faces, synthetics
-and gate nets are kept in `--work`, so that a second command starts at once; runs whose rows are in
-the CSV are not done again, and a run that was broken off goes on from its last checkpoint.
+FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked; the classes
+named after it are those to make more of, `--extra` faces on top of each batch of real ones.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
+import timm
 import torch
+import torch.nn.functional as F
 import typer
+from torch.utils.data import DataLoader, RandomSampler, Subset, default_collate
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
-from recipes.fer.conditions import CONDITIONS
-from recipes.fer.runs import Runner, read_fold
-from recipes.fer.setting import Setting
+from expraug import ExpressionAugmentedDataset, ExpressionAugmenter, Uniform
 
 
 def main(
-    config: Annotated[Path | None, typer.Option(help="YAML: see recipes/fer/configs.")] = None,
-    train: Annotated[str | None, typer.Option(help="Training set.")] = None,
-    val: Annotated[str | None, typer.Option(help="Validation set; else cut from training.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="SET or NAME=SET; several.")] = None,
-    condition: Annotated[list[str] | None, typer.Option(help="Several; see --list.")] = None,
-    seeds: int = 5,
-    first_seed: int = 0,
-    option: Annotated[
-        list[str] | None, typer.Option("--set", help="As mixing.share=0.5; several.")
-    ] = None,
-    scheme: Annotated[str | None, typer.Option(help="What the classes mean.")] = None,
-    landmarks: Annotated[bool, typer.Option(help="`transfer` needs them.")] = True,
-    work: Path = Path("work/fer"),
-    out: Path = Path("recipes/fer/fer.csv"),
+    faces: Path,
+    rare: list[str],
+    model: str = "resnet18",
+    pretrained: bool = False,
+    size: int = 112,
+    epochs: int = 20,
+    batch: int = 64,
+    extra: int = 6,
+    lr: float = 5e-4,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
-    workers: Annotated[int, typer.Option(help="Processes that look for faces.")] = 1,
-    only_validation: bool = False,
-    list_conditions: Annotated[bool, typer.Option("--list", help="Print the conditions.")] = False,
 ) -> None:
-    if list_conditions:
-        for known in CONDITIONS.values():
-            print(known)
-        return
-    if config is None or train is None:
-        raise typer.BadParameter("--config and --train are needed")
-    setting = Setting.read(config, option or ())
-    fold = read_fold(setting, train, val, test or (), work, scheme, landmarks, workers)
-    print(f"{setting.name}: train {fold.train.counts()}, {fold.dropped} faces dropped as they test")
-    print(f"validation {fold.validation.counts()}")
-    for name, table in fold.tests.items():
-        print(f"{name} {table.counts()}", flush=True)
-    runner = Runner(setting, fold, work, out, torch.device(device), only_validation)
-    for seed in range(first_seed, first_seed + seeds):
-        for name in condition or ["strong", "strong+transfer"]:
-            runner.run(name, seed)
+    train, test = ImageFolder(faces / "train"), ImageFolder(faces / "test")
+    augmenter = ExpressionAugmenter("transfer", policy=Uniform(rare), cache="cache", device=device)
+    both = ExpressionAugmentedDataset(train, augmenter)
+    both.warm()  # makes them once; the same command then starts at once
+    synthetic = Subset(both, range(len(train), len(both)))
+    resized = [v2.ToImage(), v2.Resize((size, size)), v2.ToDtype(torch.float32, scale=True)]
+    seen = v2.Compose([*resized, v2.Normalize([0.5], [0.25])])
+    altered = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomAffine(10, (0.1, 0.1)), seen])
+
+    def loader(dataset: Any, look: v2.Transform, batch: int, steps: int | None = None) -> Any:
+        sampler = None if steps is None else RandomSampler(dataset, True, steps * batch)
+        collate = lambda rows: default_collate([(look(x), y) for x, y in rows])  # noqa: E731
+        return DataLoader(dataset, batch, sampler=sampler, collate_fn=collate)
+
+    steps = len(train) // batch
+    real, made = loader(train, altered, batch, steps), loader(synthetic, altered, extra, steps)
+    net = timm.create_model(model, pretrained=pretrained, num_classes=len(train.classes)).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    for epoch in range(epochs):
+        net.train()
+        for parts in zip(real, made, strict=True):
+            x, y = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y, label_smoothing=0.1).backward()
+            optimizer.step()
+            schedule.step()
+        net.eval()
+        with torch.inference_mode():
+            tested = loader(test, seen, batch)
+            right = sum(int((net(x.to(device)).argmax(1).cpu() == y).sum()) for x, y in tested)
+        print(f"epoch {epoch}: {right / len(test):.3f} of the test faces right", flush=True)
 
 
 if __name__ == "__main__":
