@@ -202,7 +202,7 @@ def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
     assert len(frames) == 6
     rows = pq.read_table(tmp_path / "frames" / "manifest.pq").to_pylist()
     assert [r["intensity"] for r in rows if r["status"] == "made"] == 2 * [0.33, 0.67, 1.0]
-    again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3", "--resume")
+    again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3")
     assert "made" in again.stdout, "the same set, however it is asked for"
     both = [*common, "--frames", "3", "--intensity", "1"]
     assert "not both" in error("expand", faces, tmp_path / "both", *both)
@@ -465,8 +465,8 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
     assert "with another per_class" in error(*arguments, "--per-class", "1")
-    run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
+    run(*arguments, "--shard", "0/2", "--license", "cc-by-4.0")
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert "no size" in error(*arguments, "--max-file-size", "much")
-    assert "another max_bytes" in error(*arguments, "--resume", "--max-file-size", "1G")
+    assert "another max_bytes" in error(*arguments, "--max-file-size", "1G")

@@ -19,7 +19,8 @@ from expraug.faces.image import as_array, read_image
 from expraug.faces.image_file import write_file
 from expraug.labels import split_sample
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
-from expraug.review.page import PAGE, manifest_rows
+from expraug.expand.layout import REVIEW
+from expraug.review.page import manifest_rows
 from expraug.review.pictures import SetPictures
 from expraug.review.thumbnail import thumbnail
 from expraug.synthesizer import AUTO, Synthesizer
@@ -152,7 +153,7 @@ def _of_set(folder: Path, limit: int) -> Iterator[list[Shown]]:
     made = [row for row in manifest_rows(folder) if row["file"]]
     chosen = [made[i] for i in islice(spread(len(made)), limit)]
     sources = [row["source"] for row in chosen]
-    pictures = SetPictures(folder, folder / PAGE, True, [r["file"] for r in chosen], sources)
+    pictures = SetPictures(folder, folder / REVIEW, True, [r["file"] for r in chosen], sources)
     for row in chosen:
         original = pictures.original(row["source"], row["source_class"])
         yield [

@@ -16,13 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from expraug.errors import ExpraugError
-from expraug.expand.layout import MANIFEST
+from expraug.expand.layout import MANIFEST, REVIEW
 from expraug.expand.manifest import read_tables
 from expraug.faces.image_file import write_file
 from expraug.review.pictures import SetPictures, SourcePictures
-
-PAGE = "review.html"
-"""Name of the page in an expanded set."""
 
 _COLUMNS = (
     "file", "source", "source_class", "synthesizer", "fingerprint", "target", "intensity",
@@ -71,7 +68,7 @@ def review(
     folders = [Path(f) for f in ([sets] if isinstance(sets, (str, os.PathLike)) else sets)]
     if not folders:
         raise ReviewError("give the folder of an expanded set")
-    page = Path(out) if out is not None else folders[0] / PAGE
+    page = Path(out) if out is not None else folders[0] / REVIEW
     sources = None if source is None else SourcePictures(source, page, embed)
     data = _Data()
     for folder in folders:
