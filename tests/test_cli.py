@@ -128,7 +128,7 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
         *("manifest.pq", "README.md", "classes.txt", "contact_sheet.html"),
     }
-    assert "from cache              │      4" in run(*arguments).stdout
+    assert "from cache              │      4" in run(*arguments, "--overwrite").stdout
     rows = pq.read_table(tmp_path / "out" / "manifest.pq").to_pylist()
     assert {r["status"] for r in rows} == {"cached", "skipped"}
     assert {r["seed"] for r in rows} == {3}
@@ -302,7 +302,7 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path, smile: str) 
     assert "--shows" in error("preview", image, out, "--clip", "happy", "--synthesizer", smile)
     assert "one target" in error("preview", image, out, "--clip", "all", *arguments)
     assert "add --clip" in error("preview", faces, out, *arguments)
-    assert "one image" in error("preview", faces, out, "--clip", "all", *arguments)
+    assert "class folders" in error("preview", faces, out, "--clip", "all", *arguments)
     assert "--intensity" in error(
         "preview", faces, out, "--clip", "all", "--intensity", "0.5", "--synthesizer", "pixel"
     )

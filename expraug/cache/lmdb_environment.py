@@ -18,6 +18,8 @@ FORMAT = b"1"
 DATA = "data.mdb"
 DATABASES = ("meta", "order", "values")
 ATTEMPTS = 100
+RESERVE = 1 << 20
+"""Bytes of the file that values leave free, for deletions on a full disk."""
 
 Databases = dict[str, Any]
 _T = TypeVar("_T")
@@ -56,13 +58,35 @@ class Environment:
                         self._open()
                     with self._handle.begin(write=write, buffers=buffers) as txn:
                         return body(txn, self._databases)
-                except (lmdb.Error, OSError) as error:
+                except (lmdb.Error, OSError, SystemError) as error:
                     attempt += 1
                     if attempt == ATTEMPTS or not self._may_try_again(error):
                         if self._handle is None:
                             raise self._explanation(error) from error
                         raise
             time.sleep(attempt / 1000)
+
+    def reserve(self, size: int) -> None:
+        """Take room on the disk for values of this size and, beyond them, for deletions: LMDB
+        writes what it changes to other pages first, so that on a full disk nothing could be deleted.
+
+        Raises:
+            CacheError: the cache cannot be opened.
+            OSError: the disk is full.
+        """
+        if not hasattr(os, "posix_fallocate"):  # as on Windows and macOS
+            return
+        data = os.path.join(self.path, DATA)
+        with self.lock:
+            self.run(lambda txn, databases: None)
+            used = (self._handle.info()["last_pgno"] + 1) * self._handle.stat()["psize"]
+        there, needed = os.path.getsize(data), used + 2 * size + RESERVE
+        if there < needed and os.access(data, os.W_OK):
+            file = os.open(data, os.O_RDWR)
+            try:
+                os.posix_fallocate(file, there, needed - there + RESERVE)
+            finally:
+                os.close(file)
 
     def close(self) -> None:
         """Close the files; the next `run` opens them again."""

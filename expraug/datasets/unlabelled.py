@@ -8,6 +8,7 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from expraug.datasets.source import FaceItem, ItemSource, image_paths
+from expraug.errors import LabelError
 from expraug.expressions import Expression
 
 
@@ -26,13 +27,15 @@ def open_unlabelled(path: str | os.PathLike[str], shows: Expression | str) -> It
 
     Raises:
         FileNotFoundError: no image there.
-        LabelError: no such expression.
+        LabelError: no such expression, or a folder in it has the name of one: it says what its
+            faces show.
     """
     shown, root = str(Expression.parse(shows)), Path(path)
     if is_image(root):
         paths, prefix = [str(root)], str(root.parent)
     else:
         paths = image_paths(str(root))[0] if root.is_dir() else []
+        _refuse_class_folders(root)
         prefix = str(root)
     if not paths:
         raise FileNotFoundError(f"{path}: no image, and no folder with images in it")
@@ -44,3 +47,16 @@ def open_unlabelled(path: str | os.PathLike[str], shows: Expression | str) -> It
             for found, origin in zip(paths, origins, strict=True)
         ],
     )
+
+
+def _refuse_class_folders(root: Path) -> None:
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        try:
+            found = path.is_dir() and Expression.parse(path.name)
+        except LabelError:
+            continue
+        if found is not False:
+            raise LabelError(
+                f"{root} has class folders, as {path.name!r}, which say what their faces show: "
+                f"leave out --shows (shows=)"
+            )

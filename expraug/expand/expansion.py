@@ -83,7 +83,8 @@ def expand(
     Args:
         source: a folder with one sub-folder per class; a parquet file with an image and a label
             column; or a published data set, "raf-db:train:FOLDER". With `shows` an image, or a
-            folder of images without classes: the expanded set has the eight expressions for classes.
+            folder of images without classes: the expanded set has all eight expressions for
+            classes.
         dest: folder of the expanded set; made if need be.
         options: settings; None: the defaults.
         {options}

@@ -151,7 +151,8 @@ class LocalEngine:
 
     def _read(self, index: int, readers: ThreadPoolExecutor) -> Future[Decoded]:
         job, options = self.plan.job(self.work.source[index], index), self.work.options
-        if job.reason in (NOT_CHOSEN, EXCLUDED) and not options.with_originals:  # nothing needs its pixels
+        if job.reason in (NOT_CHOSEN, EXCLUDED) and not options.with_originals:
+            # nothing needs its pixels
             unread: Future[Decoded] = Future()
             unread.set_result(Decoded(job, None, None, job.reason, job.message))
             return unread

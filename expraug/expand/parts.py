@@ -127,7 +127,12 @@ class Parts:
                     pass
             except FileNotFoundError:  # another process has completed the set
                 continue
-            except (OSError, ValueError, KeyError, TypeError):  # pyarrow's are ValueErrors, OSErrors
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+            ):  # pyarrow's are ValueErrors, OSErrors
                 self._path(chunk).unlink(missing_ok=True)
 
     def done(self) -> set[int]:

@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from expraug.errors import ExpraugError
+from expraug.expand.checks import open_face_set
 from expraug.expand.layout import MANIFEST, REVIEW
 from expraug.expand.manifest import read_tables
+from expraug.expressions import Expression
 from expraug.faces.image_file import write_file
 from expraug.review.pictures import SetPictures, SourcePictures
 
@@ -38,6 +40,7 @@ def review(
     out: str | os.PathLike[str] | None = None,
     *,
     source: str | os.PathLike[str] | None = None,
+    shows: Expression | str | None = None,
     embed: bool = False,
 ) -> int:
     """Write one HTML page that shows the faces of expanded sets, each beside its source.
@@ -55,6 +58,7 @@ def review(
         out: the page; None: `review.html` in the first of them.
         source: the source set, as `expand` took it; without it, sources are shown only where the
             originals were copied along.
+        shows: what all sources show, of a source set without classes.
         embed: put all pictures into the page, as thumbnails, so that it can be passed on alone.
 
     Returns:
@@ -62,14 +66,13 @@ def review(
 
     Raises:
         ReviewError: a folder holds no complete expanded set.
-        FileNotFoundError, ValueError: no such source set.
+        SourceError: no such source set.
         OSError: the page cannot be written.
     """
-    folders = [Path(f) for f in ([sets] if isinstance(sets, (str, os.PathLike)) else sets)]
-    if not folders:
-        raise ReviewError("give the folder of an expanded set")
-    page = Path(out) if out is not None else folders[0] / REVIEW
-    sources = None if source is None else SourcePictures(source, page, embed)
+    folders, page = _folders(sets), review_page(sets, out)
+    sources = None
+    if source is not None:
+        sources = SourcePictures(open_face_set(source, shows), page, embed)
     data = _Data()
     for folder in folders:
         rows = list(manifest_rows(folder))
@@ -84,6 +87,23 @@ def review(
             data.add(row, made, sources)
     write_file(page, _html(folders[0].resolve().name, data).encode())
     return len(data.rows)
+
+
+def review_page(
+    sets: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Return where `review` writes its page; raises ReviewError if no folder is given."""
+    folders = _folders(sets)
+    if not folders:
+        raise ReviewError("give the folder of an expanded set")
+    return folders[0] / REVIEW if out is None else Path(out)
+
+
+def _folders(
+    sets: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[Path]:
+    return [Path(f) for f in ([sets] if isinstance(sets, (str, os.PathLike)) else sets)]
 
 
 def manifest_rows(folder: Path) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 
 from expraug.datasets.exclusions import listed_origin
-from expraug.datasets.source import FaceItem, open_source
+from expraug.datasets.source import FaceItem, FaceSource
 from expraug.expand.layout import DATA
 from expraug.expand.naming import digest_of, original_path
 from expraug.faces.image import MAX_FILE_BYTES
@@ -115,12 +115,12 @@ class SourcePictures:
     """The pictures of the source set, by origin.
 
     Args:
-        source: as `expand` takes it.
+        source: the set.
         page, embed: as `SetPictures` takes them.
     """
 
-    def __init__(self, source: str | os.PathLike[str], page: Path, embed: bool) -> None:
-        self._set = open_source(os.fspath(source))
+    def __init__(self, source: FaceSource, page: Path, embed: bool) -> None:
+        self._set = source
         self._page, self._embed = page, embed
         listing = enumerate(self._set.listing())
         self._index = {listed_origin(listed.origin): i for i, listed in listing}
