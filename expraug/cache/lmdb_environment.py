@@ -77,14 +77,18 @@ class Environment:
         if not hasattr(os, "posix_fallocate"):  # as on Windows and macOS
             return
         data = os.path.join(self.path, DATA)
+        if not os.access(data, os.W_OK) and os.path.exists(data):
+            return
         with self.lock:
-            self.run(lambda txn, databases: None)
-            used = (self._handle.info()["last_pgno"] + 1) * self._handle.stat()["psize"]
-        there, needed = os.path.getsize(data), used + 2 * size + RESERVE
-        if there < needed and os.access(data, os.W_OK):
+            used = self.run(_pages)  # opens it first
+            pages, page = self._handle.info()["last_pgno"] + 1, self._handle.stat()["psize"]
+        there = os.path.getsize(data)
+        free = max(there - pages * page, 0) + (pages - used) * page
+        missing = 2 * size + RESERVE - free
+        if missing > 0:
             file = os.open(data, os.O_RDWR)
             try:
-                os.posix_fallocate(file, there, needed - there + RESERVE)
+                os.posix_fallocate(file, there, missing + RESERVE)
             finally:
                 os.close(file)
 
@@ -158,6 +162,13 @@ def engine() -> dict[str, int]:
     except (TypeError, lmdb.Error):
         return {}
     return {"lib_version": 0}
+
+
+def _pages(txn: Any, databases: Databases) -> int:
+    """Return how many pages hold something."""
+    stats = [txn.stat(), *(txn.stat(database) for database in databases.values())]
+    kinds = ("branch_pages", "leaf_pages", "overflow_pages")
+    return 2 + sum(stat[kind] for stat in stats for kind in kinds)  # 2: those of the format
 
 
 def _check_length(handle: Any, data: str) -> None:

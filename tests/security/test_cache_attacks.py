@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -70,6 +69,7 @@ def test_links_out_of_the_folder(cache: SynthesisCache, tmp_path: Path, level: s
 def test_a_folder_of_the_store_that_is_a_link(
     cache: SynthesisCache, tmp_path: Path, folder: str
 ) -> None:
+    cache.register("pixel")
     (cache.path / folder).rename(tmp_path / "outside")
     (cache.path / folder).symlink_to(tmp_path / "outside")
     with pytest.raises(CacheError, match=f"{folder} is a link"):
@@ -161,18 +161,18 @@ for trial in range(25):
         cache.close()
     except CacheError:
         pass
-print("done")
+    print("checked", flush=True)
 """
     cache = SynthesisCache(tmp_path / "whole", "lmdb")
     fill(cache, range(40))
     cache.close()
-    ended = []
+    trials = 0
     for seed in range(3):
         (tmp_path / str(seed)).mkdir()
         command = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "cache")]
         command += [str(tmp_path / "whole" / "data.mdb"), str(tmp_path / str(seed)), str(seed)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-        ended.append(done.returncode)
+        trials += done.stdout.count("checked")
         assert done.returncode <= 0, done.stderr  # below 0: LMDB itself met the page
         assert "Traceback" not in done.stderr
-    assert 0 in ended or random.Random(0)  # at least told apart from a test that runs nothing
+    assert trials > 5  # most files do not end the process
