@@ -50,7 +50,9 @@ class LmdbStore:
     def put_many(self, items: Sequence[tuple[bytes, bytes]], max_bytes: int | None) -> int:
         def store(txn: Any, databases: Databases) -> int:
             _insert(items, txn, databases)
-            return 0 if max_bytes is None else _delete_oldest(max_bytes, b"", AT_ONCE, txn, databases)
+            return (
+                0 if max_bytes is None else _delete_oldest(max_bytes, b"", AT_ONCE, txn, databases)
+            )
 
         try:
             self.environment.reserve(sum(len(key) + len(value) for key, value in items))
@@ -164,9 +166,7 @@ def _insert(items: Sequence[tuple[bytes, bytes]], txn: Any, databases: Databases
     _add_stored_bytes(change, txn, databases)
 
 
-def _delete_oldest(
-    limit: int, prefix: bytes, at_once: int, txn: Any, databases: Databases
-) -> int:
+def _delete_oldest(limit: int, prefix: bytes, at_once: int, txn: Any, databases: Databases) -> int:
     """Delete the oldest entries whose keys have the prefix, while the bytes of all values exceed
     the limit, up to a number of them; return how many.
     """

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from expraug.errors import ExpraugError
 from expraug.expand.checks import open_face_set
 from expraug.expand.layout import MANIFEST, REVIEW
-from expraug.expand.manifest import read_tables
+from expraug.expand.manifest import SCHEMA, read_tables
 from expraug.expressions import Expression
 from expraug.faces.image_file import write_file
 from expraug.review.pictures import SetPictures, SourcePictures
@@ -27,6 +28,7 @@ _COLUMNS = (
     "file", "source", "source_class", "synthesizer", "fingerprint", "target", "intensity",
     "variant", "status", "reason", "message", "score_identity",
 )  # fmt: skip
+_TEXT = ("source", "source_class", "synthesizer", "fingerprint", "reason")
 
 
 class ReviewError(ExpraugError, ValueError):
@@ -119,10 +121,20 @@ def manifest_rows(folder: Path) -> Iterator[dict[str, Any]]:
             f"expand`, or run the same command again if it was interrupted"
         )
     try:
+        types = pq.read_schema(manifest)
+        wrong = [n for n in _COLUMNS if n not in types.names or _type(types, n) != _type(SCHEMA, n)]
+        if wrong:
+            raise ValueError(f"no column {', '.join(wrong)}, or of another type")
         for table in read_tables(manifest, _COLUMNS):
-            yield from (row for row in table.to_pylist() if row["target"] is not None)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            for row in table.to_pylist():
+                if row["target"] is not None:
+                    yield {k: "" if v is None and k in _TEXT else v for k, v in row.items()}
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ReviewError(f"{manifest} is damaged, or no manifest ({error})") from error
+
+
+def _type(schema: pa.Schema, name: str) -> pa.DataType:
+    return schema.field(name).type
 
 
 class _Data:

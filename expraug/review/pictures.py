@@ -81,6 +81,8 @@ class SetPictures:
         """Return the picture of a source that was copied along; None where none was."""
         if source in self._originals:
             return self._originals[source]
+        if not PurePosixPath(source).name:  # no manifest of ours has that
+            return None
         path = original_path(source_class, source, PurePosixPath(source).stem)
         stem, dot, suffix = path.rpartition(".")
         # a copy whose name would be another's has a digest in it
