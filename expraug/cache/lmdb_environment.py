@@ -68,7 +68,7 @@ class Environment:
 
     def reserve(self, size: int) -> None:
         """Take room on the disk for values of this size and, beyond them, for deletions: LMDB
-        writes what it changes to other pages first, so that on a full disk nothing could be deleted.
+        writes what it changes to other pages first, so a full disk would let nothing be deleted.
 
         Raises:
             CacheError: the cache cannot be opened.
@@ -168,7 +168,8 @@ def _pages(txn: Any, databases: Databases) -> int:
     """Return how many pages hold something."""
     stats = [txn.stat(), *(txn.stat(database) for database in databases.values())]
     kinds = ("branch_pages", "leaf_pages", "overflow_pages")
-    return 2 + sum(stat[kind] for stat in stats for kind in kinds)  # 2: those of the format
+    used: int = sum(stat[kind] for stat in stats for kind in kinds)
+    return 2 + used  # 2: those of the format
 
 
 def _check_length(handle: Any, data: str) -> None:

@@ -28,7 +28,7 @@ OTHER: dict[str, Any] = {
     "max_per_source": 1,
     "seed": 1,
     "scheme": "happy=happy,neutral=none",
-    "shows": "neutral",
+    "shows": None,  # of images without classes: tests/test_cli_config.py
     "exclude": None,  # tests/expand/test_exclude.py
     "alignment": "detect",
     "gate": IdentityGate(FakeEncoder(knows=True)),

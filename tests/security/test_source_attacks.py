@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import struct
 import sys
@@ -88,12 +89,19 @@ def tiff_loop() -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
 
 
+class Payload:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch owned",)
+
+
 BOMBS = {
     "sides.png": png_of(60_000, 60_000),
     "line.png": png_of(2**31 - 1, 1),
     "text.png": text_bomb(),
     "loop.tif": tiff_loop(),
-    "pickle.png": b"\x80\x04\x95\x1c\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x8c\x06system\x93\x8c\x0btouch owned\x85R.",
+    "pickle.png": pickle.dumps(Payload()),
     "code.jpg": b"#!/bin/sh\ntouch owned\n",
     "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
     "ps.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(owned) (w) file\n",
@@ -132,9 +140,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
         found.append(expand("set", "out", scheme=SCHEME, with_originals=True, **OPTIONS))
 
     thread = threading.Thread(target=work, daemon=True)
-    with pytest.warns(UserWarning, match=r"1 link.* to folders are not followed"):
-        thread.start()
-        thread.join(200)
+    thread.start()
+    thread.join(200)
     os.chdir(here)
     assert found, "it hangs, or has failed"
     return root, found[0]
