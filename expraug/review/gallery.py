@@ -13,13 +13,13 @@ from typing import Any
 from expraug.datasets.augmented import ExpressionAugmentedDataset
 from expraug.errors import NoFaceError, failure
 from expraug.expand.contact_sheet import crop, spread
+from expraug.expand.layout import REVIEW
 from expraug.expressions import Expression
 from expraug.faces.detect import Detector
 from expraug.faces.image import as_array, read_image
 from expraug.faces.image_file import write_file
 from expraug.labels import split_sample
 from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
-from expraug.expand.layout import REVIEW
 from expraug.review.page import manifest_rows
 from expraug.review.pictures import SetPictures
 from expraug.review.thumbnail import thumbnail

@@ -1,4 +1,4 @@
-"""Weights and plug-ins that somebody else has made: refused by name, quickly, and nothing is run."""
+"""Weights and plug-ins that somebody else has made: refused by name, and nothing of them is run."""
 
 from __future__ import annotations
 
