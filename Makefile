@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-lowest lint clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -15,6 +15,22 @@ test: $(VENV)/.installed .albumentationsx/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
 	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py tests/transforms/test_albumentations_pipelines.py
+
+# The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= python3.10
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider tests --ignore tests/recipes --ignore tests/cuda
+
+$(LOWEST)/.installed: pyproject.toml
+	rm -rf $(LOWEST)
+	$(LOWEST_PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  --editable ".[albumentations,detect,datasets,train,plots,video]" \
+	  'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100'
+	touch $@
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -34,4 +50,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .albumentationsx demo
+	rm -rf $(VENV) $(LOWEST) .albumentationsx demo

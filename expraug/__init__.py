@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from expraug.gate import AllGates, ExpressionGate, IdentityGate
     from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
     from expraug.policy import Balance, Matrix, Uniform
+    from expraug.review import show
     from expraug.synthesizer import (
         Synthesizer,
         create_synthesizer,
@@ -59,6 +60,7 @@ _MODULES = {
     "list_synthesizers": "expraug.synthesizer",
     "open_dataset": "expraug.datasets",
     "register_synthesizer": "expraug.synthesizer",
+    "show": "expraug.review",
 }
 """Where each name lives. It is imported when it is asked for, so that `expraug --help` answers at
 once."""
@@ -89,6 +91,7 @@ __all__ = [
     "list_synthesizers",
     "open_dataset",
     "register_synthesizer",
+    "show",
 ]
 
 

@@ -32,6 +32,7 @@ NAMES = [
     "list_synthesizers",
     "open_dataset",
     "register_synthesizer",
+    "show",
 ]
 
 ARGUMENTS = {
@@ -41,6 +42,7 @@ ARGUMENTS = {
     "SynthesisRequest": "target intensity variant",
     "JointTransform": "dataset transform scheme",
     "detect_faces": "images alignment device",
+    "show": "what shows targets limit intensity synthesizer alignment device",
     "create_synthesizer": "name pretrained config",
 }
 

@@ -128,7 +128,7 @@ def test_expand(faces: Path, tmp_path: Path) -> None:
         *(f"{name}/{name}{i}.jpg" for name in ("happy", "neutral") for i in (0, 1)),
         *("manifest.pq", "README.md", "classes.txt", "contact_sheet.html"),
     }
-    assert "from cache              │      4" in run(*arguments).stdout
+    assert "from cache              │      4" in run(*arguments, "--overwrite").stdout
     rows = pq.read_table(tmp_path / "out" / "manifest.pq").to_pylist()
     assert {r["status"] for r in rows} == {"cached", "skipped"}
     assert {r["seed"] for r in rows} == {3}
@@ -202,7 +202,7 @@ def test_expand_by_frames(faces: Path, tmp_path: Path) -> None:
     assert len(frames) == 6
     rows = pq.read_table(tmp_path / "frames" / "manifest.pq").to_pylist()
     assert [r["intensity"] for r in rows if r["status"] == "made"] == 2 * [0.33, 0.67, 1.0]
-    again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3", "--resume")
+    again = run("expand", faces, tmp_path / "levels", *common, "--frames", "3")
     assert "made" in again.stdout, "the same set, however it is asked for"
     both = [*common, "--frames", "3", "--intensity", "1"]
     assert "not both" in error("expand", faces, tmp_path / "both", *both)
@@ -302,7 +302,7 @@ def test_preview_of_an_image_in_motion(faces: Path, tmp_path: Path, smile: str) 
     assert "--shows" in error("preview", image, out, "--clip", "happy", "--synthesizer", smile)
     assert "one target" in error("preview", image, out, "--clip", "all", *arguments)
     assert "add --clip" in error("preview", faces, out, *arguments)
-    assert "one image" in error("preview", faces, out, "--clip", "all", *arguments)
+    assert "class folders" in error("preview", faces, out, "--clip", "all", *arguments)
     assert "--intensity" in error(
         "preview", faces, out, "--clip", "all", "--intensity", "0.5", "--synthesizer", "pixel"
     )
@@ -465,8 +465,8 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
     assert "with another per_class" in error(*arguments, "--per-class", "1")
-    run(*arguments, "--shard", "0/2", "--resume", "--license", "cc-by-4.0")
+    run(*arguments, "--shard", "0/2", "--license", "cc-by-4.0")
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert "no size" in error(*arguments, "--max-file-size", "much")
-    assert "another max_bytes" in error(*arguments, "--resume", "--max-file-size", "1G")
+    assert "another max_bytes" in error(*arguments, "--max-file-size", "1G")

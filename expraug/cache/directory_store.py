@@ -8,6 +8,9 @@
 It needs atomic renames inside one folder and no locks. A value is written under a name that no
 other process can have and then renamed, so its file is whole or absent. A killed writer leaves at
 most that temporary file, which whoever next walks through the store removes when it is old.
+
+The store makes no links and follows none within its folder, so that nothing outside of it is read,
+written or deleted. What else lies in it, a link, a pipe, a folder, is left alone.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import heapq
 import json
 import os
 import re
+import stat as modes
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -173,6 +177,7 @@ class DirectoryStore:
     def _write(self, file: Path, value: bytes) -> int | None:
         """Write a file, whole or not at all; return the bytes of one that it replaced."""
         temporary = file.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
+        self._refuse_links(file.parent)
         old = _stat(file)
         try:
             for attempt in range(ATTEMPTS):
@@ -185,6 +190,7 @@ class DirectoryStore:
                         raise
                     self._make()
                     file.parent.mkdir(parents=True, exist_ok=True)
+                    self._refuse_links(file.parent)
             if old is not None:
                 os.utime(temporary, ns=(old.st_atime_ns, old.st_mtime_ns))
             os.replace(temporary, file)
@@ -193,6 +199,13 @@ class DirectoryStore:
                 temporary.unlink()
             raise
         return None if old is None else old.st_size
+
+    def _refuse_links(self, folder: Path) -> None:
+        """Raise OSError if a folder of the store is a link: a write would land elsewhere."""
+        while folder != self.path:
+            if folder.is_symlink():
+                raise OSError(f"{folder} is a link, and the cache makes none: delete it")
+            folder = folder.parent
 
     def _files(
         self, prefix: bytes = b"", *, sweep: bool = False
@@ -207,14 +220,14 @@ class DirectoryStore:
             for folder in (self.path, self._fingerprints):
                 for file in _scan(folder):
                     _delete_if_abandoned(file)
-        for synthesizer in _scan(self._entries):
+        for synthesizer in _folders(self._entries):
             if not start.startswith(synthesizer.name[: len(start)]):
                 continue
-            for image in _scan(synthesizer.path):
+            for image in _folders(synthesizer.path):
                 for file in _scan(image.path):
                     if _HEXADECIMAL.fullmatch(file.name):
                         stat = _stat(file.path) if file.name.startswith(start) else None
-                        if stat is not None:
+                        if stat is not None and modes.S_ISREG(stat.st_mode):
                             yield file, stat
                     elif sweep:
                         _delete_if_abandoned(file)
@@ -256,6 +269,8 @@ class DirectoryStore:
 
     def _open(self) -> None:
         try:
+            for folder in (self._entries, self._fingerprints, self.path / "sizes"):
+                self._refuse_links(folder)
             text = _read(self.path / MARKER)
             if not text:  # a power cut may leave it empty
                 self._make()
@@ -289,18 +304,30 @@ class DirectoryStore:
 
 
 def _read(file: Path) -> bytes | None:
-    """Return what is in a file, or None if there is none."""
+    """Return what is in a file, or None if there is none, or something else of this name."""
     for _ in range(ATTEMPTS):
         try:
-            with file.open("rb") as stream:
-                return stream.read()
-        except FileNotFoundError:
+            with open(file, "rb", opener=_open_file) as stream:
+                regular = modes.S_ISREG(os.fstat(stream.fileno()).st_mode)
+                return stream.read() if regular else None
+        except (FileNotFoundError, IsADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link
+                return None
             # NFS: the file was replaced, on another machine, between opening and reading
             if error.errno != errno.ESTALE:
                 raise
     return None
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a file to read; no link, and without waiting for a pipe's other end."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+
+
+def _folders(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    return (entry for entry in _scan(folder) if entry.is_dir(follow_symlinks=False))
 
 
 def _names(folder: Path) -> list[str]:
@@ -330,13 +357,14 @@ def _delete(path: str) -> bool:
 def _delete_if_abandoned(file: os.DirEntry[str]) -> None:
     if file.name.endswith(TEMPORARY):
         stat = _stat(file.path)
-        if stat is not None and time.time() - stat.st_mtime > TEMPORARY_AGE:
+        regular = stat is not None and modes.S_ISREG(stat.st_mode)
+        if stat is not None and regular and time.time() - stat.st_mtime > TEMPORARY_AGE:
             _delete(file.path)
 
 
 def _stat(file: str | Path) -> os.stat_result | None:
     try:
-        return os.stat(file)
+        return os.lstat(file)
     except FileNotFoundError:
         return None
 

@@ -18,6 +18,8 @@ FORMAT = b"1"
 DATA = "data.mdb"
 DATABASES = ("meta", "order", "values")
 ATTEMPTS = 100
+RESERVE = 1 << 20
+"""Bytes of the file that values leave free, for deletions on a full disk."""
 
 Databases = dict[str, Any]
 _T = TypeVar("_T")
@@ -56,13 +58,39 @@ class Environment:
                         self._open()
                     with self._handle.begin(write=write, buffers=buffers) as txn:
                         return body(txn, self._databases)
-                except (lmdb.Error, OSError) as error:
+                except (lmdb.Error, OSError, SystemError) as error:
                     attempt += 1
                     if attempt == ATTEMPTS or not self._may_try_again(error):
                         if self._handle is None:
                             raise self._explanation(error) from error
                         raise
             time.sleep(attempt / 1000)
+
+    def reserve(self, size: int) -> None:
+        """Take room on the disk for values of this size and, beyond them, for deletions: LMDB
+        writes what it changes to other pages first, so a full disk would let nothing be deleted.
+
+        Raises:
+            CacheError: the cache cannot be opened.
+            OSError: the disk is full.
+        """
+        if not hasattr(os, "posix_fallocate"):  # as on Windows and macOS
+            return
+        data = os.path.join(self.path, DATA)
+        if not os.access(data, os.W_OK) and os.path.exists(data):
+            return
+        with self.lock:
+            used = self.run(_pages)  # opens it first
+            pages, page = self._handle.info()["last_pgno"] + 1, self._handle.stat()["psize"]
+        there = os.path.getsize(data)
+        free = max(there - pages * page, 0) + (pages - used) * page
+        missing = 2 * size + RESERVE - free
+        if missing > 0:
+            file = os.open(data, os.O_RDWR)
+            try:
+                os.posix_fallocate(file, there, missing + RESERVE)
+            finally:
+                os.close(file)
 
     def close(self) -> None:
         """Close the files; the next `run` opens them again."""
@@ -134,6 +162,14 @@ def engine() -> dict[str, int]:
     except (TypeError, lmdb.Error):
         return {}
     return {"lib_version": 0}
+
+
+def _pages(txn: Any, databases: Databases) -> int:
+    """Return how many pages hold something."""
+    stats = [txn.stat(), *(txn.stat(database) for database in databases.values())]
+    kinds = ("branch_pages", "leaf_pages", "overflow_pages")
+    used: int = sum(stat[kind] for stat in stats for kind in kinds)
+    return 2 + used  # 2: those of the format
 
 
 def _check_length(handle: Any, data: str) -> None:

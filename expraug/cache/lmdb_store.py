@@ -50,8 +50,14 @@ class LmdbStore:
     def put_many(self, items: Sequence[tuple[bytes, bytes]], max_bytes: int | None) -> int:
         def store(txn: Any, databases: Databases) -> int:
             _insert(items, txn, databases)
-            return 0 if max_bytes is None else _delete_oldest(max_bytes, b"", txn, databases)
+            return (
+                0 if max_bytes is None else _delete_oldest(max_bytes, b"", AT_ONCE, txn, databases)
+            )
 
+        try:
+            self.environment.reserve(sum(len(key) + len(value) for key, value in items))
+        except OSError as error:
+            raise StoreError(str(error)) from error
         return self._run(store, write=True)
 
     def knows(self, prefix: bytes) -> bool:
@@ -111,17 +117,26 @@ class LmdbStore:
         self.environment.close()
 
     def _delete_all(self, limit: int, prefix: bytes) -> int:
-        deleted = 0
-        while count := self._run(partial(_delete_oldest, limit, prefix), write=True):
+        deleted, at_once = 0, AT_ONCE
+        while True:
+            body = partial(_delete_oldest, limit, prefix, at_once)
+            try:
+                count = self._run(body, write=True)
+            except StoreError:
+                if at_once == 1:
+                    raise
+                at_once //= 10  # on a full disk: what few deletions need was kept back
+                continue
+            if not count:
+                return deleted
             deleted += count
-        return deleted
 
     def _run(
         self, body: Callable[[Any, Databases], _T], *, write: bool = False, buffers: bool = False
     ) -> _T:
         try:
             return self.environment.run(body, write=write, buffers=buffers)
-        except lmdb.Error as error:
+        except (lmdb.Error, SystemError) as error:  # the latter of a damaged page
             raise StoreError(str(error)) from error
 
 
@@ -151,15 +166,15 @@ def _insert(items: Sequence[tuple[bytes, bytes]], txn: Any, databases: Databases
     _add_stored_bytes(change, txn, databases)
 
 
-def _delete_oldest(limit: int, prefix: bytes, txn: Any, databases: Databases) -> int:
+def _delete_oldest(limit: int, prefix: bytes, at_once: int, txn: Any, databases: Databases) -> int:
     """Delete the oldest entries whose keys have the prefix, while the bytes of all values exceed
-    the limit; return how many.
+    the limit, up to a number of them; return how many.
     """
     excess = _stored_bytes(txn, databases) - limit
     deleted = freed = 0
     oldest = txn.cursor(databases["order"])
     more = oldest.first()
-    while more and freed < excess and deleted < AT_ONCE:
+    while more and freed < excess and deleted < at_once:
         if oldest.value().startswith(prefix):
             value = txn.pop(oldest.value(), databases["values"])
             if value is not None:  # else deleted before, as damaged

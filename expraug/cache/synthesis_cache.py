@@ -51,7 +51,9 @@ class SynthesisCache:
         store: "lmdb" (one file, on a local disk: LMDB needs shared memory maps and POSIX locks,
             which network file systems do not give reliably) or "directory" (one file a key, on
             any file system, for many writers on many machines). None is what the folder holds,
-            or "lmdb" in a new one.
+            or "lmdb" in a new one. On a disk that returns other bytes than were written, use
+            "directory": values are checked in both, but LMDB trusts the pages of its own index,
+            and a damaged one may end the process.
         encoding: of new values: "raw" (fast), "png" (lossless, half the room), "webp" (lossless,
             a third), or "jpeg" and "jpeg:QUALITY" (a tenth, but other pixels). All of them can be
             read whatever is set here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expraug.cli.cache import app as cache_app
-from expraug.cli.console import print_table, reported
+from expraug.cli.config import read_config
+from expraug.cli.console import print_table, reported, say
 from expraug.cli.options import with_options
 from expraug.expand.options import ExpandOptions
 from expraug.units import size_of
@@ -39,6 +41,7 @@ SOURCE = (
     "published data set as its owners distribute it, NAME:FOLDER or NAME:SPLIT:FOLDER, as "
     "raf-db:train:FOLDER (`expraug list` shows the names)."
 )
+UNLABELLED = "With --shows, an image, or a folder of images without classes."
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,15 +64,32 @@ def main(
 @app.command("expand")
 @with_options(ExpandOptions)
 def expand_command(
-    source: Annotated[Path, typer.Argument(help=SOURCE)],
+    source: Annotated[Path, typer.Argument(help=f"{SOURCE} {UNLABELLED}")],
     dest: Annotated[Path, typer.Argument(help="Folder of the expanded set.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            is_eager=True,
+            callback=read_config,
+            help="Take options from this YAML or TOML file, by their names, as per-class: 500. "
+            "Those on the command line count before it.",
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
-    """Make the synthetic faces of a whole set: images by class, a manifest and a data card."""
+    """Make the synthetic faces of a whole set: images by class, a manifest and a data card.
+
+    Interrupted work goes on when the same command is run again.
+    """
     from expraug.expand import expand
 
     options["synthesizer"] = _told(options["synthesizer"])
-    report = expand(source, dest, **options, progress=True)
+    try:
+        report = expand(source, dest, **options, progress=True)
+    except KeyboardInterrupt:
+        say("interrupted;", "what is done is kept, and the same command goes on", "red")
+        raise typer.Exit(130) from None
     if options["dry_run"]:
         _print_plan(report)
     else:
@@ -79,10 +99,10 @@ def expand_command(
 @app.command("preview")
 @with_options(
     ExpandOptions,
-    ("synthesizer", "alignment", "scheme", "check_landmarks", "device", "max_pixels"),
+    ("synthesizer", "alignment", "scheme", "shows", "check_landmarks", "device", "max_pixels"),
 )
 def preview_command(
-    source: Annotated[Path, typer.Argument(help=f"{SOURCE} With --clip, an image too.")],
+    source: Annotated[Path, typer.Argument(help=f"{SOURCE} {UNLABELLED}")],
     out: Annotated[
         Path,
         typer.Argument(help="Picture to write, as sheet.png; with --clip, .mp4, .gif or .png."),
@@ -99,10 +119,6 @@ def preview_command(
     ] = None,
     frames: Annotated[int | None, typer.Option(min=2, help="Of a clip. Default: 16.")] = None,
     fps: Annotated[float, typer.Option(help="Frames of a clip per second.")] = 15.0,
-    shows: Annotated[
-        str | None,
-        typer.Option(help="What the face of an image shows, which some synthesizers must know."),
-    ] = None,
     face: Annotated[
         int | None,
         typer.Option(
@@ -115,10 +131,8 @@ def preview_command(
     """Write a contact sheet: sources, and what the synthesizer makes of them, still or moving."""
     from expraug.expand import preview, preview_clip
 
-    if clip is None and any(given is not None for given in (frames, shows, face)):
-        raise ValueError(
-            "--frames, --shows and --face are for clips: add --clip happy, or --clip all"
-        )
+    if clip is None and any(given is not None for given in (frames, face)):
+        raise ValueError("--frames and --face are for clips: add --clip happy, or --clip all")
     if clip is not None and intensity is not None:
         raise ValueError("give --intensity or --clip, not both: a clip rises to full intensity")
     options |= {"synthesizer": _told(options["synthesizer"]), "faces_shown": faces_shown}
@@ -127,9 +141,44 @@ def preview_command(
     else:
         targets = None if clip == "all" else clip.split(",")
         count = preview_clip(
-            source, out, targets, frames=frames or 16, fps=fps, shows=shows, face=face, **options
+            source, out, targets, frames=frames or 16, fps=fps, face=face, **options
         )
     typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
+
+
+@app.command("review")
+def review_command(
+    dest: Annotated[
+        list[Path], typer.Argument(help="Folder of an expanded set; several of one source set.")
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="The source set, as `expand` took it. Without it, sources are shown only where "
+            "the originals were copied along."
+        ),
+    ] = None,
+    shows: Annotated[
+        str | None, typer.Option(help="As `expand` took it, of a source set without classes.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page. Default: review.html in the first folder."),
+    ] = None,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Put all pictures into the page, so that it can be sent."),
+    ] = False,
+) -> None:
+    """Write an HTML page of the synthetic faces beside their sources, to accept or reject them.
+
+    It exports a list of the rejected ones, for `expraug expand --exclude`.
+    """
+    with reported():
+        from expraug.review import review, review_page
+
+        count = review(dest, out, source=source, shows=shows, embed=embed)
+        typer.echo(f"{review_page(dest, out)}: {count:,} faces; open it in a browser")
 
 
 @app.command("evaluate")
@@ -212,33 +261,45 @@ def evaluate_command(
 
 
 @app.command("list")
-def list_command() -> None:
+def list_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
     """List the synthesizers, and the data sets that can be read by name."""
     with reported():
         from expraug.datasets import list_datasets
         from expraug.synthesizer import create_synthesizer, list_synthesizers
 
         embedded = list_synthesizers(pretrained=True)
-        rows = []
+        found: list[dict[str, Any]] = []
         for name in list_synthesizers():
-            if name not in embedded:
-                rows.append((name, "", "", "", "", "no"))
-                continue
-            model = create_synthesizer(name)
-            tensors = list(model.state_dict().values())
-            made = ", ".join(map(str, model.expressions))
-            parameters = sum(t.numel() for t in tensors)
-            size = sum(t.numel() * t.element_size() for t in tensors)
-            rows.append(
-                (
-                    name,
-                    made,
-                    f"{model.image_size} px",
-                    f"{parameters:,}",
-                    size_of(size),
-                    "yes",
-                )
+            found.append({"name": name, "embedded": name in embedded})
+            if name in embedded:
+                model = create_synthesizer(name)
+                tensors = list(model.state_dict().values())
+                found[-1] |= {
+                    "expressions": [str(e) for e in model.expressions],
+                    "image_size": model.image_size,
+                    "variants": model.variants,
+                    "parameters": sum(t.numel() for t in tensors),
+                    "bytes": sum(t.numel() * t.element_size() for t in tensors),
+                }
+        if as_json:
+            listed = {"synthesizers": found, "data_sets": list_datasets()}
+            typer.echo(json.dumps(listed, indent=2))
+            return
+        rows = [
+            (
+                one["name"],
+                ", ".join(one["expressions"]),
+                f"{one['image_size']} px",
+                f"{one['parameters']:,}",
+                size_of(one["bytes"]),
+                "yes",
             )
+            if one["embedded"]
+            else (one["name"], "", "", "", "", "no")
+            for one in found
+        ]
         columns = ("synthesizer", "makes", "faces", "parameters", "in memory", "embedded")
         print_table(columns, rows)
         typer.echo(f"data sets, as NAME:FOLDER or NAME:SPLIT:FOLDER: {', '.join(list_datasets())}")

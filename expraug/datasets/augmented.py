@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 import xxhash
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from expraug.datasets.exclusions import Excluded, read_exclusions, sample_origins
 from expraug.datasets.joint import JointTransform
 from expraug.datasets.modes import Mode, check_mode, sample_copies
 from expraug.errors import AmbiguousLabelError
@@ -62,6 +64,8 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             means 0; with "replace", that torch's global generator decides anew at each reading,
             and with a seed, `set_epoch` must tell the epoch.
         labels: of all samples of the base; None looks for them (`labels_of`).
+        exclude: list of synthetic faces that are never given, as `expraug review` exports it. The
+            base must tell the file of each sample, as `ImageFolder` does (`sample_origins`).
 
     Attributes:
         classes: class names in index order.
@@ -72,6 +76,8 @@ class ExpressionAugmentedDataset(Dataset[Any]):
     Raises:
         LabelError: the base does not tell what its labels mean, the scheme contradicts it (the
             message names the first index), or a label cannot be right.
+        ExclusionError: a list of rejected faces that cannot be read, or a base that does not tell
+            the file of each sample.
         ValueError: an argument out of range; when a sample is read, an image that cannot be right,
             as one that was normalised already.
     """
@@ -87,6 +93,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         p: float | None = None,
         seed: int | None = None,
         labels: Sequence[Any] | None = None,
+        exclude: str | os.PathLike[str] | None = None,
     ) -> None:
         self.p = check_mode(mode, copies, p, augmenter)
         self.base = base
@@ -95,6 +102,11 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         self.mode = mode
         self.seed = seed
         self._labels = None if labels is None else list(labels)
+        self._excluded: Excluded = {}
+        self._origins: list[str] = []
+        if exclude is not None:
+            self._excluded = read_exclusions(exclude, augmenter.fingerprint.synthesizer)
+            self._origins = sample_origins(base)
         self._added: list[tuple[int, SynthesisRequest]] = []
         # shared memory, so that workers that live through several epochs see it change
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -102,7 +114,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             self._labels = self._base_labels()
             for index, label in enumerate(self._labels):
                 planned = self._plan(index, self._shown(label), copies)
-                self._added += [(index, request) for request in planned]
+                self._added += [(index, r) for r in planned if not self._is_excluded(index, r)]
 
     def __len__(self) -> int:
         return len(self.base) + len(self._added)
@@ -113,7 +125,7 @@ class ExpressionAugmentedDataset(Dataset[Any]):
             source, request = self._added[index - len(self.base)]
             return self._planned_sample(self.base[source], source, request)
         sample = self.base[index]
-        return sample if self.mode == "add" else self._replaced_sample(sample)
+        return sample if self.mode == "add" else self._replaced_sample(sample, index)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, on which `mode="replace"` with a `seed` depends."""
@@ -208,7 +220,10 @@ class ExpressionAugmentedDataset(Dataset[Any]):
         (made,) = augment_samples(self.augmenter, self.scheme, [image], [label], sample_request)
         return self._joined(sample, made)
 
-    def _replaced_sample(self, sample: Any) -> Any:
+    def _is_excluded(self, index: int, request: SynthesisRequest | None) -> bool:
+        return bool(self._excluded) and request in self._excluded.get(self._origins[index], ())
+
+    def _replaced_sample(self, sample: Any, index: int) -> Any:
         chance, slot = torch.rand(2).tolist() if self.seed is None else (0.0, 0.0)
 
         def sample_request(_: int, digest: bytes, source: Expression) -> SynthesisRequest | None:
@@ -217,7 +232,8 @@ class ExpressionAugmentedDataset(Dataset[Any]):
                 u0, u1 = uniforms_from_digest(digest, self.seed, int(self._epoch))
             if u0 >= self.p:
                 return None
-            return self.augmenter.sample_request(digest, source, u1, self.scheme)
+            request = self.augmenter.sample_request(digest, source, u1, self.scheme)
+            return None if self._is_excluded(index, request) else request
 
         image, label = split_sample(sample)
         (made,) = augment_samples(

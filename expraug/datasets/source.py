@@ -126,7 +126,7 @@ class FolderSource:
         self._labels: list[int] = []
         links: list[str] = []
         for label, folder in enumerate(folders):
-            paths, not_followed = _image_paths(folder.path)
+            paths, not_followed = image_paths(folder.path)
             self._paths += paths
             self._labels += [label] * len(paths)
             links += not_followed
@@ -167,7 +167,7 @@ def _overlap(target: str, root: str) -> bool:
     return os.path.commonpath([target, root]) in (target, root)
 
 
-def _image_paths(folder: str) -> tuple[list[str], list[str]]:
+def image_paths(folder: str) -> tuple[list[str], list[str]]:
     """Return the images in a class folder, in `ImageFolder`'s order, and the links to folders."""
     found, links = list[tuple[str, list[str]]](), list[str]()
     for place, folders, names in os.walk(folder):

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from expraug.datasets.source import FaceSource, open_source
-from expraug.errors import ExpraugError
+from expraug.datasets.unlabelled import is_image, open_unlabelled
+from expraug.errors import ExpraugError, LabelError
 from expraug.expand.parts import DestinationError
+from expraug.expressions import Expression
 from expraug.gate import AllGates, Gate, GateLike, IdentityGate, create_gate
 
 
@@ -18,12 +20,36 @@ class SourceError(ExpraugError, OSError):
     reason = "source"
 
 
-def open_face_set(source: str | os.PathLike[str]) -> FaceSource:
-    """Open a source set; raises SourceError where `open_source` raises."""
+def open_face_set(
+    source: str | os.PathLike[str], shows: Expression | str | None = None
+) -> FaceSource:
+    """Open a source set.
+
+    Args:
+        source: as `open_source` takes it; with `shows` as `open_unlabelled` takes it.
+        shows: what all faces show, where the source does not say; None: its classes say.
+
+    Raises:
+        SourceError: there is no such set; also for images without classes and without `shows`.
+    """
+    path = Path(source)
     try:
+        if shows is not None:
+            return open_unlabelled(path, shows)
+        if is_image(path):
+            raise SourceError(f"{path} is one image: say what its face shows, as {SHOWS}")
         return open_source(os.fspath(source))
+    except FileNotFoundError as error:
+        some = path.is_dir() and any(is_image(file) for file in path.iterdir())
+        also = f", but images; say what their faces show, as {SHOWS}" if some else ""
+        raise SourceError(f"{error}{also}") from error
+    except LabelError:
+        raise
     except (OSError, ValueError) as error:
         raise SourceError(str(error)) from error
+
+
+SHOWS = "--shows neutral (shows='neutral')"
 
 
 def check_destination(source: Path, dest: Path) -> None:

@@ -15,8 +15,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from expraug.datasets.exclusions import Excluded, listed_origin, read_exclusions
 from expraug.datasets.source import FaceSource, Listed, source_path
 from expraug.expand.card import write_card
+from expraug.expand.changed import check_unchanged
 from expraug.expand.checks import (
     check_destination,
     choose_gate,
@@ -28,11 +30,12 @@ from expraug.expand.layout import work_folder
 from expraug.expand.naming import safe_name
 from expraug.expand.options import ExpandOptions, changed, takes
 from expraug.expand.parts import Parts
-from expraug.expand.plan import Plan
+from expraug.expand.plan import EXCLUDED, Plan
 from expraug.expand.quota import Quota
 from expraug.expand.report import Report
 from expraug.expand.work import Work
 from expraug.expand.writers.folder import make_class_folders
+from expraug.expressions import Expression
 from expraug.gate import AllGates, Gate
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
@@ -74,12 +77,14 @@ def expand(
     worked on in chunks. While some are missing, a folder `.expraug` in the first folder of the set
     says which are done, and there is no manifest: a set with a manifest is complete.
 
-    One folder holds one expansion: the same call again makes it anew (or, with `resume`, what is
-    missing of it); a call with other settings is refused.
+    One folder holds one expansion: the same call again makes what is missing of it, and nothing
+    of a complete one; a call with other settings is refused, or, with `overwrite`, deletes it.
 
     Args:
         source: a folder with one sub-folder per class; a parquet file with an image and a label
-            column; or a published data set, "raf-db:train:FOLDER".
+            column; or a published data set, "raf-db:train:FOLDER". With `shows` an image, or a
+            folder of images without classes: the expanded set has all eight expressions for
+            classes.
         dest: folder of the expanded set; made if need be.
         options: settings; None: the defaults.
         {options}
@@ -89,12 +94,14 @@ def expand(
 
     Raises:
         SourceError: no such source, or it is no set of labelled images.
-        DestinationError: `dest` lies in the source or holds an expansion with other settings.
+        DestinationError: `dest` lies in the source or holds an expansion with other settings, or
+            source files have changed since.
+        ExclusionError: `exclude` is no list of rejected faces.
         LabelError: no class means an expression; the message says how to tell.
         UnsupportedExpressionError: a target or number of variants it does not have.
         MissingWeightsError, MissingDependencyError: of synthesizer, detector, gate or Ray.
         DeviceError: no such device.
-        WorkerDiedError: a worker process was killed; `resume` goes on.
+        WorkerDiedError: a worker process was killed; the same call goes on.
         TypeError: an option that there is not.
         ValueError: another argument out of range.
         OSError: the destination cannot be written to.
@@ -102,7 +109,7 @@ def expand(
     options = changed(options, ExpandOptions, changes).filled_in()
     number, shards = parse_shard(options.shard)
     folder = Path(dest)
-    face_set = open_face_set(source)
+    face_set = open_face_set(source, options.shows)
     check_destination(source_path(os.fspath(source)), folder)
     on_ray_gpu = options.engine == "ray" and str(options.device).startswith("cuda")
     if not on_ray_gpu:  # there, the actors have GPUs and this process may have none
@@ -137,13 +144,18 @@ def expand(
         -(-len(face_set) // (options.chunk_size or 1)),
         _settings(options, plan, augmenter, listing),
     )
-    del listing
+    if options.overwrite:
+        parts.clear()
     parts.check()
+    parts.drop_damaged()
+    if options.shard is None:
+        check_unchanged(face_set, listing, parts, options.num_workers or 1)
+    del listing
     work = Work(face_set, plan, augmenter, parts, options)
     engine = _engine(work)
     if options.write == "folder":
         make_class_folders(folder, plan.classes)
-    chunks = parts.begin(range(number, parts.chunks, shards), resume=options.resume)
+    chunks = parts.begin(range(number, parts.chunks, shards))
     with _progress(options.progress) as bar:
         task = bar.add_task("expanding", total=sum(len(work.indices(c)) for c in chunks))
         engine.run(chunks, lambda count: bar.advance(task, count))
@@ -175,7 +187,14 @@ def _plan(
         seed=options.seed,
         listing=listing,
         quota=quota if quota else None,
+        excluded=_excluded(options, augmenter),
     )
+
+
+def _excluded(options: ExpandOptions, augmenter: ExpressionAugmenter) -> Excluded:
+    if options.exclude is None:
+        return {}
+    return read_exclusions(options.exclude, augmenter.fingerprint.synthesizer)
 
 
 def _settings(
@@ -192,6 +211,8 @@ def _settings(
         intensity=list(plan.percents),
         scheme={name: e if e is None else str(e) for name, e in plan.expression_of.items()},
         source=_digest(listing),
+        shows=None if options.shows is None else str(Expression.parse(options.shows)),
+        exclude=_digest_of_excluded(plan, listing),
     )
 
 
@@ -244,8 +265,10 @@ def _count_plan(
         report.originals = Counter(report.sources)
     for job in plan.jobs(listing):
         report.planned.update(plan.folders[request.target] for request in job.requests)
-        if job.reason:
+        report.skipped[EXCLUDED] += len(job.excluded)
+        if job.reason and job.reason != EXCLUDED:
             report.skipped[job.reason] += 1
+    report.skipped += Counter()  # without what is not there
 
 
 def _digest(listing: Sequence[Listed]) -> str:
@@ -254,6 +277,17 @@ def _digest(listing: Sequence[Listed]) -> str:
     for listed in listing:
         digest.update("\0".join((*listed, "")).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
+
+
+def _digest_of_excluded(plan: Plan, listing: Sequence[Listed]) -> str | None:
+    """Return a digest of what is left out of this set; None where nothing is."""
+    here = {listed_origin(listed.origin) for listed in listing}
+    left_out = sorted(
+        (origin, str(request.target), request.percent, request.variant)
+        for origin in here & plan.excluded.keys()
+        for request in plan.excluded[origin]
+    )
+    return hashlib.sha256(repr(left_out).encode()).hexdigest()[:16] if left_out else None
 
 
 def _progress(show: bool) -> Progress:

@@ -19,7 +19,13 @@ INFO = "_info.json"
 WORK = ".expraug"
 """Folder that is there while the set is not complete."""
 
-RESERVED = {name.lower() for name in (MANIFEST, CARD, SHEET, CLASSES, INFO, WORK)}
+REVIEW = "review.html"
+"""What `expraug review` writes."""
+
+FILES = (MANIFEST, CARD, SHEET, CLASSES, INFO, REVIEW)
+"""Files that lie beside the folders of a set."""
+
+RESERVED = {name.lower() for name in (*FILES, WORK)}
 """No class folder may have one of these names."""
 
 DATA = "data"

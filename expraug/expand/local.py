@@ -20,7 +20,7 @@ from expraug.expand.decoding import Decoded, decode
 from expraug.expand.manifest import Row, Tally
 from expraug.expand.naming import safe_name, synthetic_name
 from expraug.expand.options import ImageFormat
-from expraug.expand.plan import NOT_CHOSEN
+from expraug.expand.plan import EXCLUDED, NOT_CHOSEN, REJECTED
 from expraug.expand.work import Work
 from expraug.expand.writers import Face, Writer, create_writer
 from expraug.faces.detect import DetectedFace
@@ -151,7 +151,8 @@ class LocalEngine:
 
     def _read(self, index: int, readers: ThreadPoolExecutor) -> Future[Decoded]:
         job, options = self.plan.job(self.work.source[index], index), self.work.options
-        if job.reason == NOT_CHOSEN and not options.with_originals:  # nothing needs its pixels
+        if job.reason in (NOT_CHOSEN, EXCLUDED) and not options.with_originals:
+            # nothing needs its pixels
             unread: Future[Decoded] = Future()
             unread.set_result(Decoded(job, None, None, job.reason, job.message))
             return unread
@@ -191,8 +192,11 @@ class LocalEngine:
                 )
             if i in results:
                 self._queue(chunk, decoded, results[i], writers)
-            else:
+            elif decoded.reason != EXCLUDED:
                 self._pending.append(_Pending(chunk, self._row(decoded)))
+            for request in decoded.job.excluded:
+                row = self._asked(decoded, request, EXCLUDED, REJECTED)
+                self._pending.append(_Pending(chunk, row))
 
     def _queue(
         self, chunk: _Chunk, decoded: Decoded, result: _Result, writers: ThreadPoolExecutor
@@ -206,13 +210,9 @@ class LocalEngine:
             self._pending.append(_Pending(chunk, replace(row, faces=faces or 0)))
             return
         for request, outcome in zip(decoded.job.requests, result.outcomes, strict=True):
+            told = outcome.reason, _MESSAGES.get(outcome.reason, "")
             row = replace(
-                self._row(decoded),
-                target=str(request.target),
-                intensity=request.intensity,
-                variant=request.variant,
-                reason=outcome.reason,
-                message=_MESSAGES.get(outcome.reason, ""),
+                self._asked(decoded, request, *told),
                 faces=faces,
                 score_identity=outcome.scores.get("identity"),
             )
@@ -226,6 +226,16 @@ class LocalEngine:
             xmp = provenance(self._fingerprint, str(request.target), request.intensity, item.stem)
             saved = writers.submit(_save, chunk.writer, face, outcome, kind, xmp)
             self._pending.append(_Pending(chunk, row, saved))
+
+    def _asked(self, decoded: Decoded, request: SynthesisRequest, reason: str, why: str) -> Row:
+        return replace(
+            self._row(decoded),
+            target=str(request.target),
+            intensity=request.intensity,
+            variant=request.variant,
+            reason=reason,
+            message=why,
+        )
 
     def _row(self, decoded: Decoded) -> Row:
         item, image = decoded.job.item, decoded.image

@@ -128,6 +128,13 @@ class ExpandOptions:
         python="Or a `LabelScheme`, or a mapping from class name to expression or None.",
         decides=True,
     )
+    shows: Expression | str | None = option(
+        None,
+        "What all faces show, as neutral, where SOURCE is an image or a folder of images without "
+        "classes.",
+        decides=True,
+        metavar="NAME",
+    )
     alignment: str | Detector = option(
         "crop",
         "crop: the images are face crops already; detect: photographs. Of several faces the "
@@ -193,6 +200,12 @@ class ExpandOptions:
         shown="268435456",
         metavar="SIZE",
     )
+    exclude: str | os.PathLike[str] | None = option(
+        None,
+        "List of faces that are not made, as `expraug review` exports it.",
+        decides=True,
+        metavar="LIST",
+    )
     license: str | None = option(
         None, "Licence of the source set, as cc-by-4.0; for the data card."
     )
@@ -203,7 +216,11 @@ class ExpandOptions:
         decides=True,
         min=1,
     )
-    resume: bool = option(False, "Go on where an earlier run was interrupted.")
+    overwrite: bool = option(
+        False,
+        "Delete the expanded set in DEST and make it anew, also with other settings. Without it "
+        "the same command goes on where it was interrupted.",
+    )
     shard: str | tuple[int, int] | None = option(
         None, "Do the I-th of N shares, counted from 0, of one set. Whichever of the N runs is the "
         "last to finish completes the set.", metavar="I/N",
@@ -232,6 +249,11 @@ class ExpandOptions:
                 raise ValueError(f"{f.name} must be at least {low}{most}, not {value}")
         if self.frames is not None and self.intensity is not None:
             raise ValueError("give intensity or frames, not both: frames rise to full intensity")
+        if self.overwrite and self.shard is not None:
+            raise ValueError(
+                "overwrite would delete what other shards have made: delete the folder yourself, "
+                "then run them all"
+            )
 
     def filled_in(self) -> ExpandOptions:
         """Return the same with numbers for what is None because it depends on something else."""

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from expraug.errors import ExpraugError
-from expraug.expand.layout import CARD, MANIFEST, find_settings
+from expraug.expand.layout import CARD, FILES, MANIFEST, find_settings
 from expraug.expand.manifest import (
     ManifestWriter,
     Row,
@@ -78,15 +78,32 @@ class Parts:
         if differing:
             raise DestinationError(
                 f"{self.folder} holds an expansion with another {', '.join(differing)}; give "
-                f"another folder, or delete it"
+                f"another folder, or --overwrite to delete it"
             )
 
-    def begin(self, chunks: Iterable[int], *, resume: bool) -> list[int]:
-        """Make the work folder and return which of these chunks are to be done.
+    def clear(self) -> None:
+        """Delete the expansion that the folder holds, whatever its settings: its files and all its
+        folders. Links are deleted, not what they lead to.
 
-        Without `resume` all of them are, and what was done of them before is forgotten.
+        Raises:
+            DestinationError: what the folder holds is no expansion.
         """
-        if resume and self.complete:
+        state = find_settings(self.folder)
+        if state is None and not self.manifest.exists():
+            return
+        if state is None and read_settings(self.manifest) is None:
+            raise DestinationError(
+                f"{self.manifest} is no manifest of an expansion; give another folder"
+            )
+        for path in list(self.folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name in FILES or path.is_dir():
+                path.unlink()
+
+    def begin(self, chunks: Iterable[int]) -> list[int]:
+        """Make the work folder and return which of these chunks are still to be done."""
+        if self.complete:
             return []
         for folder in (self.staging, self.work / "parts", self.work / "attempts"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -96,12 +113,27 @@ class Parts:
         for attempt in (self.work / "attempts").iterdir():
             if int(attempt.name.split("-")[0]) in share:
                 attempt.unlink(missing_ok=True)
-        if not resume:
-            self.manifest.unlink(missing_ok=True)
-            for chunk in chunks:
-                self._path(chunk).unlink(missing_ok=True)
         done = self.done()
         return [chunk for chunk in chunks if chunk not in done]
+
+    def drop_damaged(self) -> None:
+        """Delete parts that cannot be read, as after a power cut: they count as not done."""
+        if self.complete:
+            return
+        for chunk in self.done():
+            try:
+                read_tally(self._path(chunk))
+                for _ in read_tables(self._path(chunk)):
+                    pass
+            except FileNotFoundError:  # another process has completed the set
+                continue
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+            ):  # pyarrow's are ValueErrors, OSErrors
+                self._path(chunk).unlink(missing_ok=True)
 
     def done(self) -> set[int]:
         """Return the chunks that are done."""
@@ -171,7 +203,7 @@ class Parts:
                 except pa.ArrowInvalid as error:  # not by a kill; by a power cut, say
                     path.unlink(missing_ok=True)
                     raise DestinationError(
-                        f"{path} was damaged and is deleted; run the same with --resume"
+                        f"{path} was damaged and is deleted; run the same again"
                     ) from error
             writer.close(total)
             describe()

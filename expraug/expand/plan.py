@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from expraug.datasets.exclusions import Excluded, listed_origin
 from expraug.datasets.source import FaceItem, Listed
 from expraug.errors import LabelError, UnsupportedExpressionError
 from expraug.expand.classes import class_expressions
@@ -19,6 +20,9 @@ from expraug.pipeline import ExpressionAugmenter, SynthesisRequest
 
 NOT_CHOSEN = "not_chosen"
 """Reason of sources of which nothing is made because enough is made of others."""
+EXCLUDED = "excluded"
+"""Reason of faces that are on a list of rejected ones."""
+REJECTED = "it is on the list of rejected faces"
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class Job:
     Args:
         item: the source.
         requests: what to ask for; empty if the source is skipped.
+        excluded: what is left out because someone rejected it.
         reason, message: why it is skipped; "" otherwise.
     """
 
     item: FaceItem
     requests: tuple[SynthesisRequest, ...] = ()
+    excluded: tuple[SynthesisRequest, ...] = ()
     reason: str = ""
     message: str = ""
 
@@ -58,6 +64,7 @@ class Plan:
             or of a synthetic face.
         chosen: (sources, requests) bool, which of the requests that are possible are made; None:
             all.
+        excluded: by origin, what is not made because someone rejected it.
     """
 
     expression_of: Mapping[str, Expression | None]
@@ -72,6 +79,7 @@ class Plan:
     renamed: Mapping[str, str] = field(default_factory=dict)
     renamed_originals: Mapping[str, str] = field(default_factory=dict)
     chosen: np.ndarray | None = None
+    excluded: Excluded = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -86,6 +94,7 @@ class Plan:
         seed: int = 0,
         listing: Sequence[Listed] = (),
         quota: Quota | None = None,
+        excluded: Excluded | None = None,
     ) -> Plan:
         """Plan an expansion.
 
@@ -99,6 +108,7 @@ class Plan:
             seed: any integer.
             listing: the source set's items, among which names are kept apart.
             quota: how many are made; None: all that can be.
+            excluded: what of these is left out; nothing takes its place.
 
         Raises:
             LabelError: no class means an expression, or a target is no expression.
@@ -135,6 +145,7 @@ class Plan:
             variants=variants,
             available_variants=synthesizer.variants,
             seed=seed,
+            excluded=excluded or {},
         )
         renamed = plan._distinct_stems(listing)
         plan = replace(
@@ -187,7 +198,12 @@ class Plan:
             requests = [r for r, made in zip(requests, chosen, strict=False) if made]
             if not requests:
                 return Job(item, reason=NOT_CHOSEN, message="enough faces are made of others")
-        return Job(item, tuple(requests))
+        rejected = self.excluded.get(listed_origin(item.origin), frozenset())
+        left_out = tuple(r for r in requests if r in rejected)
+        requests = [r for r in requests if r not in rejected]
+        if not requests:
+            return Job(item, (), left_out, EXCLUDED, REJECTED)
+        return Job(item, tuple(requests), left_out)
 
     def jobs(self, listing: Sequence[Listed]) -> Iterator[Job]:
         """Yield the job of every item of a listing, with no file to work on."""

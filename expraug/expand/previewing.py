@@ -36,6 +36,7 @@ def preview(
     faces_shown: int = 8,
     intensity: float = 1.0,
     scheme: SchemeLike | None = None,
+    shows: Expression | str | None = None,
     alignment: str | Detector = "crop",
     check_landmarks: bool = True,
     device: str | torch.device = "cpu",
@@ -48,8 +49,8 @@ def preview(
     identity gate scores the faces.
 
     Args:
-        source, synthesizer, scheme, alignment, check_landmarks, device, max_pixels: as `expand`
-            takes them.
+        source, synthesizer, scheme, shows, alignment, check_landmarks, device, max_pixels: as
+            `expand` takes them.
         out: the picture; its suffix says the format.
         faces_shown: rows at most, from 1.
         intensity: in [0.01, 1].
@@ -68,7 +69,7 @@ def preview(
     path = Path(out)
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{path}: no picture format is called {path.suffix!r}; use .png")
-    face_set = open_face_set(source)
+    face_set = open_face_set(source, shows)
     existing_device(device)
     augmenter = ExpressionAugmenter(
         synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
@@ -113,7 +114,8 @@ def preview_clip(
         targets: expressions to make, one for an image; None: all that can be made.
         frames: of the clip, at least 2.
         fps: frames per second.
-        shows: what the face of an image shows, which some synthesizers must know.
+        shows: what the face of an image shows, which some synthesizers must know; or what all faces
+            of a folder without classes show.
         face: of several in an image, the one in motion: 0 for the largest, 1 for the next. None:
             the largest, with a warning where there are several.
         synthesizer, faces_shown, scheme, alignment, check_landmarks, device, max_pixels: as
@@ -129,8 +131,8 @@ def preview_clip(
         RejectedError: the clip of an image may not be used; in a sheet its cell stays empty.
         UnreadableImageError, SourceError, LabelError, MissingWeightsError, MissingDependencyError,
         DeviceError, OSError: as `preview` does; MissingDependencyError also for .mp4 without PyAV.
-        ValueError: an argument out of range, more than one target for an image, or `shows` or
-            `face` for a set.
+        ValueError: an argument out of range, more than one target for an image, or `face`
+            for a set.
     """
     if faces_shown < 1:
         raise ValueError(f"faces_shown must be at least 1, not {faces_shown}")
@@ -142,13 +144,11 @@ def preview_clip(
     image = _image_at(Path(source), max_pixels)
     if image is not None and (targets is None or len(targets) != 1):
         raise ValueError(f"{source}: the clip of one image has one target; name it, as happy")
-    if image is None and shows is not None:
-        raise ValueError("`shows` is for one image: the classes of a set say what its faces show")
     if image is None and face is not None:
         raise ValueError("`face` is for one image: of a set's images the largest face is shown")
     if face is not None and face < 0:
         raise ValueError(f"face must be 0 or more, not {face}")
-    face_set = None if image is not None else open_face_set(source)
+    face_set = None if image is not None else open_face_set(source, shows)
     augmenter = ExpressionAugmenter(
         synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
     )

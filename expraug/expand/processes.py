@@ -66,7 +66,7 @@ class ProcessEngine:
                 if isinstance(error, BrokenProcessPool):
                     raise WorkerDiedError(
                         "a worker process was killed, perhaps for want of memory; what is done is "
-                        "kept: run the same with --resume"
+                        "kept: run the same again to go on"
                     ) from error
                 raise
 

@@ -117,7 +117,7 @@ class Actor:
             raise WorkerDiedError(
                 f"sources {indices[0]} to {indices[-1]} of the set have brought down the worker "
                 f"{MAX_ATTEMPTS} times, perhaps for want of memory; what is done is kept. Take out "
-                f"the image that does it, or make batch_size smaller, and go on with --resume"
+                f"the image that does it, or make batch_size smaller, and run the same again"
             )
 
 

@@ -4,7 +4,7 @@
     python -m recipes.stress.expand --source LFW.parquet --faces 2000 --ray-kills 5
 
 A set of real faces, with damaged files among them, is expanded without interruption. Then it is
-expanded again, in processes that are killed at random moments (SIGKILL) and resumed; and on Ray,
+expanded again, in processes that are killed at random moments (SIGKILL) and go on; and on Ray,
 whose workers are killed. Every file must come out the same, byte for byte; every good face must be
 expanded, as in a set without damage; and every damaged file must be listed with a reason. Prints
 one JSON line; the exit code is 1 if something differs.
@@ -77,14 +77,14 @@ def finished(pid: int) -> bool:
 def expand_under_kills(
     source: Path, dest: Path, options: dict[str, Any], kills: int, seconds: float, seed: int
 ) -> int:
-    """Expand, killed at random moments and resumed each time; return how often it was killed.
+    """Expand, killed at random moments and begun again each time; return how often it was killed.
 
     An expansion that is done before all kills have happened is begun anew.
     """
     draw = random.Random(seed)
-    killed, resume = 0, False
+    killed, anew = 0, False
     while killed < kills:
-        pid = in_child(source, dest, options | {"resume": resume})
+        pid = in_child(source, dest, options | {"overwrite": anew})
         end = time.monotonic() + draw.uniform(0, 2 * seconds / (kills + 1))
         while time.monotonic() < end and not (done := finished(pid)):
             time.sleep(0.002)
@@ -93,8 +93,8 @@ def expand_under_kills(
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             killed += 1
-        resume = not done
-    _, status = os.waitpid(in_child(source, dest, options | {"resume": True}), 0)
+        anew = done
+    _, status = os.waitpid(in_child(source, dest, options), 0)
     if status:
         raise SystemExit(f"the last expansion failed with status {status}")
     return killed

@@ -141,24 +141,26 @@ def test_a_failed_write_leaves_nothing(cache, monkeypatch):
 
 def test_files_that_another_machine_replaces_are_read_again(cache, monkeypatch):
     fill(cache, [1])
-    real, stale = Path.open, [True, True]
+    real, stale = directory_store._open_file, [True, True]
 
-    def reopen(path, *args):
-        if "entries" in path.parts and stale:
+    def reopen(path, flags):
+        if "entries" in Path(path).parts and stale:
             stale.pop()
             raise OSError(errno.ESTALE, "stale file handle")
-        return real(path, *args)
+        return real(path, flags)
 
-    monkeypatch.setattr(Path, "open", reopen)
+    monkeypatch.setattr(directory_store, "_open_file", reopen)
     assert holds(cache, 1)
     assert not stale
 
 
 def test_a_read_that_fails_is_a_miss(cache, monkeypatch):
     fill(cache, [1])
-    path = values(cache)[0]
-    path.unlink()
-    path.mkdir()
+
+    def fail(path, flags):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(directory_store, "_open_file", fail)
     with pytest.warns(UserWarning, match="read failed"):
         assert cache.get(key_of(1)) is None
     assert (cache.stats.misses, cache.stats.damaged) == (1, 1)

@@ -249,13 +249,13 @@ def test_faces_whose_landmarks_disagree_stay_with_that_reason(faces):
 
 def test_saved_and_loaded_again(rows, tmp_path, smile):
     made = rows.map(ExpressionMap(crop_augmenter(smile)), batched=True)
-    made.save_to_disk(tmp_path / "saved")
+    made.save_to_disk(str(tmp_path / "saved"))
     made.to_parquet(tmp_path / "made.parquet")
     parquet = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "made.parquet"), split="train",
         cache_dir=str(tmp_path / "cache"),
     )  # fmt: skip
-    for again in (datasets.load_from_disk(tmp_path / "saved"), parquet):
+    for again in (datasets.load_from_disk(str(tmp_path / "saved")), parquet):
         assert again.features == made.features
         assert described(again) == described(made)
         assert again["reason"][:] == made["reason"][:]

@@ -58,7 +58,7 @@ if __name__ == "__main__":
 
 def test_fresh_processes(rows, tmp_path):
     """The fingerprint is the same whatever was used before; a second run takes the first's rows."""
-    rows.save_to_disk(tmp_path / "rows")
+    rows.save_to_disk(str(tmp_path / "rows"))
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     printed = []
@@ -73,7 +73,7 @@ def test_fresh_processes(rows, tmp_path):
         printed.append(run.stdout.split())
     assert printed[0] == printed[1]
     assert printed[0][1] == printed[0][2], "use must not change the fingerprint"
-    first, second = (datasets.load_from_disk(tmp_path / task) for task in ("make", "refuse"))
+    first, second = (datasets.load_from_disk(str(tmp_path / task)) for task in ("make", "refuse"))
     assert described(first) == described(second)
     assert first.num_rows > 2 * rows.num_rows
 
@@ -118,8 +118,8 @@ def test_every_setting_that_changes_rows_changes_the_fingerprint(brighter):
 
 
 def test_a_changed_synthesizer_is_no_hit(rows, brighter, tmp_path):
-    rows.save_to_disk(tmp_path / "rows")
-    on_disk = datasets.load_from_disk(tmp_path / "rows")
+    rows.save_to_disk(str(tmp_path / "rows"))
+    on_disk = datasets.load_from_disk(str(tmp_path / "rows"))
     first, again, other = (
         on_disk.map(ExpressionMap(crop_augmenter(brighter(amount))), batched=True)
         for amount in (0.1, 0.1, 0.2)

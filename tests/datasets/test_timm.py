@@ -24,7 +24,13 @@ def mixed(faces, smile):
 
 
 def loader(dataset, **options):
-    options = {"input_size": 64, "batch_size": 8, "is_training": True, "device": CPU} | options
+    options = {
+        "input_size": (3, 64, 64),
+        "batch_size": 8,
+        "is_training": True,
+        "device": CPU,
+    } | options
+    options |= {"persistent_workers": options.get("num_workers", 0) > 0}  # as timm 1.0 needs it
     return timm_data.create_loader(dataset, **options)
 
 

@@ -28,6 +28,8 @@ OTHER: dict[str, Any] = {
     "max_per_source": 1,
     "seed": 1,
     "scheme": "happy=happy,neutral=none",
+    "shows": None,  # of images without classes: tests/test_cli_config.py
+    "exclude": None,  # tests/expand/test_exclude.py
     "alignment": "detect",
     "gate": IdentityGate(FakeEncoder(knows=True)),
     "check_landmarks": False,
@@ -43,7 +45,7 @@ SAME: dict[str, Any] = {
     "batch_size": 3,
     "num_workers": 1,
     "license": None,  # shows in the card alone
-    "resume": True,
+    "overwrite": True,
     "engine": "local",
     "progress": True,
     "frames": 1,

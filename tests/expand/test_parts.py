@@ -33,7 +33,7 @@ def sources(parts: Parts) -> list[str]:
 def parts(tmp_path: Path) -> Parts:
     """Three chunks, all done."""
     parts = Parts(tmp_path, tmp_path / "happy" / WORK, 3, {"seed": 0})
-    assert parts.begin(range(3), resume=False) == [0, 1, 2]
+    assert parts.begin(range(3)) == [0, 1, 2]
     for chunk in (2, 0, 1):
         parts.commit(chunk, [row(10 * chunk + i) for i in range(chunk)], tally(chunk))
     return parts
@@ -50,7 +50,7 @@ def test_parts_become_a_manifest_in_order(parts: Parts) -> None:
     assert read_tally(parts.manifest).sources == {"neutral": 3}
     assert {path.name for path in parts.folder.iterdir()} == {"manifest.pq", "happy"}
     assert not any((parts.folder / "happy").iterdir())
-    assert parts.begin(range(3), resume=True) == []
+    assert parts.begin(range(3)) == []
 
 
 def test_two_that_finish_at_once(parts: Parts) -> None:
@@ -65,7 +65,7 @@ def test_what_a_kill_left_behind_is_cleared(parts: Parts) -> None:
     (parts.staging / "half.tar").write_bytes(b"x")
     parts.finish(lambda: None)
     parts.staging.mkdir(parents=True)  # as if killed before it had cleared away
-    assert parts.begin(range(3), resume=True) == []
+    assert parts.begin(range(3)) == []
     parts.finish(lambda: None)
     assert not parts.work.exists()
 
@@ -91,5 +91,5 @@ def test_other_settings(parts: Parts, there: dict[str, Any]) -> None:
 
 def test_attempts_are_counted_from_begin(parts: Parts) -> None:
     assert [parts.attempt(1), parts.attempt(1), parts.attempt(2)] == [1, 2, 1]
-    parts.begin([1], resume=True)
+    parts.begin([1])
     assert [parts.attempt(1), parts.attempt(2)] == [1, 2]

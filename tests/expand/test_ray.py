@@ -79,8 +79,8 @@ def test_a_chunk_that_kills_its_worker_every_time(tmp_path: Path) -> None:
     write_faces(tmp_path / "set", 4)
     begin = Parts.begin
 
-    def tried_often(self: Parts, chunks: Any, *, resume: bool) -> list[int]:
-        todo = begin(self, chunks, resume=resume)
+    def tried_often(self: Parts, chunks: Any) -> list[int]:
+        todo = begin(self, chunks)
         for _ in range(6):
             self.attempt(0)
         return todo
@@ -89,4 +89,4 @@ def test_a_chunk_that_kills_its_worker_every_time(tmp_path: Path) -> None:
         patch.setattr(Parts, "begin", tried_often)
         with pytest.raises(WorkerDiedError, match=r"sources 0 to 3 .* 6 times"):
             expand(tmp_path / "set", tmp_path / "out", **ON_RAY)
-    assert expand(tmp_path / "set", tmp_path / "out", resume=True, **OPTIONS).made == 4
+    assert expand(tmp_path / "set", tmp_path / "out", **OPTIONS).made == 4

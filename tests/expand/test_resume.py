@@ -13,6 +13,7 @@ from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import DestinationError, expand
 from expraug.expand.layout import WORK
+from expraug.expand.parts import Parts
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -64,39 +65,72 @@ def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return walk(self, batch, requests, **more)
 
     monkeypatch.setattr(ExpressionAugmenter, "__call__", count)
-    report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    report = expand(interrupted / "set", interrupted / "out", **OPTIONS)
     assert len(images) == 10 + 6  # what was missing, and the contact sheet
     assert (report.made, report.complete) == (20, True)
     whole = expand(interrupted / "set", interrupted / "whole", **OPTIONS)
     assert contents(report.folder) == contents(whole.folder)
     assert report == type(report)(**(vars(whole) | {"folder": report.folder}))
     images.clear()
-    again = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+    again = expand(interrupted / "set", interrupted / "out", **OPTIONS)
     assert not images
     assert again.made == 20
 
 
-def test_without_resume_it_begins_anew(interrupted: Path) -> None:
-    (interrupted / "out" / "happy" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
-    expand(interrupted / "set", interrupted / "out", **OPTIONS)
+def test_a_damaged_part_is_made_again(interrupted: Path) -> None:
+    part = interrupted / "out" / "happy" / WORK / "parts" / "000000.parquet"
+    whole = part.read_bytes()
+    for damage in (b"not a part", whole[: len(whole) // 2], whole[:40] + b"\0" * 40 + whole[80:]):
+        part.write_bytes(damage)
+        Parts(interrupted / "out", part.parents[1], 4, {}).drop_damaged()
+        assert not part.exists()
+    report = expand(interrupted / "set", interrupted / "out", **OPTIONS)
+    assert (report.made, report.complete) == (20, True)
     expand(interrupted / "set", interrupted / "whole", **OPTIONS)
     assert contents(interrupted / "out") == contents(interrupted / "whole")
 
 
-def test_a_damaged_part_is_deleted_and_told(interrupted: Path) -> None:
-    (interrupted / "out" / "happy" / WORK / "parts" / "000000.parquet").write_bytes(b"not a part")
-    with pytest.raises(DestinationError, match="--resume"):
-        expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
-    report = expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
-    assert (report.made, report.complete) == (20, True)
+def test_a_changed_source_is_noticed(interrupted: Path) -> None:
+    path = sorted((interrupted / "set" / "happy").iterdir())[1]
+    before = path.read_bytes()
+    for complete in (False, True):
+        path.write_bytes(before + b"\0")
+        with pytest.raises(DestinationError, match=r"1 source files .* as happy/0001.jpg"):
+            expand(interrupted / "set", interrupted / "out", **OPTIONS)
+        path.write_bytes(before)
+        assert expand(interrupted / "set", interrupted / "out", **OPTIONS).complete, complete
+    path.write_bytes(before + b"\0")
+    expand(interrupted / "set", interrupted / "out", overwrite=True, **OPTIONS)
+    expand(interrupted / "set", interrupted / "new", **OPTIONS)
+    assert contents(interrupted / "out") == contents(interrupted / "new")
+
+
+def test_overwrite_leaves_nothing_of_another_set(interrupted: Path) -> None:
+    outside = interrupted / "outside"
+    outside.mkdir()
+    (outside / "mine.txt").write_text("mine")
+    (interrupted / "out" / "sad").symlink_to(outside)
+    (interrupted / "out" / "notes.txt").write_text("mine too")
+    other = OPTIONS | {"write": "webdataset", "overwrite": True}
+    expand(interrupted / "set", interrupted / "out", **other)
+    expand(interrupted / "set", interrupted / "new", **other)
+    assert (outside / "mine.txt").read_text() == "mine"
+    found = contents(interrupted / "out")
+    assert found.pop("notes.txt") == b"mine too"
+    assert found == contents(interrupted / "new")
+    with pytest.raises(ValueError, match="other shards"):
+        expand(interrupted / "set", interrupted / "out", shard="0/2", **other)
+    (interrupted / "new" / "manifest.pq").write_bytes(b"mine")
+    with pytest.raises(DestinationError, match="no manifest of an expansion"):
+        expand(interrupted / "set", interrupted / "new", **other)
 
 
 def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
     with pytest.raises(DestinationError, match="another intensity"):
-        expand(interrupted / "set", interrupted / "out", resume=True, intensity=0.5, **OPTIONS)
+        expand(interrupted / "set", interrupted / "out", intensity=0.5, **OPTIONS)
     next((interrupted / "set" / "happy").iterdir()).unlink()
     with pytest.raises(DestinationError, match="another source"):
-        expand(interrupted / "set", interrupted / "out", resume=True, **OPTIONS)
+        expand(interrupted / "set", interrupted / "out", **OPTIONS)
 
 
 @pytest.mark.parametrize(("write", "kills"), [("folder", 6), ("webdataset", 3)])

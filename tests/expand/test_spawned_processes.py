@@ -64,9 +64,9 @@ def test_a_worker_that_is_killed(whole: Path, tmp_path: Path) -> None:
         pytest.skip("finds its child processes through /proc")
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises(WorkerDiedError, match="--resume"):
+    with pytest.raises(WorkerDiedError, match="the same again"):
         expand(big, tmp_path / "out", processes=2, **OPTIONS)
     thread.join()
-    expand(big, tmp_path / "out", resume=True, **OPTIONS)
+    expand(big, tmp_path / "out", **OPTIONS)
     expand(big, tmp_path / "whole", **OPTIONS)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
