@@ -1,8 +1,8 @@
 """What `mkdocs build` adds to the pages: start page, model cards, reference, pictures.
 
 Pages that stand elsewhere in the repository (README, changelog, model cards) are taken from there,
-with their links led to the site; the reference is one page per room of the library, each class under
-the picture that `docs/pictures.py` draws of it.
+with their links led to the site; the reference is one page per room of the library, each class
+under the picture that `docs/pictures.py` draws of it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     made = {"model-cards/": _cards(), "reference/": _reference()}
     for entry in config.nav or []:
         for title, target in entry.items():
-            if target in made:
+            if isinstance(target, str) and target in made:
                 entry[title] = [{name: path} for path, (name, _) in made[target].items()]
     return config
 

@@ -2,8 +2,8 @@
 
     python docs/pictures.py [FOLDER]
 
-Nothing here is drawn by hand: every face comes out of the class that the picture is of. The pictures
-are no part of the repository; `mkdocs build` draws those that are missing.
+Nothing here is drawn by hand: every face comes out of the class that the picture is of. The
+pictures are no part of the repository; `mkdocs build` draws those that are missing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,14 +24,21 @@ import expraug
 from expraug import Expression, ExpressionAugmenter, SynthesisRequest
 from expraug.cache import image_digest
 
-FACES = Path(__file__).parents[1] / "examples" / "faces"
-SIDE = 144  # of a face, in pixels
-CAPTION = 20  # of a line under it
-INK = (30, 30, 30)
-EIGHT = [e for e in Expression if e is not Expression.NEUTRAL]
-
-Cell = tuple[Any, str]
-"""A picture, as array or PIL image, and the lines under it."""
+sys.path.insert(0, str(Path(__file__).parent))
+from drawing import (
+    EIGHT,
+    FACES,
+    Cell,
+    as_rows,
+    augmenter,
+    chances,
+    face,
+    figure_as_image,
+    grid,
+    outcome,
+    pixels_of,
+    told,
+)
 
 DRAWINGS: dict[str, Callable[[], Image.Image]] = {}
 """What draws the picture of each name below `expraug`."""
@@ -46,51 +52,6 @@ def of(*names: str) -> Callable[[Callable[[], Image.Image]], Callable[[], Image.
         return function
 
     return add
-
-
-def grid(rows: Sequence[Sequence[Cell]], side: int = SIDE) -> Image.Image:
-    """Return cells in rows, each picture with its caption under it."""
-    lines = [max(text.count("\n") + 1 for _, text in row) for row in rows]
-    width, height = max(map(len, rows)) * (side + 6), sum(side + CAPTION * n for n in lines)
-    sheet = Image.new("RGB", (width, height), "white")
-    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(13), 0
-    for row, count in zip(rows, lines, strict=True):
-        for column, (picture, text) in enumerate(row):
-            left = column * (side + 6) + 3
-            image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-            sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS),
-                        (left, top))  # fmt: skip
-            for number, line in enumerate(text.split("\n")):
-                at = (left + side / 2, top + side + CAPTION * (number + 0.5))
-                pen.text(at, line, INK, font, anchor="mm")
-        top += side + CAPTION * count
-    return sheet
-
-
-def face(number: int = 0, expression: str = "neutral") -> np.ndarray:
-    """Return a sample face, (256, 256, 3) uint8."""
-    return np.asarray(Image.open(sorted((FACES / expression).iterdir())[number]).convert("RGB"))
-
-
-@cache
-def augmenter(synthesizer: str = "transfer") -> ExpressionAugmenter:
-    return ExpressionAugmenter(synthesizer, gate="natural")
-
-
-def outcome(image: np.ndarray, target: Expression, **asked: Any) -> Any:
-    return augmenter()([image], [SynthesisRequest(target, **asked)])[0]
-
-
-def told(made: Any) -> str:
-    return str(made.target) if made.target is not None else f"kept: {made.reason}"
-
-
-def pixels_of(image: Any) -> np.ndarray:
-    return np.asarray(image) if not isinstance(image, torch.Tensor) else as_rows(image)
-
-
-def as_rows(image: torch.Tensor) -> np.ndarray:
-    return image.permute(1, 2, 0).numpy()
 
 
 @of("Expression")
@@ -143,15 +104,22 @@ def detect_faces() -> Image.Image:
 
 @of("SynthesisRequest")
 def request() -> Image.Image:
-    steps = [
-        (expraug.augment(face(5), "neutral", "happy", intensity=i), f"happy, intensity {i}")
-        for i in (0.25, 0.5, 0.75, 1.0)
+    # without checks: half an expression need not be one that a classifier sees
+    unchecked = ExpressionAugmenter(check_landmarks=False)
+    asked = [
+        [SynthesisRequest(Expression.HAPPY, intensity=i) for i in (0.25, 0.5, 0.75, 1.0)],
+        [SynthesisRequest(Expression.SURPRISE, variant=v) for v in range(4)],
     ]
-    kinds = [
-        (expraug.augment(face(5), "neutral", "surprise", variant=v), f"surprise, variant {v}")
-        for v in (0, 1, 2, 3)
-    ]
-    return grid([steps, kinds])
+    rows = [zip(unchecked([face(5)] * 4, row), row, strict=True) for row in asked]
+    return grid(
+        [
+            [
+                (made.image, f"{wanted.target}, {wanted.intensity}, variant {wanted.variant}")
+                for made, wanted in row
+            ]
+            for row in rows
+        ]
+    )
 
 
 @of("Outcome")
@@ -195,31 +163,6 @@ def cached() -> Image.Image:
     return grid(rows)
 
 
-def chances(policy: Any) -> Image.Image:
-    """Return how likely each target (column) is for each source (row), as squares."""
-    everything, cell, left, top = list(Expression), 46, 84, 24
-    size = (left + cell * len(everything), top + cell * len(everything) * 5 // 8)
-    sheet = Image.new("RGB", (size[0], size[1] + 4), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    height = cell * 5 // 8
-    for column, target in enumerate(everything):
-        pen.text((left + cell * (column + 0.5), 12), str(target)[:8], INK, font, anchor="mm")
-    for row, source in enumerate(everything):
-        y = top + height * row
-        pen.text((4, y + height / 2), f"from {source}", INK, font, anchor="lm")
-        others = [e for e in everything if e is not source]
-        found = policy.probabilities(source, others)
-        for column, target in enumerate(everything):
-            chance, x = found.get(target, 0.0), left + cell * column
-            shade = tuple(round(255 - chance**0.5 * (255 - c)) for c in (0, 121, 107))
-            pen.rectangle((x, y, x + cell - 2, y + height - 2), fill=shade)
-            if chance:
-                ink = "white" if chance > 0.3 else INK
-                where = (x + cell / 2, y + height / 2)
-                pen.text(where, f"{chance:.2f}", ink, font, anchor="mm")
-    return sheet
-
-
 @of("Uniform")
 def uniform() -> Image.Image:
     return chances(expraug.Uniform())
@@ -253,8 +196,7 @@ def scored(gate: Any, key: str) -> Image.Image:
 
         found = expraug.detect_faces(list(images), alignment="crop")
         aligned = [align_image(i, f[0].points, 96) for i, f in zip(images, found, strict=True)]
-        pixels = np.stack([np.asarray(one) for one in aligned])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        return torch.stack(aligned) / 255
 
     scores = gate.score(stack([source] * len(shown)), stack(shown),
                         torch.tensor([int(t) for t in wanted]))  # fmt: skip
@@ -368,16 +310,6 @@ def sampler() -> Image.Image:
     return figure_as_image(figure)
 
 
-def figure_as_image(figure: Any) -> Image.Image:
-    import matplotlib.pyplot as plt
-
-    figure.tight_layout()
-    figure.canvas.draw()
-    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    plt.close(figure)
-    return drawn
-
-
 @of("ExpressionMap")
 def rows_of_a_table() -> Image.Image:
     from datasets import ClassLabel, Dataset, Features
@@ -429,11 +361,13 @@ def maps() -> Image.Image:
     image = face(1)
     (found,) = LandmarkDetector()([image])
     assert found is not None
-    aligned = np.asarray(align_image(image, found.points, model.image_size))
-    pixels = torch.from_numpy(aligned).permute(2, 0, 1)[None].float() / 255
+    pixels = align_image(image, found.points, model.image_size)[None] / 255
     made = model.synthesize(pixels, torch.tensor([int(Expression.SURPRISE)]), torch.ones(1))
     result = as_rows((made.render(pixels)[0] * 255).byte())
-    cells: list[Cell] = [(aligned, "aligned face"), (result, "rendered")]
+    cells: list[Cell] = [
+        (as_rows((pixels[0] * 255).byte()), "aligned face"),
+        (result, "rendered"),
+    ]
     change = as_rows(((made.change[0] * 2 + 0.5).clamp(0, 1) * 255).byte())
     cells.append((change, "change (grey: none)"))
     if made.flow is not None:
