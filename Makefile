@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs notebooks wheels release-check clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -22,6 +22,32 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html; with a server: $(BIN)/python -m http.server -d site"
+
+notebooks: $(VENV)/.docs
+	$(BIN)/python docs/notebooks/execute.py
+
+# The core, and the weights that are not the default's: docs/weights.md.
+wheels: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist expraug/weights
+
+# Wheels, description, links, sizes; with TAG=v1.2.3, also that version and changelog say so.
+release-check: wheels
+	$(BIN)/python -m twine check --strict dist/*
+	TAG=$(TAG) $(BIN)/python -m pytest tests/release
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,docs]"
+	touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,release]"
+	touch $@
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
@@ -34,4 +60,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .albumentationsx demo
+	rm -rf $(VENV) .albumentationsx demo dist site docs/pictures
