@@ -123,6 +123,16 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
     )
 
 
+def on_page_content(html: str, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Put each picture of the reference under the heading of what it shows."""
+    return re.sub(
+        r"(<p><img[^>]*></p>)\s*(<div class=\"doc doc-object.*?</h2>)",
+        r"\2\n\1",
+        html,
+        flags=re.DOTALL,
+    )
+
+
 def _origin(page: str) -> str:
     """Return the path in the repository of the file that a page was taken from."""
     if page in TAKEN:

@@ -233,7 +233,7 @@ def joint() -> Image.Image:
 
     torch.manual_seed(3)
     folder = ImageFolder(str(FACES))
-    door = RandomExpression(augmenter=augmenter(), p=0.7)
+    door = RandomExpression(augmenter=augmenter(), p=1.0)
     train = expraug.JointTransform(folder, v2.Compose([door, v2.RandomHorizontalFlip()]))
     return before_and_after(folder, [train[i] for i in (0, 3, 10, 13, 16)], (0, 3, 10, 13, 16))
 

@@ -1,6 +1,6 @@
 """Execute the notebooks beside this file, and keep their outputs in them.
 
-    python docs/notebooks/execute.py
+python docs/notebooks/execute.py
 """
 
 from __future__ import annotations

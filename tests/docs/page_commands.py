@@ -6,11 +6,11 @@ import importlib
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import tomllib
 import typer
 from typer.testing import CliRunner
 

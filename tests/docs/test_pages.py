@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-REPOSITORY = Path(__file__).parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(REPOSITORY / "tests/datasets/readers")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets" / "readers"))
 from dataset_trees import TREES
 from page_commands import Block, blocks, commands, run
 
+REPOSITORY = Path(__file__).parents[2]
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / ".github/CONTRIBUTING.md",
