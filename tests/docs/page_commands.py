@@ -71,6 +71,11 @@ def _recipe(arguments: list[str]) -> None:
     _parses(program, arguments[1:])
 
 
+def _venv(arguments: list[str]) -> None:
+    """Making an environment is the machine's business; what is installed in it takes minutes."""
+    assert arguments[0].isidentifier()
+
+
 def _parses(program: typer.Typer, arguments: list[str]) -> None:
     """Check that a program has these commands, options and numbers of arguments."""
     command = typer.main.get_command(program)
@@ -98,6 +103,7 @@ def _pip(arguments: list[str]) -> None:
 KINDS: dict[tuple[str, ...], Callable[[list[str]], None]] = {
     ("expraug",): _expraug,
     ("python", "-m"): _recipe,
+    ("python", "-m", "venv"): _venv,
     ("make",): _make,
     ("pip", "install"): _pip,
 }

@@ -44,8 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True)
             for file in chosen:
                 shutil.copy(file, folder)
-                rows.append({"image": file.read_bytes(), "expression": expression,
-                             "identity": file.stem})  # fmt: skip
+                image = {"bytes": file.read_bytes(), "path": file.name}
+                rows.append({"image": image, "expression": expression, "identity": file.stem})
     for number, expression in enumerate(("neutral", "happy", "neutral")):
         (root / "numbered" / str(number)).mkdir(parents=True)
         shutil.copy(min((FACES / expression).iterdir()), root / "numbered" / str(number))
