@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed .albumentationsx/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
-	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py tests/transforms/test_albumentations_pipelines.py
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
