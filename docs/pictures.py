@@ -171,8 +171,15 @@ def uniform() -> Image.Image:
 @of("Balance")
 def balance() -> Image.Image:
     # the training images of FER2013
-    counts = {"angry": 3995, "disgust": 436, "fear": 4097, "happy": 7215, "sad": 4830,
-              "surprise": 3171, "neutral": 4965}  # fmt: skip
+    counts: dict[Expression | str, int] = {
+        "angry": 3995,
+        "disgust": 436,
+        "fear": 4097,
+        "happy": 7215,
+        "sad": 4830,
+        "surprise": 3171,
+        "neutral": 4965,
+    }
     return chances(expraug.Balance(counts))
 
 

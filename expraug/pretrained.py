@@ -156,11 +156,11 @@ def embedded_weights() -> dict[str, Path]:
     """Return the folders of weights that are installed, by name: of this package, and of
     `expraug-weights` where it is there."""
     more = importlib.util.find_spec(_MORE_PACKAGE)
-    roots = [*((more and more.submodule_search_locations) or []), EMBEDDED]  # ours win
+    roots = [Path(root) for root in (more and more.submodule_search_locations) or ()]
     return {
         file.parent.name: file.parent
-        for root in roots
-        for file in sorted(Path(root).glob(f"*/{CONFIG_FILE}"))
+        for root in (*roots, EMBEDDED)  # ours win
+        for file in sorted(root.glob(f"*/{CONFIG_FILE}"))
     }
 
 

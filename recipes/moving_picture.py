@@ -9,7 +9,7 @@ clips move. All of it comes from `ExpressionAugmenter.clip`, with its landmark c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -94,14 +94,10 @@ def main(
         targets = (made[turn:] + made[:turn])[:4]
         courses.append(course(augmenter, photograph, targets, frames))
     pictures = [drawn(list(people), side) for people in zip(*courses, strict=True)]
-    pictures[0].save(
-        out,
-        save_all=True,
-        append_images=pictures[1:],
-        duration=1000 // FRAMES_PER_SECOND,
-        loop=0,
-        **({"quality": quality, "method": 6} if out.suffix == ".webp" else {}),
-    )
+    options: dict[str, Any] = {"duration": 1000 // FRAMES_PER_SECOND, "loop": 0}
+    if out.suffix == ".webp":
+        options |= {"quality": quality, "method": 6}
+    pictures[0].save(out, save_all=True, append_images=pictures[1:], **options)
     typer.echo(f"{out}: {len(pictures)} frames, {out.stat().st_size / 1e6:.2f} MB")
 
 
