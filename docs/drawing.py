@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+import expraug
 from expraug import Expression, ExpressionAugmenter, SynthesisRequest
+from expraug.faces.align import align_image
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 SIDE = 144  # of a face, in pixels
@@ -91,6 +93,30 @@ def chances(policy: Any) -> Image.Image:
                 where = (x + cell / 2, y + height / 2)
                 pen.text(where, f"{chance:.2f}", ink, font, anchor="mm")
     return sheet
+
+
+def scored(gate: Any, key: str) -> Image.Image:
+    """Return what a gate says of some faces, one of them another person's."""
+    source, other = face(8), face(9)
+    targets = [Expression.HAPPY, Expression.SURPRISE, Expression.CONTEMPT]
+    faces = [np.asarray(expraug.augment(source, "neutral", t)) for t in targets]
+    shown = [*faces, source, other]
+    wanted = [*targets, Expression.HAPPY, Expression.NEUTRAL]
+
+    def stack(images: Sequence[np.ndarray]) -> torch.Tensor:
+        found = expraug.detect_faces(list(images), alignment="crop")
+        aligned = [align_image(i, f[0].points, 96) for i, f in zip(images, found, strict=True)]
+        return torch.stack(aligned) / 255
+
+    scores = gate.score(stack([source] * len(shown)), stack(shown),
+                        torch.tensor([int(t) for t in wanted]))  # fmt: skip
+    cells: list[Cell] = [(source, "source\n")]
+    for row, (picture, target) in enumerate(zip(shown, wanted, strict=True)):
+        own = {name: float(values[row]) for name, values in scores.items()}
+        reason = gate.rejection(own) or "passes"
+        figure = ", ".join(f"{own[k]:.2f}" for k in key.split())
+        cells.append((picture, f"as {target}: {figure}\n{reason}"))
+    return grid([cells])
 
 
 def figure_as_image(figure: Any) -> Image.Image:

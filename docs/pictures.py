@@ -37,6 +37,7 @@ from drawing import (
     grid,
     outcome,
     pixels_of,
+    scored,
     told,
 )
 
@@ -188,32 +189,6 @@ def matrix() -> Image.Image:
     return chances(
         expraug.Matrix({"neutral": {"fear": 0.5, "disgust": 0.5}, "sad": {"angry": 1.0}})
     )
-
-
-def scored(gate: Any, key: str) -> Image.Image:
-    """Return what a gate says of some faces, one of them another person's."""
-    source, other = face(8), face(9)
-    targets = [Expression.HAPPY, Expression.SURPRISE, Expression.CONTEMPT]
-    faces = [np.asarray(expraug.augment(source, "neutral", t)) for t in targets]
-    shown = [*faces, source, other]
-    wanted = [*targets, Expression.HAPPY, Expression.NEUTRAL]
-
-    def stack(images: Sequence[np.ndarray]) -> torch.Tensor:
-        from expraug.faces.align import align_image
-
-        found = expraug.detect_faces(list(images), alignment="crop")
-        aligned = [align_image(i, f[0].points, 96) for i, f in zip(images, found, strict=True)]
-        return torch.stack(aligned) / 255
-
-    scores = gate.score(stack([source] * len(shown)), stack(shown),
-                        torch.tensor([int(t) for t in wanted]))  # fmt: skip
-    cells: list[Cell] = [(source, "source\n")]
-    for row, (picture, target) in enumerate(zip(shown, wanted, strict=True)):
-        own = {name: float(values[row]) for name, values in scores.items()}
-        reason = gate.rejection(own) or "passes"
-        figure = ", ".join(f"{own[k]:.2f}" for k in key.split())
-        cells.append((picture, f"as {target}: {figure}\n{reason}"))
-    return grid([cells])
 
 
 @of("IdentityGate")

@@ -6,15 +6,20 @@ import importlib
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import tomllib
 import typer
 from typer.testing import CliRunner
 
 from expraug.cli import app
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 REPOSITORY = Path(__file__).parents[2]
 
