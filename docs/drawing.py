@@ -88,7 +88,7 @@ def chances(policy: Any) -> Image.Image:
             chance, x = found.get(target, 0.0), left + cell * column
             shade = tuple(round(255 - chance**0.5 * (255 - c)) for c in (0, 121, 107))
             pen.rectangle((x, y, x + cell - 2, y + height - 2), fill=shade)
-            if chance:
+            if chance >= 0.005:
                 ink = "white" if chance > 0.3 else INK
                 where = (x + cell / 2, y + height / 2)
                 pen.text(where, f"{chance:.2f}", ink, font, anchor="mm")
