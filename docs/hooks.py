@@ -97,10 +97,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
             if isinstance(target, str) and target in made:
                 entry[title] = [{name: path} for path, (name, _) in made[target].items()]
     named = str(config.nav)
-    for page in sorted(DOCS.glob("*.md")):
-        if (
-            f"'{page.name}'" not in named
-        ):  # a new page is found before somebody finds a place for it
+    for page in sorted(DOCS.glob("*.md")):  # a new one is shown before it has a place
+        if f"'{page.name}'" not in named:
             assert config.nav is not None
             config.nav.append(page.name)
     return config
