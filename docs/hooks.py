@@ -72,6 +72,7 @@ REFERENCE: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "expand": ("Files, offline", ["expand.expand", "expand.preview", "expand.ExpandOptions"]),
+    "review": ("Review", ["show", "review.review"]),
     "evaluate": ("Evaluation", ["evaluate.evaluate"]),
     "errors": ("Errors", ["errors"]),
 }
