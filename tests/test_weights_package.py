@@ -17,7 +17,10 @@ from expraug.pretrained import EMBEDDED, embedded_weights, find_weights
 def core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of weights as the wheel of expraug has it."""
     folder = tmp_path / "weights"
-    shutil.copytree(EMBEDDED, folder, ignore=shutil.ignore_patterns(*pretrained._MORE))
+    folder.mkdir()
+    for one in EMBEDDED.iterdir():
+        if one.name not in pretrained._MORE:
+            (folder / one.name).symlink_to(one)
     monkeypatch.setattr(pretrained, "EMBEDDED", folder)
     return folder
 
@@ -28,7 +31,7 @@ def more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "installed" / "expraug_weights"
     package.mkdir(parents=True)
     for name in pretrained._MORE:
-        shutil.copytree(EMBEDDED / name, package / name)
+        (package / name).symlink_to(EMBEDDED / name)
     monkeypatch.syspath_prepend(package.parent)
     return package
 
