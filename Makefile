@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs notebooks wheels release-check clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -22,6 +22,8 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs notebooks wheels release-check clean-built
+
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html; with a server: $(BIN)/python -m http.server -d site"
@@ -39,6 +41,11 @@ wheels: $(VENV)/.release
 release-check: wheels
 	$(BIN)/python -m twine check --strict dist/*
 	TAG=$(TAG) $(BIN)/python -m pytest tests/release
+
+clean: clean-built
+
+clean-built:
+	rm -rf dist site docs/pictures
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,docs]"
@@ -60,4 +67,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .albumentationsx demo dist site docs/pictures
+	rm -rf $(VENV) .albumentationsx demo
