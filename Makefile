@@ -40,7 +40,7 @@ wheels: $(VENV)/.release
 # Wheels, description, links, sizes; with TAG=v1.2.3, also that version and changelog say so.
 release-check: wheels
 	$(BIN)/python -m twine check --strict dist/*
-	TAG=$(TAG) $(BIN)/python -m pytest tests/release
+	RELEASE_CHECK=1 TAG=$(TAG) $(BIN)/python -m pytest tests/release
 
 clean: clean-built
 

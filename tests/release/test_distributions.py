@@ -19,7 +19,8 @@ DIST = REPOSITORY / "dist"
 LARGEST = 25_000_000  # bytes of the core wheel
 
 pytestmark = pytest.mark.skipif(
-    not list(DIST.glob("*.whl")), reason="nothing in dist/: run make wheels"
+    "RELEASE_CHECK" not in os.environ,  # what lies in dist/ may be of another day
+    reason="make release-check builds the wheels and runs this",
 )
 
 
