@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed .albumentationsx/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
-	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py tests/transforms/test_albumentations_pipelines.py
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
 LOWEST := .venv-lowest
@@ -37,6 +37,39 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.PHONY: docs notebooks wheels release-check clean-built
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html; with a server: $(BIN)/python -m http.server -d site"
+
+notebooks: $(VENV)/.docs
+	$(BIN)/python docs/notebooks/execute.py
+
+# The core, and the weights that are not the default's: docs/weights.md.
+wheels: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist expraug/weights
+
+# Wheels, description, links, sizes; with TAG=v1.2.3, also that version and changelog say so.
+release-check: wheels
+	$(BIN)/python -m twine check --strict dist/*
+	RELEASE_CHECK=1 TAG=$(TAG) $(BIN)/python -m pytest tests/release
+
+clean: clean-built
+
+clean-built:
+	rm -rf dist site docs/pictures
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,docs]"
+	touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,release]"
+	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

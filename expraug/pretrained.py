@@ -8,6 +8,7 @@ anywhere, so everything in it is checked before it is used, and what fails is an
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
 import json
 import os
@@ -28,6 +29,9 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 EMBEDDED = Path(__file__).parent / "weights"
 """Folder of the embedded weights, one folder each."""
+_MORE_PACKAGE = "expraug_weights"
+_MORE = ("decoupled", "emotiongan", "fevgan")
+"""Weights that the wheel leaves out: they are in a package of their own, `expraug[weights]`."""
 
 _ADVICE = "Fetch the folder again, or write it anew with save_pretrained"
 _LARGEST_CONFIG = 1 << 16  # bytes; those of ours have 1 kB
@@ -148,6 +152,18 @@ def digest_of(module: nn.Module, config: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def embedded_weights() -> dict[str, Path]:
+    """Return the folders of weights that are installed, by name: of this package, and of
+    `expraug-weights` where it is there."""
+    more = importlib.util.find_spec(_MORE_PACKAGE)
+    roots = [Path(root) for root in (more and more.submodule_search_locations) or ()]
+    return {
+        file.parent.name: file.parent
+        for root in (*roots, EMBEDDED)  # ours win
+        for file in sorted(root.glob(f"*/{CONFIG_FILE}"))
+    }
+
+
 def find_weights(name_or_path: str | Path, revision: str | None = None) -> Path:
     """Return the folder of weights, downloaded if need be.
 
@@ -161,15 +177,20 @@ def find_weights(name_or_path: str | Path, revision: str | None = None) -> Path:
         MissingWeightsError: nothing there, or the hub cannot be reached.
     """
     name = str(name_or_path)
-    for folder in (Path(name), EMBEDDED / name):
-        if os.path.isfile(folder / CONFIG_FILE):
-            return folder
+    if os.path.isfile(Path(name) / CONFIG_FILE):
+        return Path(name)
+    embedded = embedded_weights()
+    if name in embedded:
+        return embedded[name]
+    if name in _MORE:
+        raise MissingWeightsError(
+            f"the weights of {name!r} are not installed: pip install 'expraug[weights]'"
+        )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.exists(name):
         return _from_hub(name, revision)
-    embedded = sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG_FILE}"))
     raise MissingWeightsError(
         f"no weights at {name!r}: not a folder with {CONFIG_FILE}, not embedded (embedded are "
-        f"{embedded}), and not a hub id like 'owner/name'"
+        f"{sorted(embedded)}), and not a hub id like 'owner/name'"
     )
 
 

@@ -22,9 +22,9 @@ from expraug.faces.synthesized import SynthesizedFaces
 from expraug.networks.onset import onset
 from expraug.pretrained import (
     CONFIG_FILE,
-    EMBEDDED,
     Description,
     digest_of,
+    embedded_weights,
     find_weights,
     load_weights,
     save_weights,
@@ -273,7 +273,7 @@ def list_synthesizers(*, pretrained: bool = False) -> list[str]:
     """Return the names of all registered synthesizers, or of those with embedded weights."""
     _import_plugins()
     if pretrained:
-        return sorted(n for n in _REGISTRY if (EMBEDDED / n / CONFIG_FILE).is_file())
+        return sorted(_REGISTRY.keys() & embedded_weights())
     return sorted(_REGISTRY)
 
 

@@ -189,7 +189,8 @@ class ParquetSource:
         label: the label column, if it has another name; rows without a label are left out then.
 
     Raises:
-        ValueError: no image or label column; the message lists the columns there are.
+        ValueError: no image or label column, of which the message lists the columns there are; or
+            images in another form.
     """
 
     def __init__(self, path: str | Path, label: str | None = None) -> None:
@@ -202,6 +203,13 @@ class ParquetSource:
                 f"a parquet file"
             ) from error
         image = _column(schema.names, IMAGE_KEYS, self.path)
+        kind = schema.field(image).type
+        if not pa.types.is_struct(kind) or "bytes" not in [field.name for field in kind]:
+            raise ValueError(
+                f"{self.path}: the column {image!r} holds {kind}, not images as `datasets` writes "
+                f"them, a struct of bytes and path; `Dataset.cast_column({image!r}, Image())` and "
+                f"`to_parquet` write it so"
+            )
         labelled = label is not None
         label = _column(schema.names, (label,) if label else LABEL_KEYS, self.path)
         person = next((c for c in PERSON_COLUMNS if c in schema.names), None)

@@ -78,3 +78,10 @@ def test_memory_stays_bounded_on_a_large_file(
         source[index]
         most = max(most, pa.total_allocated_bytes() - before)
     assert most < 16 << 20  # of 50 MB
+
+
+def test_images_in_another_form_are_named(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"bytes alone"], "label": ["happy"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: the column 'image' holds binary"):
+        open_source(tmp_path / "a.parquet")
