@@ -83,7 +83,7 @@ class Setting:
     per_rare: int | None = None
     own_exemplars: bool = False
     synthetics: str = ""
-    steps: int = 3600
+    steps: int = 2400
 
     @property
     def classes(self) -> tuple[Expression, ...]:
@@ -103,8 +103,8 @@ SETTINGS = {
     setting.name: setting
     for setting in (
         Setting("ferplus", "ferplus"),
-        Setting("ferplus_20", "ferplus", per_rare=20, own_exemplars=True, steps=2400),
-        Setting("fer2013_10pct", "fer2013", keep=0.1, own_exemplars=True, steps=1500),
+        Setting("ferplus_20", "ferplus", per_rare=20, own_exemplars=True, steps=1600),
+        Setting("fer2013_10pct", "fer2013", keep=0.1, own_exemplars=True, steps=1200),
         Setting("fer2013", "fer2013", synthetics="ferplus"),
     )
 }

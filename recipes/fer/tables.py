@@ -56,7 +56,6 @@ PLAN = (
 )
 """Setting, net and condition of what is trained, by priority."""
 TUNING = "tuning"
-_NARROW = Net(args={"channels": (16, 32, 64, 128)})
 _TUNED_SEEDS = (100, 101)
 
 
@@ -140,11 +139,10 @@ def _tests(setting: Setting, pack: Pack, device: torch.device) -> dict[str, tupl
     }
 
 
-def grid(base: Recipe, wide: bool) -> Iterator[Recipe]:
-    """Yield what is tried without synthetics: nets, balance, mixing and smoothing."""
-    nets = (base.net, _NARROW) if wide else (base.net,)
-    for net, balance, mixup in product(nets, (1.0, 0.5), (0.0, 0.2)):
-        yield replace(base, net=net, balance=balance, mixup=mixup)
+def grid(base: Recipe) -> Iterator[Recipe]:
+    """Yield what is tried first without synthetics: balance and mixing."""
+    for balance, mixup in product((1.0, 0.5), (0.0, 0.2)):
+        yield replace(base, balance=balance, mixup=mixup)
 
 
 def second_grid(best: Recipe) -> Iterator[Recipe]:
@@ -261,7 +259,7 @@ class Tables:
         full = self.steps or SETTINGS[setting].steps
         tried: dict[str, tuple[Recipe, list[dict[str, Any]]]] = {}
         short = replace(base, steps=max(1, full // 3))
-        self._try(setting, list(grid(short, first)), tried)
+        self._try(setting, list(grid(short)), tried)
         if first:
             self._try(setting, list(second_grid(_best(tried)[0])), tried)
         recipe, flip = _best(tried)

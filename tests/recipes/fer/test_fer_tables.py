@@ -164,7 +164,6 @@ def test_metrics_of_a_known_case():
 
 
 def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "_NARROW", SMALL)
     monkeypatch.setattr(tables, "Recipe", lambda **kw: Recipe(**{"net": SMALL, **kw}))
     out = tmp_path / "tables.csv"
     wanted = ["none", "more draws 6/64", "own label 6/64", "transfer 6/64"]
@@ -176,7 +175,7 @@ def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys
         return len(read_results(out))
 
     rows = fill(2)
-    assert rows == 12 * 2 * 2 + 4 * 2 * 4  # what was tried, then four conditions on four test sets
+    assert rows == 8 * 2 * 2 + 4 * 2 * 4  # what was tried, then four conditions on four test sets
     assert fill(2) == rows
     assert fill(3) == rows + 4 * 4
     found = collect(read_results(out), "pooled")[("ferplus", "resnet18")]
