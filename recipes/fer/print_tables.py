@@ -132,7 +132,7 @@ def plot(
         if condition not in runs or controls[key] == condition:
             continue
         points = []
-        for expression in SETTINGS[key[0]].rare:
+        for expression in SETTINGS[key[0]].classes:
             gain, half = interval(gains(runs, condition, controls[key], f"ap_{expression}"))
             points.append((counts[key][str(expression)], 100 * gain, 100 * half))
         x, y, half = np.array(points).T
@@ -140,7 +140,7 @@ def plot(
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set(xscale="log", xlabel="real training faces of the class")
     axes.set_ylabel("gain in average precision, points")
-    axes.set_title(f"{condition}, over the best without synthetics", fontsize=10)
+    axes.set_title(f"{condition}, over {', '.join(sorted(set(controls.values())))}", fontsize=10)
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
@@ -150,12 +150,15 @@ def plot(
 def main(
     results: Annotated[Path, typer.Argument(help="CSV of recipes.fer.tables.")],
     test_set: str = "pooled",
-    condition: Annotated[str, typer.Option(help="Of the plot.")] = "transfer 6/64",
+    condition: Annotated[str, typer.Option(help="Of the plot.")] = "transfer 6/64, neutral",
+    control: Annotated[
+        str | None, typer.Option(help="Gains over this; else over the best without synthetics.")
+    ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="PNG to draw.")] = None,
 ) -> None:
     rows = read_results(results)
     validation, tested = collect(rows, _VALIDATION), collect(rows, test_set)
-    controls = {key: best_without(runs) for key, runs in validation.items()}
+    controls = {key: control or best_without(runs) for key, runs in validation.items()}
     for (setting, net), runs in tested.items():
         print(f"\n**{setting}, {net}, {test_set}.** ", end="")
         print(table(SETTINGS[setting], runs, controls[setting, net]))

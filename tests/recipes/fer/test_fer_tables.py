@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from recipes.fer.metrics import measure
 from recipes.fer.nets import Net, build
 from recipes.fer.print_tables import best_without, collect, gains, interval
 from recipes.fer.print_tables import main as print_tables
-from recipes.fer.results import read_results
+from recipes.fer.results import COLUMNS, read_results
 from recipes.fer.tables import read_fold
 from recipes.fer.training import Recipe, Run, Samples, _Trainee, predict, train_together
 
+REPOSITORY = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 SMALL = Net(args={"channels": (8, 8, 8, 8)})
 RECIPE = Recipe(net=SMALL, steps=8, batch=8, ema=0.9)
@@ -164,7 +166,6 @@ def test_metrics_of_a_known_case():
 
 
 def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "_NARROW", SMALL)
     monkeypatch.setattr(tables, "Recipe", lambda **kw: Recipe(**{"net": SMALL, **kw}))
     out = tmp_path / "tables.csv"
     wanted = ["none", "more draws 6/64", "own label 6/64", "transfer 6/64"]
@@ -176,16 +177,19 @@ def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys
         return len(read_results(out))
 
     rows = fill(2)
-    assert rows == 12 * 2 * 2 + 4 * 2 * 4  # what was tried, then four conditions on four test sets
+    assert rows == 8 * 2 * 2 + 4 * 2 * 4  # what was tried, then four conditions on four test sets
     assert fill(2) == rows
     assert fill(3) == rows + 4 * 4
     found = collect(read_results(out), "pooled")[("ferplus", "resnet18")]
     assert list(found) == wanted
     assert len(found["none"]) == 3
     capsys.readouterr()
-    print_tables(out, "pooled", "transfer 6/64", tmp_path / "gain.png")
+    print_tables(out, "pooled", "transfer 6/64", None, tmp_path / "gain.png")
     shown = capsys.readouterr().out
     assert "| transfer 6/64 | 3 |" in shown
+    assert "Gains over *own label 6/64*" not in shown
+    print_tables(out, "pooled", control="own label 6/64")
+    assert "Gains over *own label 6/64*" in capsys.readouterr().out
     assert (tmp_path / "gain.png").stat().st_size > 5000
     tables.main(packed.folder, out, 5.0, "cpu", None, None, ["fer2013_10pct"], ["transfer 6/64"],
                 1, 0, 2, 12, True)  # fmt: skip
@@ -209,6 +213,14 @@ def test_gains_are_paired_over_the_best_without_synthetics():
     assert (mean, half) == (pytest.approx(0.02), pytest.approx(0.02484, abs=1e-4))
     with pytest.raises(ValueError, match="no condition without synthetics"):
         best_without({"transfer 6/64": runs(0.5)})
+
+
+def test_the_rows_that_are_kept_have_every_column_and_five_seeds():
+    rows = read_results(REPOSITORY / "recipes" / "fer" / "tables.csv")
+    assert set(rows[0]) == set(COLUMNS)
+    for (setting, _), runs in collect(rows, "pooled").items():
+        assert "none" in runs, setting
+        assert all(len(by_seed) == 5 for by_seed in runs.values())
 
 
 def test_weights_of_the_package_fit_timm(tmp_path):
