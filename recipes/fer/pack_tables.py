@@ -104,7 +104,7 @@ def pack_synthetics(file: Path, out: Path) -> None:
     made = Synthetics.load(file)
     write_images(out, file.stem, made.pixels)
     rest = {name: value for name, value in vars(made).items() if name != "pixels"}
-    np.savez_compressed(out / f"{file.stem}.npz", **rest)  # type: ignore[arg-type]
+    np.savez_compressed(out / f"{file.stem}.npz", **rest)
 
 
 def load_synthetics(folder: Path, name: str) -> Synthetics | None:
