@@ -3,7 +3,8 @@
     python -m recipes.fer.train FACES fear disgust --model resnet18 --pretrained
 
 FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked; the classes
-named after it are those to make more of, `--extra` faces on top of each batch of real ones.
+named after it are those to make more of, out of neutral faces: `--extra` synthetic faces come on
+top of each batch of real ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from expraug import ExpressionAugmentedDataset, ExpressionAugmenter, Uniform
+from expraug import ExpressionAugmentedDataset, ExpressionAugmenter, Matrix
 
 
 def main(
@@ -35,7 +36,8 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
     train, test = ImageFolder(faces / "train"), ImageFolder(faces / "test")
-    augmenter = ExpressionAugmenter("transfer", policy=Uniform(rare), cache="cache", device=device)
+    policy = Matrix({"neutral": dict.fromkeys(rare, 1 / len(rare))})
+    augmenter = ExpressionAugmenter(policy=policy, gate="natural", cache="cache", device=device)
     both = ExpressionAugmentedDataset(train, augmenter)
     both.warm()  # makes them once; the same command then starts at once
     synthetic = Subset(both, range(len(train), len(both)))
