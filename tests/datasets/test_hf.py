@@ -269,6 +269,8 @@ def test_pushed(rows, tmp_path, monkeypatch, smile):
     from fsspec.implementations.local import LocalFileSystem
     from huggingface_hub import HfApi
 
+    if not hasattr(datasets.arrow_dataset, "DirFileSystem"):
+        pytest.skip("this version of datasets reads the hub in another way, which is not replaced")
     hub = tmp_path / "hub"
     hub.mkdir()
 

@@ -225,7 +225,7 @@ def test_under_timms_loader(faces, change, prefetcher):
     base = timm_data.create_dataset("", str(faces))
     joint = JointTransform(base, change())
     loader = timm_data.create_loader(
-        joint, input_size=64, batch_size=10, num_workers=2, use_prefetcher=prefetcher,
+        joint, input_size=(3, 64, 64), batch_size=10, num_workers=2, use_prefetcher=prefetcher,
         device=torch.device("cpu"),
     )  # fmt: skip
     assert base.transform is None

@@ -30,7 +30,7 @@ def loader(dataset, **options):
         "is_training": True,
         "device": CPU,
     } | options
-    options |= {"persistent_workers": options.get("num_workers", 0) > 0}  # as timm 1.0 needs it
+    options |= {"persistent_workers": options.get("num_workers", 0) > 0}
     return timm_data.create_loader(dataset, **options)
 
 

@@ -110,7 +110,7 @@ def numbers(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
     [
         ("bias", lambda t: t.bool()),
         ("bias", lambda t: t.long()),
-        ("bias", lambda t: t.to(torch.complex64)),
+        ("bias", lambda t: t.to(torch.int16)),
         ("bias", lambda t: t[..., :1]),
         ("bias", lambda t: t[None]),
         ("weight", numbers(float("nan"))),
