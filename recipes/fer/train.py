@@ -1,13 +1,10 @@
-"""Train a timm model on your faces, with a few synthetic ones in each batch.
+"""Train a timm model on your faces, with a few synthetic ones of rare classes in each batch.
 
     python -m recipes.fer.train FACES fear disgust --model resnet18 --pretrained
 
-FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked; the classes
-named after it are those to make more of, out of neutral faces: `--extra` synthetic faces come on
-top of each batch of real ones.
+FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked; then come the
+classes to make more of, out of neutral faces. `--extra` synthetics come on top of each batch.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
@@ -24,17 +21,9 @@ from expraug import ExpressionAugmentedDataset, ExpressionAugmenter, Matrix
 
 
 def main(
-    faces: Path,
-    rare: list[str],
-    model: str = "resnet18",
-    pretrained: bool = False,
-    size: int = 112,
-    epochs: int = 20,
-    batch: int = 64,
-    extra: int = 6,
-    lr: float = 5e-4,
-    device: str = "cuda" if torch.cuda.is_available() else "cpu",
-) -> None:
+    faces: Path, rare: list[str], model: str = "resnet18", pretrained: bool = False,
+    size: int = 112, epochs: int = 20, batch: int = 64, extra: int = 6, device: str = "cpu",
+) -> None:  # fmt: skip
     train, test = ImageFolder(faces / "train"), ImageFolder(faces / "test")
     policy = Matrix({"neutral": dict.fromkeys(rare, 1 / len(rare))})
     augmenter = ExpressionAugmenter(policy=policy, gate="natural", cache="cache", device=device)
@@ -53,8 +42,7 @@ def main(
     steps = len(train) // batch
     real, made = loader(train, altered, batch, steps), loader(synthetic, altered, extra, steps)
     net = timm.create_model(model, pretrained=pretrained, num_classes=len(train.classes)).to(device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    optimizer = torch.optim.AdamW(net.parameters(), 5e-4, weight_decay=0.05)
     for epoch in range(epochs):
         net.train()
         for parts in zip(real, made, strict=True):
@@ -62,11 +50,10 @@ def main(
             optimizer.zero_grad()
             F.cross_entropy(net(x), y, label_smoothing=0.1).backward()
             optimizer.step()
-            schedule.step()
-        net.eval()
         with torch.inference_mode():
-            tested = loader(test, seen, batch)
-            right = sum(int((net(x.to(device)).argmax(1).cpu() == y).sum()) for x, y in tested)
+            net.eval()
+            tested = [(net(x.to(device)).argmax(1).cpu(), y) for x, y in loader(test, seen, batch)]
+        right = sum(int((found == y).sum()) for found, y in tested)
         print(f"epoch {epoch}: {right / len(test):.3f} of the test faces right", flush=True)
 
 
