@@ -21,10 +21,11 @@ from recipes.transfer.closed_loop import by_least_squares
 
 CONTEMPT, NEUTRAL = int(Expression.CONTEMPT), int(Expression.NEUTRAL)
 IRISES = range(468, 478)
-APART = (0.8, 1.44)
+APART = (0.8, 1.06)
 """How much of its mean difference to neutral, in shape and in skin, is added to contempt."""
-EYES, GAZE, UPPER_SKIN = 0.3, 0.15, 0.7
-"""Share of what contempt does to eyes and brows, to the gaze, and to the skin of the upper half."""
+EYES, GAZE, UPPER_SKIN, LOWER_SKIN = 0.3, 0.15, 0.6, 0.85
+"""Share of what contempt does to eyes and brows, to the gaze, and to the skin of either half, of
+which more is light beside the nose than furrow."""
 ONE_SIDED, LEAST, MOST = 1.4, 0.6, 1.0
 """How much more one-sided contempt gets, and by how much its mouths are one-sided at least and at
 most, as multiples of the usual."""
@@ -75,11 +76,12 @@ def quiet_shape(reader: DeviationReader) -> Tensor:
 
 
 def quiet_skin(reader: DeviationReader) -> Tensor:
-    """Return what takes the upper half of the face out of deviations of skin, (D, D)."""
+    """Return what takes most of the upper half out of deviations of skin, (D, D)."""
     size = reader.texture_size
     height = (reader.texel // size).float() / size
     start, end = _UPPER
-    share = UPPER_SKIN + (1 - UPPER_SKIN) * ((height - start) / (end - start)).clamp(0, 1)
+    lower = ((height - start) / (end - start)).clamp(0, 1)
+    share = torch.lerp(torch.tensor(UPPER_SKIN), torch.tensor(LOWER_SKIN), lower)
     axes = reader.skin_axes  # orthonormal
     return (axes * share) @ axes.T
 
