@@ -50,7 +50,7 @@ command_of() {
         --minutes "$minutes" --device "$DEVICE" ${TINY:+--tiny} ;;
     tables)
       "$PYTHON" -m recipes.fer.tables "$PACK/tables" --out "$OUT/tables.csv" \
-        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 2 --seeds 1} ;;
+        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 2 --seeds 1 --batch 8 --setting ferplus} ;;
   esac
 }
 export -f command_of
