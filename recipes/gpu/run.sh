@@ -50,7 +50,7 @@ command_of() {
         --minutes "$minutes" --device "$DEVICE" ${TINY:+--tiny} ;;
     tables)
       "$PYTHON" -m recipes.fer.tables "$PACK/tables" --out "$OUT/tables.csv" \
-        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 2 --seeds 1 --batch 8 --setting ferplus} ;;
+        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 4 --seeds 1 --batch 16 --condition none --condition "transfer 6/64"} ;;
   esac
 }
 export -f command_of
