@@ -48,12 +48,12 @@ def without_outside(faces: Tensor) -> Tensor:
 def certainty(nets: list[FERNet], faces: Tensor, target: Expression) -> np.ndarray:
     """Return the mean over nets of the probability of an expression, (B,)."""
     seen = [
-        torch.cat([net.probabilities(part)[:, net.expressions.index(target)] for net in nets])
-        .view(len(nets), -1)
-        .mean(0)
-        for part in faces.split(_BATCH)
+        torch.cat([net.probabilities(part) for part in faces.split(_BATCH)])[
+            :, net.expressions.index(target)
+        ]
+        for net in nets
     ]
-    return torch.cat(seen).numpy()
+    return torch.stack(seen).mean(0).numpy()
 
 
 @torch.inference_mode()
