@@ -14,6 +14,8 @@ from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Ray keeps the token of the first home folder of its process, and some tests have their own
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # tests run side by side in several processes; more threads would only get in each other's way
 torch.set_num_threads(1)
 
