@@ -238,7 +238,7 @@ def _meshes(nets: _Nets, groups: Sequence[Tensor]) -> list[list[np.ndarray]]:
     squares = _joined([letterboxes(pictures) for pictures in groups])
     told = [nets.detector(part) for (part,) in independently(squares)]
     boxes, logits = (_joined(column) for column in zip(*told, strict=True))
-    sizes = [tuple(pictures.shape[2:]) for pictures in groups for _ in pictures]
+    sizes = [(int(p.shape[2]), int(p.shape[3])) for p in groups for _ in p]
     crops = faces_of(boxes, logits, sizes, SURE, _MAX_FACES)
     found: list[list[np.ndarray]] = [[] for _ in crops]
     cuts, owners, start = [], [], 0

@@ -68,7 +68,7 @@ def stack(images: Sequence[Pixels]) -> Tensor:
     if not isinstance(first, Tensor):
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    rows = [torch.as_tensor(image).permute(1, 2, 0) for image in images]
+    rows = [image.permute(1, 2, 0) for image in images if isinstance(image, Tensor)]
     return torch.stack(rows).permute(0, 3, 1, 2)
 
 

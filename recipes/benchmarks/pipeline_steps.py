@@ -86,7 +86,8 @@ def find_faces(images: Sequence[np.ndarray], device: torch.device) -> Faces:
         for share in _FRAMINGS:
             framed = group.padded(int(share * max(group.pictures.shape[2:]))).pictures
             square = letterboxes(framed)
-            (crops,) = faces_of(*nets.detector(square), [framed.shape[2:]], SURE, 1)
+            boxes, logits = nets.detector(square)
+            (crops,) = faces_of(boxes, logits, [(framed.shape[2], framed.shape[3])], SURE, 1)
             if crops:
                 faces.images.append(image)
                 faces.found.append(found)
@@ -108,9 +109,10 @@ def landmark_steps(faces: Faces) -> dict[str, Step]:
 
     def detect(chunk: Sequence[int]) -> None:
         pictures = [_fit(faces.images, [i], device).pictures for i in chunk]
-        sizes = iter([tuple(picture.shape[2:]) for picture in pictures])
+        sizes = iter([(picture.shape[2], picture.shape[3]) for picture in pictures])
         for (part,) in independently(torch.cat([letterboxes(picture) for picture in pictures])):
-            faces_of(*nets.detector(part), [next(sizes) for _ in part], SURE, 4)
+            boxes, logits = nets.detector(part)
+            faces_of(boxes, logits, [next(sizes) for _ in part], SURE, 4)
 
     def mesh(chunk: Sequence[int]) -> None:
         side = FaceMeshNet.SIDE

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CARD = torch.device("cuda")
 _CPU = torch.device("cpu")
@@ -35,3 +36,20 @@ def _there(value: Any) -> Any:
     if isinstance(value, torch.device) or value in ("cuda", "cuda:0"):
         return _CPU
     return value
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is started on a device; views are nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        with self:
+            whole = func.decompose(*args, **kwargs)
+        if whole is not NotImplemented:
+            return whole
+        self.operations += not func.is_view
+        return func(*args, **kwargs)
