@@ -21,7 +21,7 @@ class Packed(NamedTuple):
 
 
 def write_pack(faces: Path, folder: Path) -> Packed:
-    """Write forty training faces, eight of which validate, sixteen test faces, and 12 for synthetic."""
+    """Write 40 training faces, 8 of which validate, 16 test faces, and 12 for synthetic."""
     paths = [p for name in ("neutral", "happy") for p in sorted((faces / name).iterdir())]
     images = [Image.open(p).convert("L") for p in paths]
     seen = [i.resize((48, 48)) for i in images] + [i.crop((32, 32, 224, 224)) for i in images]

@@ -27,6 +27,7 @@ from recipes.fevgan.clips import (
     Codes,
     DrawClips,
     Ways,
+    held_out,
     neutral_rows,
     real_faces,
     risen,
@@ -250,7 +251,7 @@ def test_people_are_held_out_of_few_too(pairs_folder: Path) -> None:
     assert len(np.unique(held)) == len(np.unique(person)) // 3
     assert held_out(pairs, rows, 1).sum() < len(held)
     pairs.person = pairs.person * 0
-    with pytest.raises(ValueError, match="show 1 people .* too few to hold some out"):
+    with pytest.raises(ValueError, match=r"show 1 people .* too few to hold some out"):
         held_out(pairs, rows, 24)
 
 
