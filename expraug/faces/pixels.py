@@ -68,8 +68,10 @@ def stack(images: Sequence[Pixels]) -> Tensor:
     if not isinstance(first, Tensor):
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    rows = [image.permute(1, 2, 0) for image in images if isinstance(image, Tensor)]
-    return torch.stack(rows).permute(0, 3, 1, 2)
+    planes = [image for image in images if isinstance(image, Tensor)]
+    if len(first) == 1:
+        return torch.stack([plane[0] for plane in planes]).unsqueeze(1)
+    return torch.stack([plane.permute(1, 2, 0) for plane in planes]).permute(0, 3, 1, 2)
 
 
 def uploaded(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
