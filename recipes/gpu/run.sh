@@ -17,7 +17,7 @@ declare -A MINUTES=([tests]=1.5 [throughput]=2 [systems]=5 [tables]=5)
 declare -A LIMIT=([tests]=110 [throughput]=150 [systems]=345 [tables]=330)
 if [ -n "$TINY" ]; then
   MINUTES=([tests]=1 [throughput]=1.5 [systems]=0.5 [tables]=0.5)
-  LIMIT=([tests]=200 [throughput]=200 [systems]=200 [tables]=200)
+  LIMIT=([tests]=240 [throughput]=240 [systems]=240 [tables]=240)
 fi
 
 mkdir -p "$OUT"

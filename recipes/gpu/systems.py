@@ -91,7 +91,7 @@ def pack(
     real_work: Annotated[Path, typer.Option("--real-faces")] = Path("work/real_faces"),
     singles: Annotated[int, typer.Option(help="Single faces, at most.")] = 4000,
     quality: Annotated[int, typer.Option(help="Of the faces, as WebP.")] = 60,
-    mouths: Annotated[int, typer.Option(help="Open mouths, at most.")] = 6000,
+    mouths: Annotated[int, typer.Option(help="Open mouths, at most.")] = 12000,
     train: Train = None,
 ) -> None:
     """Make all that the card needs into one folder; without --train, for all."""

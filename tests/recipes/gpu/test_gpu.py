@@ -18,6 +18,9 @@ from recipes.gpu.pack import MOST, REPOSITORY, STEPS, WITHOUT, not_needed, pack,
 from recipes.gpu.systems import SYSTEMS
 from recipes.gpu.unpack import BEGIN, END, speed_table, unpack
 
+pytestmark = pytest.mark.timeout(900)
+"""All steps in one fixture: a minute on a machine that does nothing else."""
+
 
 def run(out: Path, *steps: str, pack: Path) -> subprocess.CompletedProcess[str]:
     settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": sys.executable}
