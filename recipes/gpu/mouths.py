@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recipes.mouth_painter.data import Mouths, open_mouths
@@ -39,7 +38,7 @@ def packed_mouths(data: Path, real_faces: Path, most: int) -> Arrays:
 def pack_mouths(parts: list[Mouths]) -> Arrays:
     """Return grey mouths as arrays."""
 
-    def joined(name: str) -> NDArray[np.generic]:
+    def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name).numpy() for part in parts])
 
     places = {k: np.round(joined(k) * _PLACE).astype(np.int16) for k in ("upper", "lower")}

@@ -16,6 +16,7 @@ from expraug import create_synthesizer
 from expraug.networks.mouth_painter import load_mouth_painter
 from recipes.gpu import systems
 from recipes.gpu.mouths import pack_mouths, packed_mouths, unpack_mouths
+from recipes.mouth_painter import learn as mouth_painter
 from recipes.pairs.made import Pairs
 
 
@@ -59,9 +60,9 @@ def test_few_pairs_for_a_try(pack: Path, tmp_path: Path) -> None:
 def test_mouths_come_as_they_were_sent(pack: Path, smiling_sets: Path, tmp_path: Path) -> None:
     every = unpack_mouths(packed_mouths(smiling_sets, tmp_path, 10_000))
     few = unpack_mouths(packed_mouths(smiling_sets, tmp_path, 7))
-    train = systems.mouth_painter.taught(few)
-    assert len(train) == 7 < len(systems.mouth_painter.taught(every))
-    assert len(few) - 7 == len(systems.mouth_painter.held_out(every)) > 0
+    train = mouth_painter.taught(few)
+    assert len(train) == 7 < len(mouth_painter.taught(every))
+    assert len(few) - 7 == len(mouth_painter.held_out(every)) > 0
     again = unpack_mouths(pack_mouths([every]))
     assert (again.upper - every.upper).abs().max() < 1 / 256
     assert torch.equal(again.person, every.person)
