@@ -54,7 +54,7 @@ def aligned_padded(framed: Sequence[FramedFace], device: torch.device) -> Tensor
         part = [framed[i] for i in members]
         pixels, inside = _padded([face.reduced for face in part], device)
         matrices = np.stack([face.reduced_matrix for face in part])
-        faces[members] = sample_padded(
+        faces[_index(members, framed)] = sample_padded(
             pixels.float().div_(255), inside, matrices, (size, size), part[0].down
         )
     return faces
@@ -110,11 +110,10 @@ def composited_padded(
         regions, inside = _padded(seen, device, REPEATED if moves else 0)
         matrices = np.stack([f.matrix for f in part])
         corners = np.array([(0, 0) if moves else (box[1], box[0]) for box in boxes])
-        frames = [
-            paste_regions(regions, one.part(bucket), matrices, corners, inside) for one in made
-        ]
+        rows = _index(bucket, framed)
+        frames = [paste_regions(regions, one.part(rows), matrices, corners, inside) for one in made]
         changed = (frames[-1] != regions) & _is_inside(regions, inside)
-        unchanged[bucket] = ~changed.flatten(1).any(1)
+        unchanged[rows] = ~changed.flatten(1).any(1)
         pasted = torch.stack(frames, 1).permute(0, 1, 3, 4, 2)
         for i, box, (x, y), patch in zip(bucket, boxes, corners, pasted, strict=True):
             top, left, bottom, right = box
@@ -151,6 +150,11 @@ def _buckets(framed: Sequence[FramedFace], key: Any) -> list[list[int]]:
         per_pixel, pixels = key(face)
         found[per_pixel, _channels(pixels), max(sides(pixels)).bit_length()].append(i)
     return list(found.values())
+
+
+def _index(bucket: list[int], framed: Sequence[FramedFace]) -> list[int] | slice:
+    """Return what picks a bucket out of a batch: all of it without a copy."""
+    return slice(None) if len(bucket) == len(framed) else bucket
 
 
 def _channels(image: Pixels) -> int:

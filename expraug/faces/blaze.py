@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,93 +45,98 @@ def _anchors() -> Tensor:
 ANCHORS = _anchors()
 
 
-def letterbox(picture: Tensor) -> Tensor:
-    """Fit a picture into the detector's square, around its middle.
+def letterboxes(pictures: Tensor) -> Tensor:
+    """Fit pictures of one size into the detector's square, around its middle.
 
     Args:
-        picture: (3, H, W) float in [0, 255].
+        pictures: (B, 1 or 3, H, W) float in [0, 255].
 
     Returns:
-        (3, 128, 128) float in [-1, 1]; black beside the picture.
+        (B, 3, 128, 128) float in [-1, 1]; black beside the picture.
     """
-    return letterboxes(picture[None])[0]
-
-
-def letterboxes(pictures: Tensor) -> Tensor:
-    """Do what `letterbox` does with (B, 3, H, W) pictures: (B, 3, 128, 128)."""
     height, width = pictures.shape[2:]
     whole = Crop((width / 2, height / 2), float(max(height, width)), 0.0)
-    return cut_alike(pictures, whole, SIDE, zeros=True) / 127.5 - 1
+    return cut(pictures, [whole], SIDE, zeros=True) / 127.5 - 1
 
 
-def cut(picture: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tensor:
-    """Sample a turned square of a picture, bilinearly.
+def cut(pictures: Tensor, crops: Sequence[Crop], side: int, *, zeros: bool = False) -> Tensor:
+    """Sample a turned square of each picture, bilinearly.
 
     Args:
-        picture: (3, H, W) float.
-        crop: the square.
-        side: of the result, in pixels.
-        zeros: what lies outside the picture is 0; else its border is repeated.
+        pictures: (B, 1 or 3, H, W) float.
+        crops: the square of each, or one that is the same for all.
+        side: of the results, in pixels.
+        zeros: what lies outside a picture is 0; else its border is repeated.
 
     Returns:
-        (3, side, side).
+        (B, 3, side, side).
     """
-    return cut_alike(picture[None], crop, side, zeros=zeros)[0]
-
-
-def cut_alike(pictures: Tensor, crop: Crop, side: int, *, zeros: bool = False) -> Tensor:
-    """Do what `cut` does with the same square of (B, 3, H, W) pictures: (B, 3, side, side)."""
-    if pictures.stride(1) == 0:  # grey, its channels one and the same
-        return _cut(pictures[:, :1], crop, side, zeros).expand(-1, pictures.shape[1], -1, -1)
-    return _cut(pictures, crop, side, zeros)
-
-
-def _cut(picture: Tensor, crop: Crop, side: int, zeros: bool) -> Tensor:
-    height, width = picture.shape[2:]
+    height, width = pictures.shape[2:]
+    terms = torch.from_numpy(_terms(crops, height, width)).to(pictures)
+    along_x, down_x, along_y, down_y, start_x, start_y = terms[..., None, None]
     # the original maps corners to corners but counts pixels from their middles: half a pixel off
-    axis = torch.arange(side, device=picture.device, dtype=picture.dtype) / side - 0.5
-    cos, sin = 2 * crop.side * math.cos(crop.turn), 2 * crop.side * math.sin(crop.turn)
+    axis = torch.arange(side, device=pictures.device, dtype=pictures.dtype) / side - 0.5
     across, down = axis[None], axis[:, None]
-    grid = picture.new_empty(1, side, side, 2)
-    x = across * (cos / width) + ((crop.centre[0] + 0.5) * 2 / width - 1)
-    y = across * (sin / height) + ((crop.centre[1] + 0.5) * 2 / height - 1)
-    torch.sub(x, down * (sin / width), out=grid[0, ..., 0])
-    torch.add(y, down * (cos / height), out=grid[0, ..., 1])
+    grid = pictures.new_empty(len(crops), side, side, 2)
+    torch.sub(across * along_x + start_x, down * down_x, out=grid[..., 0])
+    torch.add(across * along_y + start_y, down * down_y, out=grid[..., 1])
     mode = "zeros" if zeros else "border"
-    grid = grid.expand(len(picture), -1, -1, -1)
-    return F.grid_sample(picture, grid, padding_mode=mode, align_corners=False)
+    grid = grid.expand(len(pictures), -1, -1, -1)
+    sampled = F.grid_sample(pictures, grid, padding_mode=mode, align_corners=False)
+    return sampled.expand(-1, 3, -1, -1).contiguous()
+
+
+def _terms(crops: Sequence[Crop], height: int, width: int) -> np.ndarray:
+    """Return, of the squares of B pictures, how their pixels lie in `grid_sample`'s [-1, 1]: what
+    is across and down in x and in y, and where the middle is, (6, B) float64."""
+    terms = []
+    for (x, y), extent, turn in crops:
+        cos, sin = 2 * extent * math.cos(turn), 2 * extent * math.sin(turn)
+        start = (x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1
+        terms.append((cos / width, sin / width, sin / height, cos / height, *start))
+    return np.array(terms, np.float64).T
 
 
 def faces_of(
-    boxes: Tensor, logits: Tensor, size: tuple[int, int], threshold: float, most: int
-) -> list[Crop]:
-    """Return the crops of the faces in one picture, the surest first.
+    boxes: Tensor, logits: Tensor, sizes: Sequence[tuple[int, int]], threshold: float, most: int
+) -> list[list[Crop]]:
+    """Return the crops of the faces in each of B pictures, the surest first.
 
     Args:
-        boxes, logits: (896, 16) and (896,), what the detector says of its letterboxed picture.
-        size: (height, width) of the picture.
+        boxes, logits: (B, 896, 16) and (B, 896), what the detector says of the letterboxed
+            pictures. The host waits for them twice, however many pictures there are.
+        sizes: (height, width) of the pictures.
         threshold: least probability.
-        most: faces at most.
+        most: faces at most in each.
     """
+    found: list[list[Crop]] = [[] for _ in sizes]
     scores = logits.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).sigmoid()
-    sure = (scores >= threshold).nonzero().flatten()
+    sure = (scores >= threshold).nonzero()
     if not len(sure):
-        return []
-    anchors = ANCHORS.to(boxes)[sure]
-    values = boxes[sure].view(-1, 8, 2) / SIDE
+        return found
+    number, anchor = sure.unbind(1)
+    anchors = ANCHORS.to(boxes)[anchor]
+    values = boxes[number, anchor].view(-1, 8, 2) / SIDE
     # (n, 8, 2): centre, size, then keypoints, in [0, 1] of the letterbox
     points = torch.cat([values[:, :1] + anchors[:, None], values[:, 1:2],
                         values[:, 2:] + anchors[:, None]], 1)  # fmt: skip
-    merged = _merge(points.cpu().double().numpy(), scores[sure].cpu().double().numpy())
-    longer = max(size)
-    pad = np.array([(longer - size[1]) / 2, (longer - size[0]) / 2])
-    crops = []
-    for face in merged[:most]:
-        centre, extent = face[0] * longer - pad, face[1] * longer
-        one, other = face[2:4] * longer
-        turn = math.atan2(other[1] - one[1], other[0] - one[0])
-        crops.append(Crop((centre[0], centre[1]), float(extent.max()) * _ENLARGEMENT, turn))
-    return crops
+    columns = (number[:, None].to(points), scores[number, anchor][:, None], points.flatten(1))
+    told = torch.cat(columns, 1).cpu().double().numpy()
+    for part in np.split(told, np.flatnonzero(np.diff(told[:, 0])) + 1):
+        picture = int(part[0, 0])
+        merged = _merge(part[:, 2:].reshape(-1, 8, 2), part[:, 1])
+        found[picture] = [_crop(face, *sizes[picture]) for face in merged[:most]]
+    return found
+
+
+def _crop(face: np.ndarray, height: int, width: int) -> Crop:
+    """Return the crop around a face, (8, 2) in [0, 1] of a picture's letterbox."""
+    longer = max(height, width)
+    centre = face[0] * longer - ((longer - width) / 2, (longer - height) / 2)
+    one, other = face[2:4] * longer
+    turn = math.atan2(other[1] - one[1], other[0] - one[0])
+    extent = float((face[1] * longer).max())
+    return Crop((centre[0], centre[1]), extent * _ENLARGEMENT, turn)
 
 
 def _merge(points: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
@@ -155,17 +161,19 @@ def _merge(points: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
     return merged
 
 
-def place(points: np.ndarray, crop: Crop, side: int) -> np.ndarray:
-    """Return where points of a crop are in its picture.
+def place(points: np.ndarray, crops: Sequence[Crop], side: int) -> np.ndarray:
+    """Return where points of crops are in their pictures.
 
     Args:
-        points: (N, 2) or (N, 3), (x, y) in pixels of the crop, and depth in the same unit.
-        crop: the square.
-        side: of the crop, in pixels.
+        points: (B, N, 3) float64, (x, y) in pixels of the crop, and depth in the same unit.
+        crops: the squares.
+        side: of the crops, in pixels.
     """
-    placed = points * (crop.side / side)
-    x, y = (placed[:, :2] - crop.side / 2).T
-    cos, sin = math.cos(crop.turn), math.sin(crop.turn)
-    placed[:, 0] = x * cos - y * sin + crop.centre[0]
-    placed[:, 1] = x * sin + y * cos + crop.centre[1]
+    extent = np.array([crop.side for crop in crops])[:, None]
+    cos, sin = (np.array([[f(crop.turn)] for crop in crops]) for f in (math.cos, math.sin))
+    middle = np.array([crop.centre for crop in crops])
+    placed = points * (extent / side)[..., None]
+    x, y = placed[..., 0] - extent / 2, placed[..., 1] - extent / 2
+    placed[..., 0] = x * cos - y * sin + middle[:, :1]
+    placed[..., 1] = x * sin + y * cos + middle[:, 1:]
     return placed

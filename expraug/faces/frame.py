@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from expraug.faces.align import invert, reduce, scale, similarity, supersampling
 from expraug.faces.composite import mask_box
@@ -57,6 +58,8 @@ DETAILED = 1.5
 """Image pixels on one of an aligned face from which a larger one shows more."""
 LARGEST = 256
 """Side from which no larger face is aligned, in pixels."""
+_NEARLY = 4
+"""Off the CPU an image of which a square is more than one in so many parts is not cut."""
 _MARGIN = 2  # pixels beside a square that its interpolation sees
 
 
@@ -100,6 +103,11 @@ def _cut_out(
     corners = np.array([[x, y, 1.0] for x in ends for y in ends]) @ matrix.T
     left, top = (int(v) for v in np.maximum(np.floor(corners.min(axis=0)) - _MARGIN, 0))
     right, bottom = (int(v) for v in np.ceil(corners.max(axis=0)) + _MARGIN)
+    if isinstance(image, Tensor) and image.device.type != "cpu":
+        height, width = sides(image)
+        if (min(bottom, height) - top) * (min(right, width) - left) * _NEARLY >= height * width:
+            # whole images of one size are put together at once, others one after the other
+            left, top, right, bottom = 0, 0, width, height
     moved = matrix.copy()
     moved[:, 2] -= (left, top)
     return cut_out(image, top, left, bottom, right), moved, (top, left)

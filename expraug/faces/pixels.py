@@ -68,13 +68,10 @@ def stack(images: Sequence[Pixels]) -> Tensor:
     if not isinstance(first, Tensor):
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    height, width = sides(first)
+    planes = [image for image in images if isinstance(image, Tensor)]
     if len(first) == 1:
-        return torch.stack([image[0] for image in images]).unsqueeze(1)
-    pixels = first.new_empty(len(images), height, width, len(first))
-    for into, image in zip(pixels, images, strict=True):
-        into.copy_(torch.as_tensor(image).permute(1, 2, 0))
-    return pixels.permute(0, 3, 1, 2)
+        return torch.stack([plane[0] for plane in planes]).unsqueeze(1)
+    return torch.stack([plane.permute(1, 2, 0) for plane in planes]).permute(0, 3, 1, 2)
 
 
 def uploaded(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:

@@ -53,6 +53,8 @@ def apart(meshes: Sequence[np.ndarray], known: Sequence[np.ndarray] = ()) -> lis
         meshes: (N, 2 or 3) each, in pixels of one picture.
         known: other faces of the picture.
     """
+    if len(meshes) < 2 and not known:
+        return list(meshes)
     kept = list(known)
     for mesh in sorted(meshes, key=area_of, reverse=True):
         if not any(_same_face(mesh, other) for other in kept):

@@ -16,13 +16,13 @@ from expraug.cache import CacheEntry, SynthesisCache
 from expraug.faces import LandmarkDetector
 from expraug.faces.align import align
 from expraug.faces.batches import composited
-from expraug.faces.blaze import Crop, cut, faces_of, letterbox
+from expraug.faces.blaze import Crop, cut, faces_of, letterboxes
 from expraug.faces.detect import DetectedFace
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.faces.image_file import encode, provenance
-from expraug.faces.landmarks import SURE, _fit, _nets, _padded
+from expraug.faces.landmarks import SURE, _fit, _nets
 from expraug.faces.pixels import Pixels, stack
-from expraug.faces.pose import head_pose
+from expraug.faces.pose import head_poses
 from expraug.faces.synthesized import SynthesizedFaces, joined
 from expraug.landmark_gate import LandmarkGate
 from expraug.networks.batching import independently
@@ -56,7 +56,7 @@ class Faces:
     Args:
         images: (H, W) or (H, W, 3) uint8.
         found: the face in each.
-        pictures: (3, h, w) float, framed so that the face is found.
+        pictures: (1, 1 or 3, h, w) float, framed so that the face is found.
         crops: around the face, in the picture.
         device: where nets run.
     """
@@ -82,20 +82,20 @@ def find_faces(images: Sequence[np.ndarray], device: torch.device) -> Faces:
     for image, found in zip(images, LandmarkDetector("detect", device)(images), strict=True):
         if found is None or found.mesh is None:
             continue
-        picture, ratio = _fit(image, device)
+        group = _fit([image], [0], device)
         for share in _FRAMINGS:
-            framed = _padded(picture, int(share * max(picture.shape[1:])))
-            square = letterbox(framed)
-            boxes, logits = nets.detector(square[None])
-            size = (framed.shape[1], framed.shape[2])
-            if crops := faces_of(boxes[0], logits[0], size, SURE, 1):
+            framed = group.padded(int(share * max(group.pictures.shape[2:]))).pictures
+            square = letterboxes(framed)
+            boxes, logits = nets.detector(square)
+            (crops,) = faces_of(boxes, logits, [(framed.shape[2], framed.shape[3])], SURE, 1)
+            if crops:
                 faces.images.append(image)
                 faces.found.append(found)
                 faces.pictures.append(framed)
                 faces.crops.append(crops[0])
-                faces.squares.append(square)
-                faces.pixels.append(cut(framed, crops[0], FaceMeshNet.SIDE) / 255)
-                points = (found.mesh.astype(np.float32) + 0.5) * ratio
+                faces.squares.append(square[0])
+                faces.pixels.append(cut(framed, crops, FaceMeshNet.SIDE)[0] / 255)
+                points = (found.mesh.astype(np.float32) + 0.5) * group.ratio
                 faces.points.append(torch.from_numpy(points).float().to(device))
                 break
     return faces
@@ -108,18 +108,16 @@ def landmark_steps(faces: Faces) -> dict[str, Step]:
     meshes = [np.concatenate([p.cpu().numpy(), p.cpu().numpy()[:, :1]], 1) for p in faces.points]
 
     def detect(chunk: Sequence[int]) -> None:
-        pictures = [_fit(faces.images[i], device)[0] for i in chunk]
-        squares = torch.stack([letterbox(picture) for picture in pictures])
-        number = iter(range(len(chunk)))
-        for (part,) in independently(squares):
-            for boxes, logits in zip(*nets.detector(part), strict=True):
-                height, width = pictures[next(number)].shape[1:]
-                faces_of(boxes, logits, (height, width), SURE, 4)
+        pictures = [_fit(faces.images, [i], device).pictures for i in chunk]
+        sizes = iter([(picture.shape[2], picture.shape[3]) for picture in pictures])
+        for (part,) in independently(torch.cat([letterboxes(picture) for picture in pictures])):
+            boxes, logits = nets.detector(part)
+            faces_of(boxes, logits, [next(sizes) for _ in part], SURE, 4)
 
     def mesh(chunk: Sequence[int]) -> None:
         side = FaceMeshNet.SIDE
-        pixels = [cut(faces.pictures[i], faces.crops[i], side) / 255 for i in chunk]
-        for (part,) in independently(torch.stack(pixels)):
+        pixels = [cut(faces.pictures[i], [faces.crops[i]], side) / 255 for i in chunk]
+        for (part,) in independently(torch.cat(pixels)):
             nets.mesh(part)[0].cpu()
 
     def blendshapes(chunk: Sequence[int]) -> None:
@@ -127,9 +125,8 @@ def landmark_steps(faces: Faces) -> dict[str, Step]:
             nets.blendshapes(part).cpu()
 
     def pose(chunk: Sequence[int]) -> None:
-        for i in chunk:
-            height, width = faces.pictures[i].shape[1:]
-            head_pose(meshes[i], (height, width), canonical, weights)
+        sizes = np.array([faces.pictures[i].shape[2:] for i in chunk])
+        head_poses(np.stack([meshes[i] for i in chunk]), sizes, canonical, weights)
 
     def net(function: Callable[[Tensor], object], inputs: list[Tensor]) -> Work:
         def work(chunk: Sequence[int]) -> None:

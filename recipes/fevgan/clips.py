@@ -97,20 +97,20 @@ def neutral_rows(pairs: Pairs, categories: Sequence[Expression]) -> np.ndarray:
 
 
 def held_out(pairs: Pairs, rows: np.ndarray, count: int) -> np.ndarray:
-    """Return which of some pairs, (N,) bool, are of the first so many people: they are not trained
-    on.
+    """Return which of some pairs, (N,) bool, are of the first so many people, a third at most: they
+    are not trained on.
 
     Raises:
-        ValueError: there are no others.
+        ValueError: there are less than three people.
     """
     person = pairs.person[pairs.source[rows]]
     people = np.unique(person)
-    if len(people) <= count:
+    if len(people) < 3:
         raise ValueError(
-            f"the pairs show {len(people)} people with a neutral face, of whom {count} are held "
-            f"out: make more pairs"
+            f"the pairs show {len(people)} people with a neutral face, too few to hold some out: "
+            f"make more pairs"
         )
-    held: np.ndarray = np.isin(person, people[:count])
+    held: np.ndarray = np.isin(person, people[: min(count, len(people) // 3)])
     return held
 
 

@@ -1,7 +1,7 @@
 """Make everything that steps need on a machine with a GPU and without a network.
 
     python -m recipes.gpu.pack tests throughput DATA [--out .gpu] [--pairs PAIRS]
-        [--classifier NET ...] [--synthetics FILE]
+        [--classifier NET ...] [--train SYSTEM ...] [--synthetics FILE]
 
 The folder holds wheels of the packages that such a machine may lack, a subfolder with the data of
 each step, and `without.txt`: tracked files that no step asked for needs, which may stay behind.
@@ -158,6 +158,9 @@ def main(
     classifier: Annotated[
         list[Path] | None, typer.Option(help="Of recipes.fer_classifier.train.")
     ] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="Of `systems`: unet_cgan, fevgan, mouth_painter; all.")
+    ] = None,
     synthetics: Annotated[Path | None, typer.Option(help="Of recipes.fer.make_synthetics.")] = None,
     wheels: Annotated[bool, typer.Option(help="Download wheels.")] = True,
 ) -> None:
@@ -168,6 +171,7 @@ def main(
         "real_work": real_faces,
         "pairs": pairs,
         "classifier": classifier,
+        "train": train,
         "synthetics": synthetics,
     }
     try:

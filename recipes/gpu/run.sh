@@ -5,18 +5,19 @@
 #
 # PACK   folder that recipes.gpu.pack wrote (.gpu)      OUT     folder for what comes of it (work/gpu)
 # DEVICE cuda or cpu (cuda)                             TINY=1  a try of a few seconds for each step
-# PYTHON the interpreter (python3)
+# PYTHON the interpreter (python3)                      TRAIN   what `systems` trains of what is packed
+#                                                               ("unet_cgan fevgan"; all)
 # A step that fails or runs out of time does not keep the next from running.
 set -u
 cd "$(dirname "$0")/../.."
-PACK=${PACK:-.gpu} OUT=${OUT:-work/gpu} DEVICE=${DEVICE:-cuda} TINY=${TINY:-} PYTHON=${PYTHON:-python3}
+PACK=${PACK:-.gpu} OUT=${OUT:-work/gpu} DEVICE=${DEVICE:-cuda} TINY=${TINY:-} TRAIN=${TRAIN:-} PYTHON=${PYTHON:-python3}
 
 # step: minutes that it is told, and seconds after which it is ended
 declare -A MINUTES=([tests]=1.5 [throughput]=2 [systems]=5 [tables]=5)
 declare -A LIMIT=([tests]=110 [throughput]=150 [systems]=345 [tables]=330)
 if [ -n "$TINY" ]; then
   MINUTES=([tests]=1 [throughput]=1.5 [systems]=0.5 [tables]=0.5)
-  LIMIT=([tests]=120 [throughput]=120 [systems]=120 [tables]=120)
+  LIMIT=([tests]=240 [throughput]=240 [systems]=240 [tables]=240)
 fi
 
 mkdir -p "$OUT"
@@ -47,7 +48,7 @@ command_of() {
         --minutes "$minutes" ${TINY:+--tiny --synthesizer pixel} ;;
     systems)
       "$PYTHON" -m recipes.gpu.systems run --pack "$PACK/systems" --out "$OUT" \
-        --minutes "$minutes" --device "$DEVICE" ${TINY:+--tiny} ;;
+        --minutes "$minutes" --device "$DEVICE" ${TINY:+--tiny} ${TRAIN:+$(printf -- "--train %s " $TRAIN)} ;;
     tables)
       "$PYTHON" -m recipes.fer.tables "$PACK/tables" --out "$OUT/tables.csv" \
         --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 4 --seeds 1 --batch 16 --condition none --condition "transfer 6/64"} ;;
@@ -63,7 +64,7 @@ for step in "$@"; do
   begun=$SECONDS
   echo "== $step on $DEVICE" >>"$LOG"
   # a group of its own, so that what it starts ends with it
-  setsid bash -c "$(declare -p MINUTES); $(declare -f command_of); PYTHON='$PYTHON' PACK='$PACK' OUT='$OUT' DEVICE='$DEVICE' TINY='$TINY' ; command_of $step" >>"$LOG" 2>&1 &
+  setsid bash -c "$(declare -p MINUTES); $(declare -f command_of); PYTHON='$PYTHON' PACK='$PACK' OUT='$OUT' DEVICE='$DEVICE' TINY='$TINY' TRAIN='$TRAIN'; command_of $step" >>"$LOG" 2>&1 &
   group=$!
   code=
   while kill -0 "$group" 2>/dev/null; do

@@ -3,8 +3,8 @@
     python -m recipes.gpu.unpack FOLDER [--weights work/gpu]
 
 Figures of speed go to `docs/throughput.csv` and `docs/results.md`, tables to `recipes/fer/`,
-trained weights into a folder of their own: whether they replace embedded ones is decided by
-`recipes.compare_synthesizers`, run on both.
+trained weights into a folder of their own: whether they replace embedded ones is decided on both,
+by the command that is told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 REPOSITORY = Path(__file__).parents[2]
-SPEED, TABLES, MODEL = "throughput.csv", "tables.csv", "model.safetensors"
+SPEED, TABLES = "throughput.csv", "tables.csv"
 BEGIN, END = "<!-- begin: throughput -->", "<!-- end: throughput -->"
 _HEAD = """## Speed on a card
 
@@ -27,6 +27,11 @@ python -m recipes.benchmarks.throughput --device cuda --out docs/throughput.csv
 ```
 
 """
+_COMPARE = "compare them (python -m recipes.compare_synthesizers {into} {name})"
+_HOW_TO_JUDGE = {
+    "mouth_painter": "see the sheet there, and how well its mouths are told from photographs "
+    "(python -m recipes.mouth_painter.compare DATA --weights {into} --out SHEET.png)",
+}
 _NOT_FACES = "device"  # rows by it tell what the device itself can do
 
 
@@ -105,15 +110,11 @@ def unpack(folder: Path, weights: Path, repository: Path = REPOSITORY) -> list[s
     if (tables := folder / TABLES).is_file():
         shutil.copyfile(tables, repository / "recipes" / "fer" / TABLES)
         told.append(f"tables in recipes/fer/{TABLES}")
-    for model in sorted(folder.glob(f"*/{MODEL}")):
-        name = model.parent.name
-        into = weights / name
-        if into.resolve() != model.parent.resolve():
-            shutil.copytree(model.parent, into, dirs_exist_ok=True)
-        told.append(
-            f"weights of {name} in {into}: compare them with the embedded ones "
-            f"(python -m recipes.compare_synthesizers {into} {name}) before they replace these"
-        )
+    for archive in sorted(folder.glob("*.zip")):
+        name, into = archive.stem, weights / archive.stem
+        shutil.unpack_archive(archive, into)
+        how = _HOW_TO_JUDGE.get(name, _COMPARE).format(into=into, name=name)
+        told.append(f"{name} in {into}: {how}, before it replaces the embedded one")
     return told or [f"{folder} holds nothing that is known here"]
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expraug.faces.image import to_array
-from expraug.faces.landmarks import LandmarkDetector, _fit, _padded
+from expraug.faces.landmarks import LandmarkDetector, _fit
 
 CROP = 1.5
 """A crop's side against the extent of the landmarks."""
@@ -54,10 +54,11 @@ def mediapipe_detector(task: Path, mode: str) -> Callable[[np.ndarray], Found | 
     landmarker = FaceLandmarker.create_from_options(options)
 
     def detect(image: np.ndarray) -> Found | None:
-        picture, ratio = _fit(image, torch.device("cpu"))
+        group = _fit([image], [0], torch.device("cpu"))
         for share in (0.25, 0.5, 0.0) if mode == "crop" else (0.0, 0.25, 0.5):
-            pad = int(share * max(picture.shape[1:]))
-            framed = _padded(picture, pad).permute(1, 2, 0).byte().contiguous().numpy()
+            pad = int(share * max(group.pictures.shape[2:]))
+            (picture,) = group.padded(pad).pictures.expand(-1, 3, -1, -1)
+            framed = picture.permute(1, 2, 0).byte().contiguous().numpy()
             seen = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=framed)
             found = landmarker.detect(seen)
             if not found.face_landmarks:
@@ -67,7 +68,7 @@ def mediapipe_detector(task: Path, mode: str) -> Callable[[np.ndarray], Found | 
             best = int(np.argmax([np.prod(np.ptp(mesh, axis=0)) for mesh in meshes]))
             scores = np.array([c.score for c in found.face_blendshapes[best]])
             matrix = np.asarray(found.facial_transformation_matrixes[best])
-            return Found((meshes[best] - pad) / ratio - 0.5, scores, _angles(matrix))
+            return Found((meshes[best] - pad) / group.ratio - 0.5, scores, _angles(matrix))
         return None
 
     return detect

@@ -96,14 +96,14 @@ class Trainer(AdversarialTrainer):
         super().__init__(painter, self.judge, options, steps, device)
         self.painter, self.options = painter, options
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step of the discriminator and one of the painter; return the losses."""
         with self.autocast:
             painted = paint(self.painter, batch)
             found = self._discriminate(painted, batch)
             losses = self._losses(painted, batch)
         self.update_generator(torch.stack(list(losses.values())).sum())
-        return {name: float(v.detach()) for name, v in (losses | found).items()}
+        return {name: value.detach() for name, value in (losses | found).items()}
 
     def _discriminate(self, painted: Painted, batch: Batch) -> dict[str, Tensor]:
         near = _patches(painted.inside)

@@ -24,7 +24,7 @@ from recipes.training.low import LOW
 from recipes.unet_cgan.codes import Codes, described
 
 HELD_OUT = 16
-"""Of the people with pairs, one in so many is only watched."""
+"""Of the people with pairs, one in so many is only watched; of few people, one in three."""
 _BALANCE = 0.8  # see `target_weights`
 _AGREED = 0.5  # share of the votes that a single face of a class has
 
@@ -116,7 +116,9 @@ class CodedPairs:
         )
         # of the pairs as they are, and mirrored: (2, N, C)
         self.code = torch.stack([codes(d, self.shown) for d in (plain, flipped)])
-        self.trained = self.person % HELD_OUT != 0
+        one_in = HELD_OUT if len(np.unique(pairs.person)) > 3 * HELD_OUT else 3
+        self.held_out = pairs.person % one_in == 0  # which faces
+        self.trained = ~torch.from_numpy(self.held_out[pairs.source])
         # whose code is lent: of faces that had nothing to undo, or did nothing else
         neutral = int(Expression.NEUTRAL)
         self.lent = self.trained & ((self.shown == neutral) | (self.target == neutral))
@@ -143,8 +145,9 @@ class CodedPairs:
     def neutral_faces(self, held_out: bool, count: int) -> Tensor:
         """Return so many neutral faces at most, (N, 1, 128, 128) float in [0, 1], of people who
         are trained on, or of those held out."""
-        out = self.pairs.person % HELD_OUT == 0
-        rows = np.flatnonzero((out == held_out) & (self.pairs.shown == int(Expression.NEUTRAL)))
+        rows = np.flatnonzero(
+            (self.held_out == held_out) & (self.pairs.shown == int(Expression.NEUTRAL))
+        )
         return torch.from_numpy(self.pairs.face[rows[:count]]).float() / 255
 
     def importance(self) -> Tensor:

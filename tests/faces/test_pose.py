@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from expraug.faces.landmarks import LandmarkDetector
-from expraug.faces.pose import head_pose
+from expraug.faces.pose import head_poses
 from expraug.networks.face_mesh import load_face_landmarker
 
 
@@ -24,7 +24,8 @@ def test_a_turned_mesh_seen_from_afar(axis, sign, place, degrees):
     canonical, weights = nets.canonical.double().numpy(), nets.weights.double().numpy()
     seen = canonical @ turned(axis, degrees).T
     pixels = np.stack([500 + 9 * seen[:, 0], 500 - 9 * seen[:, 1], -9 * seen[:, 2]], 1)
-    pose = head_pose(np.concatenate([pixels, np.zeros((10, 3))]), (1000, 1000), canonical, weights)
+    mesh = np.concatenate([pixels, np.zeros((10, 3))])[None]
+    (pose,) = head_poses(mesh, np.array([[1000, 1000]]), canonical, weights)
     expected = np.zeros(3)
     expected[place] = sign * degrees
     assert pose == pytest.approx(expected, abs=2)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,17 +240,3 @@ def test_weights_of_the_package_fit_timm(tmp_path):
         convert(tmp_path / "other.pth", tmp_path / "x.safetensors")
     with pytest.raises(RuntimeError, match="not weights of this model"):
         build(replace(SMALL, weights=tmp_path / "lite0.safetensors"), 7, 0)
-
-
-def test_the_script_of_a_card_trains_nets(packed, tmp_path):
-    (tmp_path / "tables").symlink_to(packed.folder)
-    settings = {"DEVICE": "cpu", "TINY": "1", "PYTHON": sys.executable}
-    settings |= {"PACK": str(tmp_path), "OUT": str(tmp_path / "out")}
-    script = REPOSITORY / "recipes" / "gpu" / "run.sh"
-    done = subprocess.run(
-        [str(script), "tables"], env=os.environ | settings, capture_output=True, text=True
-    )
-    log = (tmp_path / "out" / "log.txt").read_text()
-    assert done.returncode == 0, log
-    rows = read_results(tmp_path / "out" / "tables.csv")
-    assert {row["condition"] for row in rows} >= {"tuning", "none", "transfer 6/64"}, log

@@ -27,6 +27,7 @@ from recipes.fevgan.clips import (
     Codes,
     DrawClips,
     Ways,
+    held_out,
     neutral_rows,
     real_faces,
     risen,
@@ -242,20 +243,16 @@ def test_the_training_stops_goes_on_and_ends_where_an_unbroken_run_does(
             assert torch.equal(net.state_dict()[name], value.half().float()), name
 
 
-def test_all_people_held_out_are_told(
-    pairs_folder: Path,
-    face_sets: Path,
-    work: Path,
-    classifier_folder: Path,
-    embedder: Path,
-    lips: Path,
-    tmp_path: Path,
-) -> None:
-    config = tmp_path / "tiny.yaml"
-    config.write_text(TINY)
-    out, nets = tmp_path / "out", [classifier_folder]
-    with pytest.raises(ValueError, match=r"people with a neutral face, of whom 24 are held out"):
-        main(pairs_folder, face_sets, config, out, nets, embedder, lips, faces=work, work=out)
+def test_people_are_held_out_of_few_too(pairs_folder: Path) -> None:
+    pairs = Pairs.load(pairs_folder)
+    rows = neutral_rows(pairs, CATEGORIES)
+    person = pairs.person[pairs.source[rows]]
+    held = person[held_out(pairs, rows, 24)]
+    assert len(np.unique(held)) == len(np.unique(person)) // 3
+    assert held_out(pairs, rows, 1).sum() < len(held)
+    pairs.person = pairs.person * 0
+    with pytest.raises(ValueError, match=r"show 1 people .* too few to hold some out"):
+        held_out(pairs, rows, 24)
 
 
 def test_a_flow_of_the_frame_alone() -> None:

@@ -11,35 +11,43 @@ from pathlib import Path
 import pytest
 import torch
 
+from expraug.networks.mouth_painter import load_mouth_painter
 from recipes.benchmarks.stargan import StarGANSize
+from recipes.fer.results import read_results
 from recipes.gpu.pack import MOST, REPOSITORY, STEPS, WITHOUT, not_needed, pack, size_of, tracked
+from recipes.gpu.systems import SYSTEMS
 from recipes.gpu.unpack import BEGIN, END, speed_table, unpack
 
+pytestmark = pytest.mark.timeout(900)
+"""All steps in one fixture: a minute on a machine that does nothing else."""
 
-def run(out: Path, *steps: str) -> subprocess.CompletedProcess[str]:
+
+def run(out: Path, *steps: str, pack: Path) -> subprocess.CompletedProcess[str]:
     settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": sys.executable}
     command = [str(REPOSITORY / "recipes" / "gpu" / "run.sh"), *steps]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+    environment = os.environ | settings | {"PACK": str(pack)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What steps leave that need no data, with one in between that there is not."""
+def results(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all steps leave, with one in between that there is not."""
     out = tmp_path_factory.mktemp("out")
-    done = run(out, "tests", "nonsense", "throughput")
+    steps = ["tests", "nonsense", "throughput", "systems", "tables"]
+    done = run(out, *steps, pack=pack)
     told = done.stdout.splitlines()
     log = (out / "log.txt").read_text()
-    assert [line.partition(":")[0] for line in told] == ["tests", "nonsense", "throughput"], log
-    assert "done" in told[0], log
-    assert "no such step" in told[1], "and the next is run all the same"
-    assert "done" in told[2], log
+    assert [line.partition(":")[0] for line in told] == steps, log
+    for step, line in zip(steps, told, strict=True):
+        assert ("no such step" if step == "nonsense" else "done") in line, log
     assert done.returncode == 1
     assert (out / "summary.txt").read_text().splitlines() == told
+    assert len(list(out.iterdir())) <= 8, "no more files are brought back"
     return out
 
 
 def test_a_step_that_fails_does_not_keep_the_next_from_running(tmp_path: Path) -> None:
-    done = run(tmp_path, "tables", "nonsense")
+    done = run(tmp_path, "tables", "nonsense", pack=tmp_path)
     first, second = done.stdout.splitlines()
     assert first.startswith("tables: failed"), "it has no data here"
     assert second.startswith("nonsense")
@@ -50,17 +58,24 @@ def test_results_are_put_where_they_belong(results: Path, tmp_path: Path) -> Non
         (tmp_path / folder).mkdir(parents=True)
     page = tmp_path / "docs" / "results.md"
     page.write_text("# Results\n")
-    trained = results / "unet_cgan"
-    trained.mkdir()
-    (trained / "model.safetensors").write_bytes(b"weights")
     for _ in range(2):  # a second time nothing comes twice
         told = unpack(results, tmp_path / "weights", tmp_path)
     text = page.read_text()
     assert text.count(BEGIN) == text.count(END) == 1
     assert "| end to end | pixel |" in text
     assert (tmp_path / "docs" / "throughput.csv").is_file()
-    assert (tmp_path / "weights" / "unet_cgan" / "model.safetensors").read_bytes() == b"weights"
-    assert any("compare_synthesizers" in line for line in told)
+    assert (tmp_path / "recipes" / "fer" / "tables.csv").is_file()
+    trained = {folder.name for folder in (tmp_path / "weights").iterdir()}
+    assert trained == set(SYSTEMS)
+    for name in trained:
+        assert sum(f"{name} in " in line and "compare" in line for line in told) == 1
+        assert len(list((tmp_path / "weights" / name).glob("step-*.png"))) == 1
+    load_mouth_painter(tmp_path / "weights" / "mouth_painter")
+
+
+def test_nets_are_trained_on_synthetics_and_without(results: Path) -> None:
+    rows = read_results(results / "tables.csv")
+    assert {row["condition"] for row in rows} >= {"tuning", "none", "transfer 6/64"}
 
 
 def test_figures_of_speed(results: Path) -> None:

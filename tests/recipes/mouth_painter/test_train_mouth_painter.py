@@ -33,7 +33,8 @@ from recipes.mouth_painter.data import (
     opened,
 )
 from recipes.mouth_painter.drawing import Draw, drawing_weights, nearest, sharpened, varied
-from recipes.mouth_painter.train import Setting, main
+from recipes.mouth_painter.learn import Setting
+from recipes.mouth_painter.train import main
 from recipes.mouth_painter.trainer import Options, Trainer, paint
 from recipes.real_faces import FER2013, FILES, LFW, LONDON
 from recipes.training.options import load_settings

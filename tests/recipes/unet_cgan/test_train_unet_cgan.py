@@ -14,7 +14,7 @@ from expraug import Expression, create_synthesizer
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
 from recipes.pairs.made import Pairs, mirrored
 from recipes.training.options import load_settings
-from recipes.unet_cgan import choose_codes, data, train
+from recipes.unet_cgan import choose_codes, train
 from recipes.unet_cgan.codes import Codes, described
 from recipes.unet_cgan.data import CodedPairs, Draw, Singles, within_the_frame
 from recipes.unet_cgan.learn import Setting
@@ -25,9 +25,8 @@ NEUTRAL = int(Expression.NEUTRAL)
 
 
 @pytest.fixture
-def coded(pairs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> CodedPairs:
+def coded(pairs_folder: Path) -> CodedPairs:
     """The pairs, of which a third of the people are held out."""
-    monkeypatch.setattr(data, "HELD_OUT", 3)
     return CodedPairs(Pairs.load(pairs_folder), 4)
 
 
@@ -125,7 +124,6 @@ def test_the_recipes_stop_go_on_and_choose_codes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(train, "create_identity_encoder", lambda name: CoarsePicture())
-    monkeypatch.setattr(data, "HELD_OUT", 3)
     config = tmp_path / "tiny.yaml"
     config.write_text(
         "{size: 128, width: 8, variants: 2, code: 4, steps: 4, pairs: 4, unpaired: 2, singles: 8, "
