@@ -14,6 +14,7 @@ from expraug.cli.cache import app as cache_app
 from expraug.cli.config import read_config
 from expraug.cli.console import print_table, reported, say
 from expraug.cli.options import with_options
+from expraug.cli.video import video_command
 from expraug.expand.options import ExpandOptions
 from expraug.units import size_of
 
@@ -144,6 +145,9 @@ def preview_command(
             source, out, targets, frames=frames or 16, fps=fps, face=face, **options
         )
     typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
+
+
+app.command("video")(video_command)
 
 
 @app.command("review")

@@ -23,9 +23,8 @@ from expraug.expressions import Expression
 from expraug.networks.fer_classifier import FERClassifier
 from expraug.networks.identity import IdentityEncoder
 from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
+from expraug.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of all work is done, of how much in all."""
 STOPPED = "stopped before it was measured"
 _STRIDE = 37
 """From the variant of one source to that of the next: neighbours in a set are often one person."""
@@ -112,7 +111,7 @@ class Context:
     intensities: tuple[float, ...] = (0.0, 0.5, 1.0)
     further_identity: tuple[IdentityEncoder, ...] = ()
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
-    progress: Progress = lambda step, done, total: None
+    progress: Progress = silent
     distributions: list[Distribution] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: bool = False

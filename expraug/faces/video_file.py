@@ -281,7 +281,8 @@ def _write_mp4(
             height, width = frame.shape[:2]
             odd = [(0, height % 2), (0, width % 2)] + [(0, 0)] * (frame.ndim - 2)
             padded = np.pad(frame, odd, mode="edge")  # 4:2:0 shares colour among four pixels
-            stream.height, stream.width = padded.shape[:2]
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = padded.shape[:2]
             kind = "gray" if padded.ndim == 2 else "rgb24"
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format=kind)
             picture.pts, picture.time_base = round(time * _CLOCK), Fraction(1, _CLOCK)

@@ -1,11 +1,18 @@
-"""Progress of an evaluation, on a terminal: what is done now, how far it is, how long it takes."""
+"""Progress of long work: what is done now, how far it is, how long it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
-from expraug.evaluate.context import Progress
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of all work is done, of how much in all; 0 where
+that is not known."""
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Show nothing."""
 
 
 @contextmanager
@@ -13,7 +20,7 @@ def progress_bar() -> Iterator[Progress]:
     """Show a bar on stderr, with an estimate of the time that is left.
 
     Yields:
-        What `evaluate` takes as `progress`.
+        What `evaluate` and `augment_video` take as `progress`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
