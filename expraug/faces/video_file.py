@@ -169,7 +169,7 @@ def _video(path: Path, max_pixels: int) -> VideoFile:
 def _upright(frame: Any) -> np.ndarray:
     """Return the pixels of a frame as a player shows it: telephones film lying on their side."""
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
@@ -196,7 +196,7 @@ def write_video(
     frames: Iterable[np.ndarray],
     path: Path,
     *,
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     fps: float,
     xmp: str,
     sound: Path | None = None,
@@ -262,7 +262,7 @@ def _write_animation(
 def _write_mp4(
     frames: Iterable[np.ndarray],
     path: Path,
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     fps: float,
     xmp: str,
     sound: Path | None,
@@ -312,14 +312,11 @@ class _Sound:
             return
         opened = av.open(str(source), metadata_errors="replace")
         stream = opened.streams.audio[0]
-        name = stream.codec_context.name
+        name = stream.codec_context.codec.canonical_name
         if name not in container.supported_codecs:
             self.why_not = f"an .mp4 holds no {name}: add it as ffmpeg -i {source.name} sound.m4a"
             return
-        if hasattr(container, "add_stream_from_template"):
-            self._stream = container.add_stream_from_template(stream)
-        else:  # before PyAV 14
-            self._stream = container.add_stream(template=stream)
+        self._stream = container.add_stream_from_template(stream)
         self._packets = (p for p in opened.demux(stream) if p.dts is not None)
         self._next = next(self._packets, None)
 
@@ -345,6 +342,6 @@ def _require_av(path: Path) -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             f"{path}: {path.suffix or 'such a file'} needs PyAV: pip install 'expraug[video]'; "
-            f".gif, .webp and folders of frames need nothing more"
+            f".gif and .webp need nothing more"
         ) from error
     return av

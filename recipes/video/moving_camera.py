@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +31,20 @@ class MovingCamera:
 
 
 def moving_camera(
-    photograph: np.ndarray,
+    photographs: Sequence[np.ndarray],
     *,
-    seconds: float = 3.0,
     fps: float = 25.0,
     size: tuple[int, int] = (360, 480),
     sway: float = 0.08,
     noise: float = 4.0,
     seed: int = 0,
 ) -> MovingCamera:
-    """Film a photograph: the camera pans, comes closer and tilts, in slow waves.
+    """Film photographs, one in each frame: the camera pans, comes closer and tilts, in slow waves.
 
     Args:
-        photograph: (H, W, 3) uint8, a face that fills most of it.
-        seconds, fps: of the video.
+        photographs: (H, W, 3) uint8 of one size, a face that fills most of it; T times the same
+            for a face that does not move.
+        fps: frames per second of the video.
         size: (height, width) of the frames, in pixels.
         sway: how far it goes, as a share of the frame's height; 0 for a camera that stands still.
         noise: standard deviation of the sensor's noise, in grey levels.
@@ -51,10 +52,10 @@ def moving_camera(
     """
     rng = np.random.default_rng(seed)
     height, width = size
-    times = np.arange(round(seconds * fps)) / fps
-    side = photograph.shape[0]
+    times = np.arange(len(photographs)) / fps
+    side = photographs[0].shape[0]
     frames, matrices = [], []
-    for time in times:
+    for time, photograph in zip(times, photographs, strict=True):
         wave = np.sin(2 * np.pi * time * np.array([0.31, 0.43, 0.23, 0.37]) + np.arange(4))
         scale = 0.8 * height / side * (1 + sway * wave[2])
         angle = 0.8 * sway * wave[3]

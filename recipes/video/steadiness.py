@@ -12,7 +12,7 @@ the width of a face).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="with photographs of faces")
     parser.add_argument("--people", type=int, default=4)
     parser.add_argument("--targets", default="happy,surprise,angry")
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--synthesizer", default="transfer")
     given = parser.parse_args(arguments)
     synthesizer = create_synthesizer(given.synthesizer)
@@ -135,12 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (faces,) = detect_faces([path])
         points = np.asarray(faces[0].mesh, np.float64) + 0.5
         side = float(np.ptp(points, axis=0).max())
-        cameras: dict[str, Callable[[], MovingCamera]] = {
-            "still": lambda p=photograph: moving_camera(p, seconds=given.seconds, sway=0),
-            "moving": lambda p=photograph: moving_camera(p, seconds=given.seconds),
+        filmed = [photograph] * given.frames
+        cameras = {
+            "still": moving_camera(filmed, sway=0),
+            "moving": moving_camera(filmed),
         }
-        for camera_name, film in cameras.items():
-            camera = film()
+        for camera_name, camera in cameras.items():
             for way, (there, settled) in ways(camera).items():
                 for target in targets:
                     moved = displacements(
