@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from expraug.expressions import Expression, LabelScheme
     from expraug.faces import SynthesizedFaces, detect_faces
     from expraug.gate import AllGates, ExpressionGate, IdentityGate
-    from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment, augment_video
+    from expraug.pipeline import (
+        ExpressionAugmenter,
+        Outcome,
+        SynthesisRequest,
+        augment,
+        augment_video,
+    )
     from expraug.policy import Balance, Matrix, Uniform
     from expraug.review import show
     from expraug.synthesizer import (

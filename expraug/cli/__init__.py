@@ -106,7 +106,9 @@ def preview_command(
     source: Annotated[Path, typer.Argument(help=f"{SOURCE} {UNLABELLED}")],
     out: Annotated[
         Path,
-        typer.Argument(help="Picture to write, as sheet.png; with --clip, .mp4, .gif, .webp or .png."),
+        typer.Argument(
+            help="Picture to write, as sheet.png; with --clip, .mp4, .gif, .webp or .png."
+        ),
     ],
     faces_shown: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 8,
     intensity: Annotated[float | None, typer.Option(help="From 0.01 to 1. Default: 1.0.")] = None,

@@ -96,6 +96,7 @@ class Context:
         subgroups: images of kinds to report by themselves, as `read_subgroups` returns them.
         progress: see `Progress`.
         distributions: figures of single faces, for the report; measures add to it.
+        refused: why the landmark gate refuses what was made, by index of the source and target.
         skipped: what could not be measured, and why; measures add to it.
         stopped: whether the user has stopped the evaluation.
         total: units of work in all, about; see `advance`.
@@ -113,6 +114,7 @@ class Context:
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
     progress: Progress = silent
     distributions: list[Distribution] = field(default_factory=list)
+    refused: dict[tuple[int, Expression], str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
     total: int = 0

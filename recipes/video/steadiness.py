@@ -59,9 +59,7 @@ def displacements(
     Returns:
         (T, N, 2) in pixels of the photograph.
     """
-    framed = [
-        frame(image, face, SIDE) for image, face in zip(camera.frames, faces, strict=True)
-    ]
+    framed = [frame(image, face, SIDE) for image, face in zip(camera.frames, faces, strict=True)]
     inputs = {name: torch.from_numpy(array) for name, array in stack_landmarks(framed).items()}
     targets = torch.full((len(faces),), int(target))
     extra: dict[str, Tensor] = {}

@@ -67,7 +67,9 @@ def test_what_is_written_is_read(frames: list[np.ndarray], tmp_path: Path, name:
     found = list(video)
     assert near([frame for _, frame in found], frames, 8 if name == "a.gif" else 4)
     assert [time for time, _ in found] == pytest.approx(TIMES, abs=1e-3)
-    assert list(video)[0][1].tobytes() == found[0][1].tobytes(), "it is read again from its start"
+    assert next(iter(video))[1].tobytes() == found[0][1].tobytes(), (
+        "it is read again from its start"
+    )
     assert video.count == 6
     assert 10 < video.fps < 20
     assert not video.sound
@@ -75,9 +77,7 @@ def test_what_is_written_is_read(frames: list[np.ndarray], tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "frames"])
-def test_it_says_that_it_is_synthetic(
-    frames: list[np.ndarray], tmp_path: Path, name: str
-) -> None:
+def test_it_says_that_it_is_synthetic(frames: list[np.ndarray], tmp_path: Path, name: str) -> None:
     path = written(frames, tmp_path / name)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     assert all(DIGITAL_SOURCE_TYPE.encode() in file.read_bytes() for file in files)
@@ -109,9 +109,7 @@ def test_a_telephone_that_lies_on_its_side(frames: list[np.ndarray], tmp_path: P
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "libopus")])
-def test_the_sound_is_kept(
-    frames: list[np.ndarray], tmp_path: Path, name: str, codec: str
-) -> None:
+def test_the_sound_is_kept(frames: list[np.ndarray], tmp_path: Path, name: str, codec: str) -> None:
     source, out = with_sound(frames, tmp_path / name, codec), tmp_path / "out.mp4"
     video = open_video(source)
     assert video.sound
@@ -164,9 +162,7 @@ def test_frames_of_another_size(frames: list[np.ndarray], tmp_path: Path) -> Non
         read(path)
 
 
-def test_refused(
-    frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused(frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(frames, tmp_path / "a.mp4")
     with pytest.raises(ImageTooLargeError, match=r"a\.mp4"):
         read(path, max_pixels=1000)
