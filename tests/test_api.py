@@ -39,7 +39,7 @@ NAMES = [
 ARGUMENTS = {
     "augment": "image source target intensity variant synthesizer face alignment device",
     "augment_video": "video source target out intensity onset variant synthesizer face alignment "
-    "check_landmarks fps device max_pixels progress",
+    "gate check_landmarks fps device max_pixels progress",
     "ExpressionAugmenter": "synthesizer policy intensity intensity_levels alignment gate "
     "check_landmarks cache on_miss per_image seed device batch_size",
     "SynthesisRequest": "target intensity variant",

@@ -24,7 +24,7 @@ class VideoAlignment(str, Enum):
     crop = "crop"
 
 
-@with_options(ExpandOptions, ("synthesizer", "check_landmarks", "device", "max_pixels"))
+@with_options(ExpandOptions, ("synthesizer", "gate", "check_landmarks", "device", "max_pixels"))
 def video_command(
     source: Annotated[
         Path,

@@ -125,7 +125,7 @@ class _View:
         (face,) = detector([part]) if min(part.shape[:2]) else (None,)
         if face is None:
             return None
-        corner = np.float32((self.left, self.top))
+        corner = np.array((self.left, self.top), np.float32)
         mesh = None if face.mesh is None else face.mesh + corner
         return replace(face, points=face.points + corner, mesh=mesh)
 

@@ -20,7 +20,7 @@ from expraug.faces.image_file import provenance
 from expraug.faces.pixels import on_device
 from expraug.faces.track import steady, track
 from expraug.faces.video_file import VideoFile, check_out, open_video, write_video
-from expraug.gate import Gate
+from expraug.gate import Gate, GateLike
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.requests import SynthesisRequest
 from expraug.pipeline.synthesize import Settled, settle, synthesize
@@ -74,6 +74,7 @@ def augment_video(
     synthesizer: str | Synthesizer = AUTO,
     face: int | None = None,
     alignment: str | Detector = "detect",
+    gate: GateLike = None,
     check_landmarks: bool = True,
     fps: float | None = None,
     device: str | torch.device = "cpu",
@@ -101,7 +102,7 @@ def augment_video(
         face: of several in the first frame with any: 0 for the largest, 1 for the next. None: the
             largest, with a warning where there are several.
         alignment: "detect", "crop" for videos of face crops, or a `Detector`.
-        check_landmarks: whether faces whose landmarks do not show the target are refused.
+        gate, check_landmarks: what refuses frames, as `ExpressionAugmenter` takes them.
         fps: frames per second of a folder; None: 25.
         device: where all of it runs.
         max_pixels: limit on the width x height of a frame.
@@ -129,7 +130,11 @@ def augment_video(
     check_out(path)
     file = open_video(video, fps=fps, max_pixels=max_pixels)
     augmenter = ExpressionAugmenter(
-        synthesizer, alignment=alignment, check_landmarks=check_landmarks, device=device
+        synthesizer,
+        alignment=alignment,
+        gate=gate,
+        check_landmarks=check_landmarks,
+        device=device,
     )
     shown = None if source is None else Expression.parse(source)
     augmenter.require([request.target], shown, variant)

@@ -64,7 +64,7 @@ def moving_camera(
         matrix = np.column_stack([turn, middle - turn @ (side / 2, side / 2)])
         back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
         picture = Image.fromarray(photograph).transform(
-            (width, height), Image.Transform.AFFINE, back.ravel(), Image.Resampling.BICUBIC,
+            (width, height), Image.Transform.AFFINE, back.ravel().tolist(), Image.Resampling.BICUBIC,
             fillcolor=(96, 104, 112),
         )  # fmt: skip
         seen = np.asarray(picture) + noise * rng.standard_normal((height, width, 3))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import expraug
 from expraug import ExpressionAugmenter, augment_video
@@ -151,36 +153,41 @@ def test_a_head_that_turns_away(folder: Path, tmp_path: Path) -> None:
         augment_video(folder, None, "happy", tmp_path / "no", alignment=Turned(0))
 
 
-def test_what_the_gate_refuses_stays(
-    filmed: list[np.ndarray], happy_images: list[np.ndarray], tmp_path: Path
-) -> None:
-    """Who laughs already cannot be made to laugh more."""
-    laughing = moving_camera([happy_images[0]] * COUNT, size=(240, 300)).frames
-    save([*filmed[:12], *laughing[12:]], tmp_path / "frames")
-    refused = pytest.MonkeyPatch()
-    with refused.context() as patch:
-        patch.setattr("expraug.landmark_gate.MOST_BEYOND", -9.0)
-        patch.setattr(
-            "expraug.landmark_gate.LandmarkGate.rejection",
-            lambda self, scores: "exaggerated" if scores["landmarks_rise"] < 1.0 else "",
-        )
-        report = augment_video(tmp_path / "frames", None, "happy", tmp_path / "out")
-    assert list(report.kept) == ["exaggerated"]
-    kept = report.kept["exaggerated"]
-    assert set(range(16, COUNT)) <= set(kept)
-    assert min(kept) > 7
+class NotInTheDark:
+    """A gate that refuses what is dark."""
+
+    fingerprint = "not-in-the-dark"
+
+    def score(self, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {"brightness": synthetic.mean((1, 2, 3))}
+
+    def rejection(self, scores: Mapping[str, float]) -> str:
+        return "dark" if scores["brightness"] < 0.25 else ""
+
+
+def test_what_the_gate_refuses_stays(filmed: list[np.ndarray], tmp_path: Path) -> None:
+    frames = [*filmed[:12], *(frame // 2 for frame in filmed[12:])]
+    save(frames, tmp_path / "frames")
+    options: dict[str, Any] = {"gate": NotInTheDark(), "check_landmarks": False}
+    report = augment_video(tmp_path / "frames", None, "happy", tmp_path / "out", **options)
+    assert list(report.kept) == ["dark"]
+    kept = report.kept["dark"]
+    assert set(range(15, COUNT)) <= set(kept)
+    assert min(kept) >= 9
     made = load(tmp_path / "out")
-    assert all(np.array_equal(made[i], load(tmp_path / "frames")[i]) for i in kept)
+    assert all(np.array_equal(made[i], frames[i]) for i in kept)
+    assert not np.array_equal(made[3], frames[3])
+    save([frame // 2 for frame in filmed[:4]], tmp_path / "dark")
+    with pytest.raises(RejectedError, match="happy cannot be used: dark"):
+        augment_video(tmp_path / "dark", None, "happy", tmp_path / "no", **options)
 
 
-def test_any_synthesizer(folder: Path, tmp_path: Path) -> None:
-    for name in ("pixel", "unet_cgan"):
-        out = tmp_path / f"{name}.gif"
-        report = augment_video(
-            folder, "neutral", "happy", out, synthesizer=name, check_landmarks=False
-        )
-        assert report.changed == COUNT
-        assert len(load(out)) == COUNT
+def test_any_synthesizer(filmed: list[np.ndarray], tmp_path: Path) -> None:
+    source, out = save(filmed[:5], tmp_path / "frames"), tmp_path / "new.gif"
+    report = augment_video(
+        source, "neutral", "happy", out, synthesizer="unet_cgan", check_landmarks=False
+    )
+    assert report.changed == len(load(out)) == 5
 
 
 def test_refused(folder: Path, tmp_path: Path) -> None:

@@ -201,8 +201,9 @@ class TransferSynthesizer(Synthesizer):
             if not len(known):
                 return nothing_done(faces, [SHUT_EYES])
             asked = (faces[known], target[known], intensity[known])
-            settled = {} if exemplar is None else {"exemplar": exemplar[known]}
-            made = self.synthesize(*asked, variant=variant[known], **found, **settled)
+            if exemplar is not None:
+                found["exemplar"] = exemplar[known]
+            made = self.synthesize(*asked, variant=variant[known], **found)
             return made.among(known, len(faces))
         if not len(faces):
             return nothing_done(faces, [SHUT_EYES])
