@@ -46,7 +46,8 @@ def measure(context: Context) -> Examples:
         for i, face, there, reason in zip(
             made.sources.tolist(), made.faces, made.made.tolist(), made.reasons, strict=True
         ):
-            name = f"{data.people[i]} · {data.items[i].origin}"
+            name, person = data.items[i].origin, data.people[i]
+            name = name if person in name else f"{person} · {name}"
             source, known = faces.source(name, str(Expression(int(data.labels[i]))))
             if not known:
                 faces.sources[source][2] = _picture(data.faces[i])

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 def write_page(evaluation: Evaluation, path: Path) -> None:
     """Write the report of an evaluation."""
+    shown = [r.faces for r in evaluation.results.values() if isinstance(r, Examples)]
+    faces = shown[0] if shown else Faces([])
     figures = [
         f"<h1>{escape(evaluation.synthesizer)}</h1><p>{escape(evaluation.title())}</p>",
+        f'<p><a href="#faces">To the {len(faces.rows):,} faces</a></p>',
         "<details open><summary>Figures</summary>",
         _table(COLUMNS, evaluation.lines()),
         f"<p>{escape(evaluation.caption())}</p>",
@@ -29,8 +32,6 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
         escape(json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False)),
         "</pre></details>",
     ]
-    shown = [r.faces for r in evaluation.results.values() if isinstance(r, Examples)]
-    faces = shown[0] if shown else Faces([])
     page = page_of("Faces", faces, above="\n".join(figures), heading=evaluation.synthesizer)
     write_file(path, page.encode())
 
