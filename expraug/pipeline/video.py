@@ -14,7 +14,7 @@ import torch
 
 from expraug.errors import NoFaceError, failure
 from expraug.expressions import Expression
-from expraug.faces.detect import DetectedFace, Detector
+from expraug.faces.detect import DetectedFace, Detector, KnownFaceDetector
 from expraug.faces.image import MAX_PIXELS
 from expraug.faces.image_file import provenance
 from expraug.faces.pixels import on_device
@@ -22,6 +22,7 @@ from expraug.faces.track import steady, track
 from expraug.faces.video_file import VideoFile, check_out, open_video, write_video
 from expraug.gate import Gate, GateLike
 from expraug.pipeline.augmenter import ExpressionAugmenter
+from expraug.pipeline.guess import warn_of_source
 from expraug.pipeline.requests import SynthesisRequest
 from expraug.pipeline.synthesize import Settled, settle, synthesize
 from expraug.pipeline.synthetic import Synthetic, beside, with_patch
@@ -138,7 +139,7 @@ def augment_video(
     )
     shown = None if source is None else Expression.parse(source)
     augmenter.require([request.target], shown, variant)
-    work = _Work(augmenter, file, request, progress)
+    work = _Work(augmenter, file, request, shown, progress)
     work.follow(face)
     work.look()
     xmp = provenance(
@@ -168,6 +169,7 @@ class _Work:
     augmenter: ExpressionAugmenter
     file: VideoFile
     request: SynthesisRequest
+    shown: Expression | None
     progress: Progress
     times: list[float] = field(default_factory=list)
     faces: list[DetectedFace | None] = field(default_factory=list)
@@ -206,6 +208,13 @@ class _Work:
         frame = next(islice((frame for _, frame in self.file), usual, None))
         face = self.faces[usual]
         assert face is not None
+        if self.shown is None:
+            there = ExpressionAugmenter(
+                self.augmenter.synthesizer,
+                alignment=KnownFaceDetector(face),
+                device=self.augmenter.device,
+            )
+            warn_of_source(there, frame, self.request.target)
         self.settled = settle(frame, face, self.request, self.augmenter.synthesizer)
         verdicts = dict[int, str]()
         gate = self.augmenter.gate

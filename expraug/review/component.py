@@ -111,7 +111,7 @@ def page_of(title: str, faces: Faces, *, above: str = "", heading: str = "review
             '<meta name="viewport" content="width=device-width">',
             f"<title>{escape(title)}: {escape(heading)}</title><style>{style}</style>",
             f'<section id="above">{above}</section>' if above else "",
-            f"<header id="faces"><h1>{escape(title)}</h1></header>",
+            f'<header id="faces"><h1>{escape(title)}</h1></header>',
             "<noscript>This page needs JavaScript.</noscript>",
             f'<script type="application/json" id="data">{text}</script>',
             f"<script>{script}</script></html>\n",
