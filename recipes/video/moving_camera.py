@@ -63,8 +63,9 @@ def moving_camera(
         middle = np.array([width, height]) / 2 + sway * height * wave[:2]
         matrix = np.column_stack([turn, middle - turn @ (side / 2, side / 2)])
         back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        affine = back.ravel().tolist()
         picture = Image.fromarray(photograph).transform(
-            (width, height), Image.Transform.AFFINE, back.ravel().tolist(), Image.Resampling.BICUBIC,
+            (width, height), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC,
             fillcolor=(96, 104, 112),
         )  # fmt: skip
         seen = np.asarray(picture) + noise * rng.standard_normal((height, width, 3))
