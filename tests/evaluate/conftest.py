@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from browser import browser, opened
 from crop_augmenter import MeanFaceDetector
 from real_smiles import Smiles, read_smiles
 from torch import Tensor
@@ -25,8 +24,6 @@ from expraug.faces import CropDetector
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.memo import MemoizedDetector
 from expraug.synthesizer import Synthesizer
-
-__all__ = ["browser", "opened"]
 
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 

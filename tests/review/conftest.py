@@ -6,11 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import browser, opened
 
 from expraug.expand import Report, expand
-
-__all__ = ["browser", "opened"]
 
 FACES = Path(__file__).parents[2] / "examples" / "faces"
 
