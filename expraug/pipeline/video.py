@@ -89,7 +89,7 @@ def augment_video(
     Where the face is not found or turned away, or the gate refuses what was made of it, frames stay
     as they are; the expression goes before them and comes back after them.
 
-    Memory does not grow with the pixels of a video, which is read three times.
+    Memory does not grow with the pixels of a video, which is read several times.
 
     Args:
         video: .mp4, .mov, .webm and what else PyAV decodes; .gif, .webp; or a folder of frames.
