@@ -31,7 +31,7 @@ TAKEN = {
 """Pages of the site that are files of the repository."""
 
 REFERENCE: dict[str, tuple[str, list[str]]] = {
-    "one-image": ("One image", ["augment", "detect_faces"]),
+    "one-image": ("One image, one video", ["augment", "augment_video", "detect_faces"]),
     "transforms": (
         "Transforms",
         [

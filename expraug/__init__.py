@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from expraug.expressions import Expression, LabelScheme
     from expraug.faces import SynthesizedFaces, detect_faces
     from expraug.gate import AllGates, ExpressionGate, IdentityGate
-    from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest, augment
+    from expraug.pipeline import (
+        ExpressionAugmenter,
+        Outcome,
+        SynthesisRequest,
+        augment,
+        augment_video,
+    )
     from expraug.policy import Balance, Matrix, Uniform
     from expraug.review import show
     from expraug.synthesizer import (
@@ -54,6 +60,7 @@ _MODULES = {
     "Synthesizer": "expraug.synthesizer",
     "Uniform": "expraug.policy",
     "augment": "expraug.pipeline",
+    "augment_video": "expraug.pipeline",
     "create_synthesizer": "expraug.synthesizer",
     "detect_faces": "expraug.faces",
     "list_datasets": "expraug.datasets",
@@ -85,6 +92,7 @@ __all__ = [
     "Synthesizer",
     "Uniform",
     "augment",
+    "augment_video",
     "create_synthesizer",
     "detect_faces",
     "list_datasets",

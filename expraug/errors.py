@@ -47,6 +47,12 @@ class ImageTooLargeError(UnreadableImageError):
     reason = "image_too_large"
 
 
+class UnreadableVideoError(ExpraugError, OSError):
+    """A file or folder that is no video, or a damaged one."""
+
+    reason = "unreadable_video"
+
+
 class NoFaceError(ExpraugError, ValueError):
     """The detector found no face."""
 

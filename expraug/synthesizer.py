@@ -140,6 +140,22 @@ class Synthesizer(nn.Module):
             return [SynthesizedFaces(frame - faces) for frame in clip.unbind(1)]
         return [self.synthesize(faces, target, i, **inputs) for i in _intensities(faces, frames)]
 
+    def settle(self, target: Tensor, variant: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return what is chosen by the look of a face, for all frames of a video to have the same.
+
+        Here nothing is.
+
+        Args:
+            target: (B,) long, values of `Expression`.
+            variant: (B,) long, counted from 0.
+            inputs: landmarks, blendshapes and pose of the faces as they are on the whole, as
+                `needs_landmarks` says.
+
+        Returns:
+            Further keyword arguments for `synthesize`, each with B rows.
+        """
+        return {}
+
     def supports(self, source: Expression | None, target: Expression) -> bool:
         """Say whether a face that shows `source` (None: unknown) can be turned into `target`."""
         return target in self.expressions and source != target

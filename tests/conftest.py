@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import browser, opened
 from PIL import Image
 
 from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
+
+__all__ = ["browser", "opened"]  # one browser for all tests
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Ray keeps the token of the first home folder of its process, and some tests have their own

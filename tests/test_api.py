@@ -26,6 +26,7 @@ NAMES = [
     "Synthesizer",
     "Uniform",
     "augment",
+    "augment_video",
     "create_synthesizer",
     "detect_faces",
     "list_datasets",
@@ -37,6 +38,8 @@ NAMES = [
 
 ARGUMENTS = {
     "augment": "image source target intensity variant synthesizer face alignment device",
+    "augment_video": "video source target out intensity onset variant synthesizer face alignment "
+    "gate check_landmarks fps device max_pixels progress",
     "ExpressionAugmenter": "synthesizer policy intensity intensity_levels alignment gate "
     "check_landmarks cache on_miss per_image seed device batch_size",
     "SynthesisRequest": "target intensity variant",

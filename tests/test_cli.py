@@ -22,6 +22,8 @@ from expraug.cli import app
 from expraug.expand import ExpandOptions, expand
 from expraug.expand.contact_sheet import CAPTION, CELL, GAP, spread
 from expraug.expressions import PUBLISHED_SCHEMES
+from expraug.faces.video_file import write_video
+from recipes.video.moving_camera import moving_camera
 
 FACES = Path(__file__).parents[1] / "examples" / "faces"
 
@@ -470,3 +472,33 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert "no size" in error(*arguments, "--max-file-size", "much")
     assert "another max_bytes" in error(*arguments, "--max-file-size", "1G")
+
+
+def test_video(faces: Path, tmp_path: Path) -> None:
+    photograph = np.array(Image.open(min((FACES / "neutral").iterdir())).resize((128, 128)))
+    frames = list(moving_camera([photograph] * 12, size=(144, 176)).frames)
+    for i in range(3, 12):
+        frames[i][:] = 90
+    write_video(frames, tmp_path / "in.gif", times=np.arange(12) / 10, fps=10, xmp="")
+    arguments = ["--target", "happy", "--synthesizer", "pixel", "--gate", "none"]
+    arguments += ["--no-check-landmarks"]
+    result = run("video", tmp_path / "in.gif", tmp_path / "out.gif", *arguments)
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("out.gif: 3 of 4 frames show happy"), "equal frames are one in a .gif"
+    assert lines[1] == "1 stay as they are, no_face: 0:00.30"
+    with Image.open(tmp_path / "out.gif") as made:
+        assert made.n_frames == 4
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert "text.mp4: not a video" in error("video", text, tmp_path / "o.gif", *arguments)
+
+
+def test_several_faces_in_a_sheet_are_told(tmp_path: Path) -> None:
+    one, other = (Image.open(f) for f in sorted((FACES / "neutral").iterdir())[:2])
+    group = Image.new("RGB", (512, 256))
+    group.paste(one, (0, 0))
+    group.paste(other, (256, 0))
+    group.save(tmp_path / "group.png")
+    arguments = ["--shows", "neutral", "--alignment", "detect", "--synthesizer", "pixel"]
+    result = run("preview", tmp_path / "group.png", tmp_path / "sheet.png", *arguments)
+    assert "1 of 1 images hold several faces: the largest of each is shown" in result.stderr

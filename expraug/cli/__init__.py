@@ -14,6 +14,7 @@ from expraug.cli.cache import app as cache_app
 from expraug.cli.config import read_config
 from expraug.cli.console import print_table, reported, say
 from expraug.cli.options import with_options
+from expraug.cli.video import video_command
 from expraug.expand.options import ExpandOptions
 from expraug.units import size_of
 
@@ -105,7 +106,9 @@ def preview_command(
     source: Annotated[Path, typer.Argument(help=f"{SOURCE} {UNLABELLED}")],
     out: Annotated[
         Path,
-        typer.Argument(help="Picture to write, as sheet.png; with --clip, .mp4, .gif or .png."),
+        typer.Argument(
+            help="Picture to write, as sheet.png; with --clip, .mp4, .gif, .webp or .png."
+        ),
     ],
     faces_shown: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 8,
     intensity: Annotated[float | None, typer.Option(help="From 0.01 to 1. Default: 1.0.")] = None,
@@ -144,6 +147,9 @@ def preview_command(
             source, out, targets, frames=frames or 16, fps=fps, face=face, **options
         )
     typer.echo(f"{out}: {count} face{'s' if count > 1 else ''}")
+
+
+app.command("video")(video_command)
 
 
 @app.command("review")

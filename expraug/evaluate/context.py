@@ -23,9 +23,8 @@ from expraug.expressions import Expression
 from expraug.networks.fer_classifier import FERClassifier
 from expraug.networks.identity import IdentityEncoder
 from expraug.pipeline import ExpressionAugmenter, Outcome, SynthesisRequest
+from expraug.progress import Progress, silent
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of all work is done, of how much in all."""
 STOPPED = "stopped before it was measured"
 _STRIDE = 37
 """From the variant of one source to that of the next: neighbours in a set are often one person."""
@@ -97,6 +96,7 @@ class Context:
         subgroups: images of kinds to report by themselves, as `read_subgroups` returns them.
         progress: see `Progress`.
         distributions: figures of single faces, for the report; measures add to it.
+        refused: why the landmark gate refuses what was made, by index of the source and target.
         skipped: what could not be measured, and why; measures add to it.
         stopped: whether the user has stopped the evaluation.
         total: units of work in all, about; see `advance`.
@@ -112,8 +112,9 @@ class Context:
     intensities: tuple[float, ...] = (0.0, 0.5, 1.0)
     further_identity: tuple[IdentityEncoder, ...] = ()
     subgroups: Mapping[str, set[str]] = field(default_factory=dict)
-    progress: Progress = lambda step, done, total: None
+    progress: Progress = silent
     distributions: list[Distribution] = field(default_factory=list)
+    refused: dict[tuple[int, Expression], str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
     total: int = 0

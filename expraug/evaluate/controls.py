@@ -99,6 +99,7 @@ def given_context(
     same = {f.name: getattr(context, f.name) for f in fields(Context) if f.init}
     same |= {
         "distributions": [],
+        "refused": {},
         "skipped": {},
         "stopped": False,
         "total": 0,

@@ -48,7 +48,7 @@ def plot(distribution: Distribution) -> str:
     line, area = (_steps(share / top) for share in shares)
     name = escape(f"{distribution.name}, {distribution.target}")
     return (
-        f"<figure class=plot><svg viewBox='0 0 {_WIDTH} {_HEIGHT + 14}' role=img>"
+        f"<figure class='plot'><svg viewBox='0 0 {_WIDTH} {_HEIGHT + 14}' role=img>"
         f"<title>{name}</title><polygon points='0,{_HEIGHT} {area} {_WIDTH},{_HEIGHT}' fill=#ccc />"
         f"<polyline points='{line}' fill=none stroke=#c33 stroke-width=1.5 />"
         f"<text x=0 y={_HEIGHT + 12}>{edges[0]:.2g}</text>"

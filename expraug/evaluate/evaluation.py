@@ -11,7 +11,7 @@ import torch
 from expraug import __version__
 from expraug.errors import ExpraugError
 from expraug.evaluate.bootstrap import Bootstrap
-from expraug.evaluate.context import STOPPED, Context, Progress
+from expraug.evaluate.context import STOPPED, Context
 from expraug.evaluate.face_set import SIZE, FaceSet, collect
 from expraug.evaluate.measures import MEASURES, Measure
 from expraug.evaluate.report import Evaluation
@@ -30,14 +30,11 @@ from expraug.networks.identity import (
 from expraug.pipeline import ExpressionAugmenter
 from expraug.pipeline.device import existing_device
 from expraug.pipeline.memo import MemoizedDetector
+from expraug.progress import Progress, silent
 from expraug.synthesizer import Synthesizer, create_synthesizer
 
 IdentityLike = IdentityEncoder | str
 """An identity encoder, or its name, as `create_identity_encoder` takes it."""
-
-
-def _silent(step: str, done: int, total: int) -> None:
-    pass
 
 
 def evaluate(
@@ -58,7 +55,7 @@ def evaluate(
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Measure a synthesizer on real faces of people that nothing was trained on.
 
@@ -171,7 +168,7 @@ def build_context(
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Context:
     """Load and find what all measures share; arguments and errors as those of `evaluate`.
 

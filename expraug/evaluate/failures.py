@@ -68,7 +68,13 @@ def measure(context: Context) -> Failures:
         if not reasons:
             continue
         wrong = np.array([bool(reason) for reason in reasons])
-        who = context.data.who(_moved(context, target).made_of)
+        made_of = _moved(context, target).made_of
+        context.refused |= {
+            (i, target): reason
+            for i, reason in zip(made_of.tolist(), reasons, strict=True)
+            if reason
+        }
+        who = context.data.who(made_of)
         refused[str(target)] = dict(Counter(filter(None, reasons)))
         shares[str(target)] = context.bootstrap.estimate(wrong, who)
         rows.append(wrong)

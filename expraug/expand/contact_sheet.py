@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from expraug.datasets.source import FaceSource
+from expraug.errors import warn
 from expraug.expand.decoding import decode
 from expraug.expand.plan import Job, Plan
 from expraug.expressions import Expression
@@ -80,8 +81,11 @@ def shown_faces(
     max_pixels: int,
     tries: int | None = None,
 ) -> Iterator[Shown]:
-    """Yield the rows of a sheet, the faces spread evenly over the set; see `contact_sheet`."""
-    found = 0
+    """Yield the rows of a sheet, the faces spread evenly over the set; see `contact_sheet`.
+
+    Where `tries` is None, a warning says how many images hold several faces.
+    """
+    found, several = 0, 0
     for count, index in enumerate(spread(len(source))):
         if found == faces_shown or count == tries:
             break
@@ -99,7 +103,10 @@ def shown_faces(
                 raise
             continue
         found += 1
+        several += face.faces > 1
         yield Shown(index, job.item.class_name, frames)
+    if several and tries is None:  # an expansion counts them itself
+        warn(f"{several} of {found} images hold several faces: the largest of each is shown")
 
 
 def spread(count: int) -> Iterator[int]:

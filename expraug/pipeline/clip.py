@@ -8,6 +8,7 @@ from torch.utils.data import get_worker_info
 from expraug.errors import CacheMissError, failure
 from expraug.expressions import Expression
 from expraug.pipeline.augmenter import ExpressionAugmenter
+from expraug.pipeline.guess import warn_of_source
 from expraug.pipeline.requests import SynthesisRequest
 from expraug.pipeline.synthetic import beside, with_patch
 
@@ -56,6 +57,8 @@ def clip(
             "clips are not cached, and CUDA cannot run in a DataLoader worker: make them in the "
             "training process (num_workers=0), or on the CPU (device='cpu')"
         )
+    if shown is None:
+        warn_of_source(augmenter, image, wanted)
     request = SynthesisRequest(wanted, variant=variant)
     (found,) = augmenter.synthesize([image], [request], None, frames)
     entries = beside([image] * len(found), found)

@@ -15,6 +15,7 @@ from expraug.expressions import Expression
 from expraug.faces.detect import DetectedFace, Detector, KnownFaceDetector, all_faces
 from expraug.faces.image import as_array, as_given, read_image
 from expraug.pipeline.augmenter import ExpressionAugmenter
+from expraug.pipeline.guess import warn_of_source
 from expraug.pipeline.requests import Outcome, SynthesisRequest
 from expraug.synthesizer import AUTO, Synthesizer
 
@@ -78,6 +79,8 @@ def augment(
     shown = None if source is None else Expression.parse(source)
     request = SynthesisRequest(Expression.parse(target), intensity, variant)
     augmenter.require([request.target], shown, variant)
+    if shown is None:
+        warn_of_source(augmenter, array, request.target)
     changed, outcomes = array, dict[int, Outcome]()
     for number, there in chosen_faces(augmenter, array, face).items():
         outcomes[number] = _change(augmenter, changed, there, request)
@@ -112,8 +115,8 @@ def chosen_faces(
         return dict(enumerate(faces))
     if face is None and len(faces) > 1:
         warn(
-            f"the image holds {len(faces)} faces: the largest is changed; choose it with face=0, "
-            f"the others with face=1 to face={len(faces) - 1}, or face='all'"
+            f"the image holds {len(faces)} faces: the largest is changed; face=0 to "
+            f"face={len(faces) - 1} (--face) choose one, the largest first, and face='all' all"
         )
     number = face or 0
     if number >= len(faces):

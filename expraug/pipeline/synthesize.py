@@ -5,7 +5,8 @@ Nothing else calls a synthesizer, but for the recipes that train one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -37,6 +38,39 @@ _PIECE_BYTES = 32 << 20
 """Pixels of the faces that are worked on together: of large ones, one at a time."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """What all frames of a video have in common, so that its face does not jump.
+
+    Args:
+        size: side of the aligned faces, in pixels.
+        inputs: keyword arguments of the synthesizer, of one row each (`Synthesizer.settle`).
+    """
+
+    size: int
+    inputs: Mapping[str, Tensor]
+
+
+def settle(
+    image: Pixels, face: DetectedFace, request: SynthesisRequest, synthesizer: Synthesizer
+) -> Settled:
+    """Return what all frames of a video are to have in common.
+
+    Args:
+        image: a usual frame of it.
+        face: in it.
+        request: of all frames.
+        synthesizer: makes them.
+    """
+    size = synthesizer.image_size
+    framed = frame(image, face, size, synthesizer.size_agnostic)
+    device = next(iter(synthesizer.state_dict().values())).device
+    extra = {k: v.to(device) for k, v in _extra_inputs([framed], [request], synthesizer).items()}
+    target = torch.tensor([int(request.target)], device=device)
+    variant = extra.pop("variant", torch.zeros_like(target))
+    return Settled(framed.size, synthesizer.settle(target, variant, **extra))
+
+
 @torch.inference_mode()
 def synthesize(
     images: Sequence[Pixels],
@@ -48,6 +82,7 @@ def synthesize(
     device: torch.device,
     batch_size: int,
     frames: int | None = None,
+    settled: Settled | None = None,
 ) -> list[list[Synthetic]]:
     """Make synthetic faces, or clips of them.
 
@@ -60,6 +95,7 @@ def synthesize(
         device: where synthesizer and gate run.
         batch_size: faces per batch.
         frames: of each clip, at least 2; None makes one picture of each image.
+        settled: what all images have in common, being frames of one video.
 
     Returns:
         For each image its frames (one without `frames`): the changed box, and scores in the last.
@@ -72,8 +108,11 @@ def synthesize(
     with torch.inference_mode(any(one.is_inference() for one in weights)):
         synthesizer = synthesizer.to(device)
     entries = [[Synthetic(None, reason="no_face")] for _ in images]
+    size, agnostic = synthesizer.image_size, synthesizer.size_agnostic
+    if settled is not None:
+        size, agnostic = settled.size, False
     framed = [
-        (i, frame(image, face, synthesizer.image_size, synthesizer.size_agnostic))
+        (i, frame(image, face, size, agnostic))
         for i, (image, face) in enumerate(zip(images, faces, strict=True))
         if face is not None
     ]
@@ -88,7 +127,7 @@ def synthesize(
                 asked = [requests[i] for i, _ in piece]
                 batch = [face for _, face in piece]
                 with exact(device):  # which, too, holds for one thread
-                    return _batch(batch, asked, synthesizer, gate, device, frames)
+                    return _batch(batch, asked, synthesizer, gate, device, frames, settled)
 
             cores = threads if device.type == "cpu" else 1
             for piece, made in zip(pieces, map_threads(make, pieces, cores), strict=True):
@@ -118,11 +157,15 @@ def _batch(
     gate: Gate | None,
     device: torch.device,
     frames: int | None,
+    settled: Settled | None,
 ) -> list[list[Synthetic]]:
     """Synthesize faces of one aligned size, alike ones beside each other."""
     faces = aligned(framed, device)
     target = torch.tensor([int(request.target) for request in requests], device=device)
-    extra = {k: v.to(device) for k, v in _extra_inputs(framed, requests, synthesizer).items()}
+    extra = _extra_inputs(framed, requests, synthesizer)
+    if settled is not None:
+        extra |= {k: v.expand(len(framed), *v.shape[1:]) for k, v in settled.inputs.items()}
+    extra = {k: v.to(device) for k, v in extra.items()}
     if frames is None:
         intensity = torch.tensor([request.intensity for request in requests], device=device)
         made = [synthesizer.synthesize(faces, target, intensity, **extra)]

@@ -1,15 +1,10 @@
-"""One page that shows an expanded set: each synthetic face beside its source, to be judged."""
+"""One page that shows an expanded set: each synthetic face beside its source, to be accepted or
+rejected."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
 import os
 from collections.abc import Iterator, Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +17,14 @@ from expraug.expand.layout import MANIFEST, REVIEW
 from expraug.expand.manifest import SCHEMA, read_tables
 from expraug.expressions import Expression
 from expraug.faces.image_file import write_file
+from expraug.review.component import Faces, page_of
 from expraug.review.pictures import SetPictures, SourcePictures
 
 _COLUMNS = (
     "file", "source", "source_class", "synthesizer", "fingerprint", "target", "intensity",
     "variant", "status", "reason", "message", "score_identity",
 )  # fmt: skip
+SCORE = "gate score"
 _TEXT = ("source", "source_class", "synthesizer", "fingerprint", "reason")
 
 
@@ -75,7 +72,7 @@ def review(
     sources = None
     if source is not None:
         sources = SourcePictures(open_face_set(source, shows), page, embed)
-    data = _Data()
+    faces = Faces([SCORE], decide=True)
     for folder in folders:
         rows = list(manifest_rows(folder))
         made = SetPictures(
@@ -86,9 +83,9 @@ def review(
             [row["source"] for row in rows],
         )
         for row in rows:
-            data.add(row, made, sources)
-    write_file(page, _html(folders[0].resolve().name, data).encode())
-    return len(data.rows)
+            _add(faces, row, made, sources)
+    write_file(page, page_of(folders[0].resolve().name, faces).encode())
+    return len(faces.rows)
 
 
 def review_page(
@@ -137,80 +134,24 @@ def _type(schema: pa.Schema, name: str) -> pa.DataType:
     return schema.field(name).type
 
 
-class _Data:
-    """What the page knows, with each name once."""
-
-    def __init__(self) -> None:
-        self.sources: list[list[str | None]] = []
-        self.makers: list[list[str]] = []
-        self.messages: dict[str, str] = {}
-        self.rows: list[list[Any]] = []
-        self._source: dict[tuple[str, str], int] = {}
-        self._maker: dict[tuple[str, str], int] = {}
-
-    def add(self, row: dict[str, Any], made: SetPictures, sources: SourcePictures | None) -> None:
-        """Add a row of a manifest."""
-        named = row["source"], row["source_class"]
-        if named not in self._source:
-            self._source[named] = len(self.sources)
-            shown = sources(named[0]) if sources else None
-            self.sources.append([*named, shown or made.original(*named)])
-        elif self.sources[self._source[named]][2] is None:  # copied along in another set
-            self.sources[self._source[named]][2] = made.original(*named)
-        maker = row["synthesizer"], row["fingerprint"]
-        if maker not in self._maker:
-            self._maker[maker] = len(self.makers)
-            self.makers.append(list(maker))
-        if row["reason"]:
-            self.messages[row["reason"]] = row["message"] or row["reason"]
-        score = row["score_identity"]
-        self.rows.append(
-            [
-                self._source[named],
-                self._maker[maker],
-                row["target"],
-                row["intensity"],
-                row["variant"],
-                row["reason"],
-                None if score is None or not math.isfinite(score) else round(score, 3),
-                row["file"] and made.synthetic(row["file"]),
-            ]
-        )
-
-
-def _html(title: str, data: _Data) -> str:
-    shown = {"sources": data.sources, "makers": data.makers}
-    text = _as_script({**shown, "messages": data.messages, "rows": data.rows})
-    style, script = (_file(f"page.{kind}") for kind in ("css", "js"))
-    # names in the set are other people's: whatever they hold, no other script runs
-    policy = (
-        f"default-src 'none'; img-src 'self' file: data: blob:; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}"
+def _add(
+    faces: Faces, row: dict[str, Any], made: SetPictures, sources: SourcePictures | None
+) -> None:
+    """Add a row of a manifest."""
+    named = row["source"], row["source_class"]
+    number, known = faces.source(*named)
+    if not known:  # not shown yet, or copied along only here
+        shown = sources(named[0]) if sources else None
+        faces.sources[number][2] = shown or made.original(*named)
+    if row["reason"]:
+        faces.messages[row["reason"]] = row["message"] or row["reason"]
+    faces.add(
+        number,
+        (row["synthesizer"], row["fingerprint"]),
+        row["target"],
+        made.synthetic(row["file"]) if row["file"] else None,
+        intensity=row["intensity"],
+        variant=row["variant"],
+        reason=row["reason"],
+        scores={SCORE: row["score_identity"]},
     )
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{escape(title)}: review</title><style>{style}</style>",
-            f"<header><h1>{escape(title)}</h1></header>",
-            "<noscript>This page needs JavaScript.</noscript>",
-            f'<script type="application/json" id="data">{text}</script>',
-            f"<script>{script}</script></html>\n",
-        ]
-    )
-
-
-def _as_script(value: Any) -> str:
-    """Return JSON that may stand in a script element: no "<" ends it or begins a comment."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").encode("utf-8", "replace").decode()
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _file(name: str) -> str:
-    return (files("expraug.review") / name).read_text(encoding="utf-8")

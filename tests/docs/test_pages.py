@@ -9,10 +9,14 @@ import types
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+from expraug.faces.video_file import write_video
+from recipes.video.moving_camera import moving_camera
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets" / "readers"))
@@ -56,6 +60,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     group.paste(one, (0, 0))
     group.paste(other, (256, 0))
     group.save(root / "group.jpg", quality=95)
+    still = [np.asarray(one.resize((128, 128)))] * 8
+    film = moving_camera(still, size=(144, 176))
+    write_video(film.frames, root / "talk.mp4", times=film.times, fps=25, xmp="")
     for name, layout in PUBLISHED.items():
         (root / name).mkdir()
         TREES[layout][1](root / name)

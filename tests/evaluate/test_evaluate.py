@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,20 +78,42 @@ def test_json_comes_back(evaluation: Evaluation, tmp_path: Path) -> None:
 
 
 def test_html_stands_alone_and_shows_faces(evaluation: Evaluation, tmp_path: Path) -> None:
-    evaluation.to_html(tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    pictures = re.findall(r'src="([^"]*)"', page)
-    # 10 people with a source and two targets or one, and 5 + 5 extremes of each target
-    assert len(pictures) >= 10 + 2 * 2 * 2 * 5
+    evaluation.to_html(tmp_path / "new" / "report.html")
+    page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])
+    assert len(data["rows"]) == 80, "ten neutral faces of seven targets, ten happy of one"
+    pictures = [row[7] for row in data["rows"]] + [source[2] for source in data["sources"]]
+    assert len(pictures) == 80 + 20
     assert all(p.startswith("data:image/jpeg;base64,") for p in pictures)
     assert not re.search(r"(src|href)=\W?http", page)
-    for line in (
-        "recall ratio, fer_classifier",
-        "happy: log odds, landmark_classifier, lowest",
-        "<svg",
-        "Fréchet",
-    ):
+    assert "log odds, landmark_classifier" in data["scores"]
+    for line in ("recall ratio, fer_classifier", "<svg", "Fréchet", "<summary>Figures</summary>"):
         assert line in page
+
+
+def test_the_page_in_a_browser(
+    evaluation: Evaluation, opened: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    evaluation.to_html(tmp_path / "report.html")
+    page = opened(tmp_path / "report.html")
+    assert page.locator("#above table").count() == 1
+    assert page.evaluate("scrollY") == 0, "the figures come first"
+    assert page.locator("#export, #import, #decided:visible").count() == 0
+    page.select_option("#target", "happy")
+    assert page.locator("article").count() == 10
+    page.select_option("#figure", label="log odds, landmark_classifier")
+    page.select_option("#order", "lowest")
+    told = [
+        float(re.findall(r"score (-?[\d.]+)", card.inner_text())[0])
+        for card in page.locator("article").all()
+    ]
+    assert told == sorted(told)
+    assert told[0] < told[-1]
+    page.fill("#least", f"{told[4] + 0.006:.3f}")
+    assert page.locator("article").count() == sum(t > told[4] + 0.006 for t in told)
+    for picture in page.locator("article img").all():
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("(i) => i.decode().then(() => i.naturalWidth)") == 112
 
 
 def test_what_cannot_be_done_is_said(faces: Path, smile: str) -> None:

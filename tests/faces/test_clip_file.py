@@ -86,7 +86,7 @@ def test_refused(clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for frames in (clip[0], clip / 255, clip[:0], clip.transpose(0, 2, 3, 1)):
         with pytest.raises(ValueError, match="frames must be"):
             write_clip(frames, tmp_path / "clip.gif")
-    with pytest.raises(ValueError, match=r"\.mp4, \.gif, \.png"):
+    with pytest.raises(ValueError, match=r"\.mp4, \.gif, \.webp, \.png"):
         write_clip(clip, tmp_path / "clip.webm")
     with pytest.raises(ValueError, match="fps"):
         write_clip(clip, tmp_path / "clip.gif", fps=0)

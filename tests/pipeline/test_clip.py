@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,16 @@ def test_the_cache_tells_where_the_face_is(neutral_images, tmp_path: Path):
     second = ExpressionAugmenter("pixel", alignment="detect", cache=first.cache)
     second.detector._mtcnn = None  # cannot look any more
     assert np.array_equal(second.clip(neutral_images[0], "neutral", "happy", 2), clip)
+
+
+def test_a_source_that_a_synthesizer_does_not_start_from_is_told(
+    happy_images: list[np.ndarray], neutral_images: list[np.ndarray]
+) -> None:
+    """`fevgan` starts from neutral faces; nobody says what these show."""
+    augmenter = ExpressionAugmenter("fevgan", check_landmarks=False)
+    with pytest.warns(UserWarning, match="seems to show happy, but 'fevgan' makes sad of neutral"):
+        augmenter.clip(happy_images[0], None, "sad", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        augmenter.clip(neutral_images[0], None, "sad", 2)
+        augmenter.clip(neutral_images[0], "neutral", "sad", 2)

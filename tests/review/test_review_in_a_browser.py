@@ -67,7 +67,7 @@ def test_filters(page: Any, expanded: Report) -> None:
     page.fill("#most", f"{scores[3] + 0.0005:.3f}")
     assert faces(page) == sum(round(s, 3) <= round(scores[3] + 0.0005, 3) for s in scores)
     page.fill("#most", "")
-    page.select_option("#order", "score")
+    page.select_option("#order", "lowest")
     told = page.locator("article").first.inner_text()
     assert f"score {scores[0]:.2f}" in told
     page.fill("#name", "nobody of this name")
@@ -78,12 +78,12 @@ def made_rows(folder: Path) -> list[dict[str, Any]]:
     return [r for r in pq.read_table(folder / "manifest.pq").to_pylist() if r["file"]]
 
 
-def test_keys_judge_and_the_list_is_exported(page: Any, expanded: Report, tmp_path: Path) -> None:
+def test_keys_decide_and_the_list_is_exported(page: Any, expanded: Report, tmp_path: Path) -> None:
     rows = made_rows(expanded.folder)
-    judgements = iter(("r", "a", "R", "u"))
+    decisions = iter(("r", "a", "R", "u"))
     for row in pq.read_table(expanded.folder / "manifest.pq").to_pylist():
-        # of what was not made there is nothing to judge
-        key = next(judgements, None) if row["file"] else "ArrowRight"
+        # of what was not made there is nothing to decide
+        key = next(decisions, None) if row["file"] else "ArrowRight"
         if key is None:
             break
         page.keyboard.press(key)
@@ -99,9 +99,9 @@ def test_keys_judge_and_the_list_is_exported(page: Any, expanded: Report, tmp_pa
     pairs = {(source, str(r.target), r.intensity) for source in found for r in found[source]}
     rejected = [rows[0], rows[2]]
     assert pairs == {(r["source"], r["target"], r["intensity"]) for r in rejected}
-    page.reload()  # what was judged is still there
+    page.reload()  # what was decided is still there
     assert "1 accepted · 2 rejected" in page.inner_text("#status")
-    page.select_option("#judged", "rejected")
+    page.select_option("#decided", "rejected")
     assert faces(page) == 2
     page.evaluate("localStorage.clear()")
     page.reload()

@@ -178,6 +178,7 @@ class TransferSynthesizer(Synthesizer):
         landmarks: Tensor | None = None,
         blendshapes: Tensor | None = None,
         pose: Tensor | None = None,
+        exemplar: Tensor | None = None,
     ) -> SynthesizedFaces:
         """Return how the faces change.
 
@@ -187,6 +188,7 @@ class TransferSynthesizer(Synthesizer):
                 first; the best if None.
             landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them; None
                 finds them in the faces, and leaves those where none are found unchanged.
+            exemplar: (B,) long, as `settle` returns it; None chooses by `variant`.
 
         Raises:
             UnsupportedExpressionError: a target that is not in `expressions`.
@@ -199,12 +201,27 @@ class TransferSynthesizer(Synthesizer):
             if not len(known):
                 return nothing_done(faces, [SHUT_EYES])
             asked = (faces[known], target[known], intensity[known])
+            if exemplar is not None:
+                found["exemplar"] = exemplar[known]
             made = self.synthesize(*asked, variant=variant[known], **found)
             return made.among(known, len(faces))
         if not len(faces):
             return nothing_done(faces, [SHUT_EYES])
-        row, mirrored = self.choose(target, pose, variant, landmarks)
+        if exemplar is None:
+            row, mirrored = self.choose(target, pose, variant, landmarks)
+        else:
+            row, mirrored = exemplar % len(self.shows), exemplar >= len(self.shows)
         return self.lend(faces, intensity, row, mirrored, landmarks, blendshapes, pose)
+
+    def settle(self, target: Tensor, variant: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """Choose one exemplar for all frames of a video: the one that fits the face on the whole.
+
+        Args:
+            target, variant, inputs: as `Synthesizer.settle` takes them.
+        """
+        self.check_targets(target)
+        row, mirrored = self.choose(target, inputs["pose"], variant, inputs["landmarks"])
+        return {"exemplar": row + mirrored * len(self.shows)}
 
     def lend(
         self,
