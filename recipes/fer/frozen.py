@@ -40,13 +40,12 @@ from recipes.fer.training import Samples
 NET = f"{LITE0}, frozen"
 SIDE, FIELDS, STAGES = 96, 3, 5
 COMPONENTS = 384
-DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+DECAYS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)
 BALANCES = (1.0, 0.5, 0.0)
 RUNS = (
-    *("none", "even draws", "more draws 6/64", "own label 6/64", "transfer 6/64"),
-    *("transfer 6/64, neutral", "more draws 12/64", "own label 12/64", "transfer 12/64"),
-    *("transfer 12/64, neutral", "transfer 12/64, natural", "transfer 12/64, weight 0.5"),
-    "transfer 12/64, neutral, soft labels",
+    *("none", "transfer 6/64, neutral", "more draws 6/64", "own label 6/64", "even draws"),
+    *("transfer 12/64, neutral", "transfer 12/64, neutral, soft labels", "transfer 6/64"),
+    *("more draws 12/64", "own label 12/64"),
 )
 _SAVE_EVERY = 4096
 
@@ -68,7 +67,7 @@ def features(pixels: Tensor, net: nn.Module, file: Path, batch: int = 64) -> Ten
         with np.load(file) as saved:
             known = saved["keys"], saved["features"]
     new = torch.from_numpy(np.flatnonzero(~np.isin(keys, known[0])))
-    for part in new.split(_SAVE_EVERY):
+    for part in new.split(_SAVE_EVERY) if len(new) else ():
         found = []
         for rows in part.split(batch):
             x = view(pixels[rows], SIDE).contiguous(memory_format=torch.channels_last)

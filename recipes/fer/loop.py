@@ -1,4 +1,4 @@
-"""What `recipes.fer.train` does besides training: settings, batches, tests, going on after a stop."""
+"""What `recipes.fer.train` does besides training: settings, batches, tests, going on later."""
 
 from __future__ import annotations
 
