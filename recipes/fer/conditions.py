@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 REAL, OWN = "real", "own"
 """Sources of extra samples besides the synthesizers' names: the real faces of the rare classes, and
 those rendered to the expression that they have."""
-NATURAL, NEUTRAL = ", natural", ", neutral"
-"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing."""
+NATURAL, NEUTRAL, STRONG = ", natural", ", neutral", ", neutral, strong"
+"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing; and
+only those of these at full intensity."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Condition:
         strength: of the augmentation of the extra samples.
         weight: of the extra samples in the loss.
         split_norm: whether they have batch normalisation of their own (Xie et al. 2020).
-        only: "" for all synthetics of the synthesizer, `NATURAL` or `NEUTRAL`.
+        only: "" for all synthetics of the synthesizer, `NATURAL`, `NEUTRAL` or `STRONG`.
         soft: share of a synthetic's label that stays with the expression of its source.
         balance: of the real draws, as `Recipe.balance`; None for what is tuned.
     """
@@ -92,6 +93,8 @@ CONDITIONS = {
         _NEUTRAL,
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, split norm", split_norm=True),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, soft labels", soft=0.3),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, weight 0.5", weight=0.5),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, strong", only=STRONG),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, falling", phases=FALLING),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
         replace(_TRANSFER, name="transfer first", phases=FIRST),

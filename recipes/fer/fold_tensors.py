@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.networks.class_index import class_index
-from recipes.fer.conditions import CONDITIONS, NATURAL, NEUTRAL, OWN, REAL
+from recipes.fer.conditions import CONDITIONS, NATURAL, NEUTRAL, OWN, REAL, STRONG
 from recipes.fer.folds import LFW, LONDON, SETTINGS, FaceSet, Setting, training_rows
 from recipes.fer.pack_tables import Pack, load_synthetics
 from recipes.fer.training import Samples
@@ -28,11 +28,13 @@ class Fold:
         setting: whose.
         samples: to train on.
         tests: pixels and labels by name.
+        rows: (R,) long, place of each real face in the set's training file.
     """
 
     setting: Setting
     samples: Samples
     tests: dict[str, tuple[Tensor, Tensor]]
+    rows: Tensor
 
     def counts(self) -> dict[str, int]:
         """Return the number of real training faces of each class."""
@@ -71,7 +73,10 @@ def read_fold(
         natural = made.seen >= pack.least[made.target]
         neutral = labels.numpy()[made.source] == int(Expression.NEUTRAL)
         place = count + torch.arange(len(made))
-        for only, mask in (("", True), (NATURAL, natural), (NEUTRAL, neutral & natural)):
+        neutral &= natural
+        masks = {"": True, NATURAL: natural, NEUTRAL: neutral}
+        masks[STRONG] = neutral & (made.intensity == 1)
+        for only, mask in masks.items():
             pools[name + only] = place[torch.from_numpy(usable & mask)]
         if name == "transfer":
             of_rare = np.isin(made.target, [int(e) for e in setting.rare])
@@ -88,7 +93,7 @@ def read_fold(
         len(setting.classes),
         torch.cat(sources).to(device),
     )
-    return Fold(setting, samples, _tests(setting, pack, folder, device))
+    return Fold(setting, samples, _tests(setting, pack, folder, device), torch.from_numpy(rows))
 
 
 def _tests(

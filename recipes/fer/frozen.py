@@ -45,21 +45,25 @@ BALANCES = (1.0, 0.5, 0.0)
 RUNS = (
     *("none", "transfer 6/64, neutral", "more draws 6/64", "own label 6/64", "even draws"),
     *("transfer 12/64, neutral", "transfer 12/64, neutral, soft labels", "transfer 6/64"),
+    *("transfer 12/64, neutral, strong", "transfer 12/64, neutral, weight 0.5"),
     *("more draws 12/64", "own label 12/64"),
 )
 _SAVE_EVERY = 4096
 
 
 @torch.inference_mode()
-def features(pixels: Tensor, net: nn.Module, file: Path, batch: int = 64) -> Tensor:
+def features(pixels: Tensor, net: nn.Module | None, file: Path, batch: int = 64) -> Tensor:
     """Return what the net's early stages see, (N, 1008) float; what the file holds is not looked
     at again.
 
     Args:
         pixels: (N, 48, 48) uint8.
-        net: EfficientNet-Lite0.
+        net: EfficientNet-Lite0; None where the file has all.
         file: .npz that keeps them.
         batch: faces at once.
+
+    Raises:
+        ValueError: there is no net, and the file does not have all.
     """
     keys = np.array([xxhash.xxh64_intdigest(face.tobytes()) for face in pixels.numpy()], np.uint64)
     known = np.empty(0, np.uint64), np.empty((0, 1), np.float16)
@@ -67,13 +71,15 @@ def features(pixels: Tensor, net: nn.Module, file: Path, batch: int = 64) -> Ten
         with np.load(file) as saved:
             known = saved["keys"], saved["features"]
     new = torch.from_numpy(np.flatnonzero(~np.isin(keys, known[0])))
+    if len(new) and net is None:
+        raise ValueError(f"{file} lacks {len(new)} faces: run recipes.fer.frozen first")
     for part in new.split(_SAVE_EVERY) if len(new) else ():
         found = []
         for rows in part.split(batch):
             x = view(pixels[rows], SIDE).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
-                x = net.bn1(net.conv_stem(x))  # type: ignore[operator]
-                x = net.blocks[:STAGES](x)  # type: ignore[index]
+                x = net.bn1(net.conv_stem(x))  # type: ignore[union-attr,operator]
+                x = net.blocks[:STAGES](x)  # type: ignore[union-attr,index,operator]
             found.append(F.adaptive_avg_pool2d(x.float(), FIELDS).flatten(1).half().numpy())
         seen = np.concatenate([known[1].reshape(-1, found[0].shape[1]), *found])
         known = np.concatenate([known[0], keys[part.numpy()]]), seen
@@ -123,13 +129,13 @@ def weighted(
     real = samples.real[
         torch.from_numpy(draws[0].integers(len(samples.real), size=len(samples.real)))
     ]
-    rows, weights = [real], [_even(samples.labels[real], balance)]
+    rows, weights = [real], [even(samples.labels[real], balance)]
     share = condition.phases[0].extra * condition.weight
     if share:
         pool = samples.pools[condition.extra + condition.only]
         drawn = pool[torch.from_numpy(draws[1].integers(len(pool), size=len(pool)))]
         rows.append(drawn)
-        weights.append(share * _even(samples.labels[drawn], 0.0))
+        weights.append(share * even(samples.labels[drawn], 0.0))
     place, weight = torch.cat(rows), torch.cat(weights)
     own, source = (
         F.one_hot(of[place], samples.classes).float() for of in (samples.labels, samples.sources)
@@ -138,7 +144,7 @@ def weighted(
     return place, weight / weight.sum(), own.lerp(source, soft)
 
 
-def _even(labels: Tensor, balance: float) -> Tensor:
+def even(labels: Tensor, balance: float) -> Tensor:
     """Return weights with sum 1; a class of n weighs in proportion to n to the power `balance`."""
     counts = torch.bincount(labels).float().clamp(min=1)
     weight = counts[labels] ** (balance - 1)
