@@ -20,13 +20,13 @@ from scipy import stats
 
 from expraug.expressions import Expression
 from recipes.fer.conditions import CONDITIONS, OWN
+from recipes.fer.fold_tensors import VALIDATION
 from recipes.fer.folds import SETTINGS, Setting
 from recipes.fer.results import read_results
 from recipes.fer.tables import TUNING
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "mean_ap", "rare_ap", "rare_recall", "ece")
 GAINED = ("accuracy", "balanced_accuracy", "rare_ap", "rare_recall")
-_VALIDATION = "validation"
 
 Runs = dict[str, dict[int, dict[str, float]]]
 """Metrics by condition and seed, of one setting, net and test set."""
@@ -41,8 +41,8 @@ def collect(rows: Sequence[dict[str, str]], test_set: str) -> dict[tuple[str, st
         rare = SETTINGS[row["setting"]].rare
         metrics = {k: float(v) for k, v in row.items() if v and k in _numbers()}
         for kind in ("ap", "recall"):
-            of_rare = [metrics[f"{kind}_{e}"] for e in rare]
-            metrics[f"rare_{kind}"] = float(np.mean(of_rare))
+            of_rare = [metrics[f"{kind}_{e}"] for e in rare if f"{kind}_{e}" in metrics]
+            metrics[f"rare_{kind}"] = float(np.mean(of_rare)) if of_rare else float("nan")
         found[row["setting"], row["net"]][row["condition"]][int(row["seed"])] = metrics
     return found
 
@@ -157,7 +157,7 @@ def main(
     plot_file: Annotated[Path | None, typer.Option("--plot", help="PNG to draw.")] = None,
 ) -> None:
     rows = read_results(results)
-    validation, tested = collect(rows, _VALIDATION), collect(rows, test_set)
+    validation, tested = collect(rows, VALIDATION), collect(rows, test_set)
     controls = {key: control or best_without(runs) for key, runs in validation.items()}
     for (setting, net), runs in tested.items():
         print(f"\n**{setting}, {net}, {test_set}.** ", end="")

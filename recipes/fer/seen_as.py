@@ -91,7 +91,8 @@ def row(
     others = shares.clone()
     others[index] = 0
     top = ", ".join(f"{classes[int(i)]} {others[i]:.2f}" for i in others.topk(2).indices)
-    return f"| {shown} | {name} | {len(said)} | {said[:, index].mean():.2f} | {shares[index]:.2f} | {top} |"
+    own = f"{said[:, index].mean():.2f} | {shares[index]:.2f}"
+    return f"| {shown} | {name} | {len(said)} | {own} | {top} |"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from expraug.expressions import Expression
 from recipes.fer import frozen
 from recipes.fer.conditions import CONDITIONS, NONE
 from recipes.fer.fold_tensors import read_fold
@@ -17,6 +18,7 @@ from recipes.fer.folds import SETTINGS
 from recipes.fer.frozen import Fits, features, fit, weighted
 from recipes.fer.plan import LITE0
 from recipes.fer.results import read_results
+from recipes.fer.seen_as import asked, row
 
 CPU = torch.device("cpu")
 
@@ -86,7 +88,9 @@ def test_what_is_seen_is_kept_and_the_table_goes_on(packed, fold, tmp_path, monk
     frozen.main(packed.folder, packed.folder, out, kept, weights, ["ferplus"], 3)
     assert len(read_results(out)) == len(rows) * 3 // 2
     assert kept.read_bytes() == first
-    seen = features(fold.samples.pixels[:6].flip(0), None, kept)  # no net is asked
+    seen = features(fold.samples.pixels[:6].flip(0), None, kept)
+    with pytest.raises(ValueError, match="lacks 1 faces"):
+        features(255 - fold.samples.pixels[:1], None, kept)
     with np.load(kept) as saved:
         assert seen.shape == (6, saved["features"].shape[1])
     again = features(fold.samples.pixels[:6], None, kept)
@@ -94,3 +98,17 @@ def test_what_is_seen_is_kept_and_the_table_goes_on(packed, fold, tmp_path, monk
     assert not torch.equal(again[0], again[5])
     fits = Fits(fold, {"": features(fold.samples.pixels, None, kept)})
     assert fits.seen[""].shape == (len(fold.samples.pixels), 9)
+
+
+def test_what_synthetics_are_taken_for_is_said_by_fits_that_did_not_see_their_sources(fold):
+    samples = fold.samples
+    count, real = len(samples.labels), samples.real
+    halves = torch.arange(count) % 2
+    shown = torch.eye(8)[samples.labels] * 4
+    said = asked(fold, shown, halves, 0.0, 1e-4)
+    known = {h: set(samples.labels[real[halves[real] != h]].tolist()) for h in (0, 1)}
+    for place in range(count):
+        label = int(samples.labels[place])
+        assert (int(said[place].argmax()) == label) == (label in known[int(halves[place])])
+    line = row(Expression.FEAR, "real", torch.eye(8)[[4, 4, 0, 0]], 4, fold.setting.classes)
+    assert line.startswith("| fear | real | 4 | 0.50 | 0.50 | neutral 0.50, ")
