@@ -93,7 +93,6 @@ CONDITIONS = {
         _NEUTRAL,
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, split norm", split_norm=True),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, soft labels", soft=0.3),
-        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, weight 0.5", weight=0.5),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, strong", only=STRONG),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, falling", phases=FALLING),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
