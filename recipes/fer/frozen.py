@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from recipes.fer.augment import view
 from recipes.fer.conditions import CONDITIONS, NONE, Condition
-from recipes.fer.fold_tensors import VALIDATION, Fold, read_fold
+from recipes.fer.fold_tensors import UNIQUE, VALIDATION, Fold, read_fold
 from recipes.fer.folds import SETTINGS
 from recipes.fer.metrics import measure
 from recipes.fer.nets import build
@@ -217,6 +217,7 @@ def main(
         balance, decay = fits.tuned()
         print(f"{name}: balance {balance}, decay {decay}", flush=True)
         options = json.dumps({"balance": balance, "decay": decay})
+        tests = [name for name in fold.tests if name not in ("test", UNIQUE)]
         for what in RUNS:
             condition = CONDITIONS[what]
             pool = condition.extra + condition.only
@@ -230,7 +231,7 @@ def main(
             }
             for seed in sorted(set(range(seeds)) - there):
                 begun = time.perf_counter()
-                found = fits.probabilities(condition, balance, decay, seed, list(fold.tests))
+                found = fits.probabilities(condition, balance, decay, seed, tests)
                 shared = {
                     **{"setting": name, "net": NET, "condition": what, "seed": seed},
                     **{"faces_by_class": json.dumps(fold.counts()), "extra_faces": extra},

@@ -26,6 +26,7 @@ from recipes.fer.results import read_results
 from recipes.fer.tables import TUNING
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "mean_ap", "rare_ap", "rare_recall", "ece")
+BRIEF = ("accuracy", "balanced_accuracy", "rare_ap", "rare_recall")
 GAINED = ("accuracy", "balanced_accuracy", "rare_ap", "rare_recall")
 
 Runs = dict[str, dict[int, dict[str, float]]]
@@ -95,10 +96,10 @@ def percent(value: tuple[float, float], sign: str = "") -> str:
     return f"{mean:{sign}.1f}" if np.isnan(half) else f"{mean:{sign}.1f} ± {half:.1f}"
 
 
-def table(setting: Setting, runs: Runs, control: str) -> str:
+def table(setting: Setting, runs: Runs, control: str, shown: Sequence[str] = SHOWN) -> str:
     """Return a Markdown table: a row per condition, its metrics, and its gains over the control."""
     rare = ", ".join(map(str, setting.rare))
-    names = [name.replace("_", " ") for name in SHOWN]
+    names = [name.replace("_", " ") for name in shown]
     gained = [f"gain in {name.replace('_', ' ')}" for name in GAINED]
     lines = [
         f"Rare: {rare}. Gains over *{control}*.\n",
@@ -107,7 +108,7 @@ def table(setting: Setting, runs: Runs, control: str) -> str:
     ]
     for name, by_seed in runs.items():
         cells = [name, str(len(by_seed))]
-        cells += [percent(interval([r[m] for r in by_seed.values()])) for m in SHOWN]
+        cells += [percent(interval([r[m] for r in by_seed.values()])) for m in shown]
         for metric in GAINED:
             differences = [] if name == control else gains(runs, name, control, metric)
             cells.append(percent(interval(differences), "+") if differences else "")
@@ -154,6 +155,7 @@ def main(
     control: Annotated[
         str | None, typer.Option(help="Gains over this; else over the best without synthetics.")
     ] = None,
+    brief: Annotated[bool, typer.Option(help="Fewer metrics.")] = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="PNG to draw.")] = None,
 ) -> None:
     rows = read_results(results)
@@ -161,7 +163,7 @@ def main(
     controls = {key: control or best_without(runs) for key, runs in validation.items()}
     for (setting, net), runs in tested.items():
         print(f"\n**{setting}, {net}, {test_set}.** ", end="")
-        print(table(SETTINGS[setting], runs, controls[setting, net]))
+        print(table(SETTINGS[setting], runs, controls[setting, net], BRIEF if brief else SHOWN))
     if plot_file is not None:
         plot(rows, tested, controls, condition, plot_file)
 

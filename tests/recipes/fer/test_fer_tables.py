@@ -241,7 +241,7 @@ def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys
     assert list(found) == wanted
     assert len(found["none"]) == 3
     capsys.readouterr()
-    print_tables(out, "pooled", "transfer 6/64", None, tmp_path / "gain.png")
+    print_tables(out, "pooled", "transfer 6/64", None, False, tmp_path / "gain.png")
     shown = capsys.readouterr().out
     assert "| transfer 6/64 | 3 |" in shown
     assert "Gains over *own label 6/64*" not in shown
