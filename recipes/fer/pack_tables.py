@@ -10,6 +10,7 @@ them by their coding.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -157,6 +158,7 @@ def pack_people(faces: Faces, file: Path, whole: bool, out: Path) -> None:
         whole: whether an image is cut about as FER2013 cuts; else the aligned face stands for it.
         out: folder of the set.
     """
+    opened: Iterator[Image.Image]
     if whole:
         images = pq.read_table(file, columns=["image"])["image"].to_pylist()
         opened = (Image.open(io.BytesIO(images[int(row)]["bytes"])) for row in faces.row)
@@ -167,10 +169,10 @@ def pack_people(faces: Faces, file: Path, whole: bool, out: Path) -> None:
     labels = faces.expression.astype(np.int64)
     test = faces.split == "test"
     clear = np.isin(faces.row, clear_rows(faces))
-    parts = [
+    others, tested = (
         FaceSet(pixels[m], labels[m], labels[m], np.zeros(m.sum(), bool)) for m in (~test, test)
-    ]
-    Pack(*parts, faces.split[~test] == "validation", clear[~test], _least()).save(out)
+    )
+    Pack(others, tested, faces.split[~test] == "validation", clear[~test], _least()).save(out)
 
 
 def _least() -> np.ndarray:
