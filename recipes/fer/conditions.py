@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 REAL, OWN = "real", "own"
 """Sources of extra samples besides the synthesizers' names: the real faces of the rare classes, and
 those rendered to the expression that they have."""
-NATURAL, NEUTRAL = ", natural", ", neutral"
-"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing."""
+NATURAL, NEUTRAL, STRONG = ", natural", ", neutral", ", neutral, strong"
+"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing; and
+only those of these at full intensity."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Condition:
         strength: of the augmentation of the extra samples.
         weight: of the extra samples in the loss.
         split_norm: whether they have batch normalisation of their own (Xie et al. 2020).
-        only: "" for all synthetics of the synthesizer, `NATURAL` or `NEUTRAL`.
+        only: "" for all synthetics of the synthesizer, `NATURAL`, `NEUTRAL` or `STRONG`.
+        soft: share of a synthetic's label that stays with the expression of its source.
+        balance: of the real draws, as `Recipe.balance`; None for what is tuned.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Condition:
     weight: float = 1.0
     split_norm: bool = False
     only: str = ""
+    soft: float = 0.0
+    balance: float | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -65,11 +70,13 @@ FIRST = (Phase(0.25, 0.5, 0.5), Phase(0.75, 1.0, 0.0))
 """A quarter of the steps on batches of which half is extra, then real faces alone."""
 
 _TRANSFER = Condition("transfer 6/64", "transfer", SIX)
+_NEUTRAL = Condition("transfer 12/64, neutral", "transfer", TWELVE, only=NEUTRAL)
 NONE = Condition("none")
 CONDITIONS = {
     condition.name: condition
     for condition in (
         NONE,
+        Condition("even draws", balance=0.0),
         Condition("more draws 6/64", REAL, SIX),
         Condition("altered copies 6/64", REAL, SIX, strength=1.6),
         Condition("own label 6/64", OWN, SIX),
@@ -83,6 +90,12 @@ CONDITIONS = {
         replace(_TRANSFER, name="transfer 12/64, weight 0.5", phases=TWELVE, weight=0.5),
         replace(_TRANSFER, name="transfer 6/64, neutral", only=NEUTRAL),
         replace(_TRANSFER, name="transfer 12/64, natural", phases=TWELVE, only=NATURAL),
+        _NEUTRAL,
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, split norm", split_norm=True),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, soft labels", soft=0.3),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, strong", only=STRONG),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, falling", phases=FALLING),
+        replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
         replace(_TRANSFER, name="transfer first", phases=FIRST),
         Condition("more draws first", REAL, FIRST),
         *(

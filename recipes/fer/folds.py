@@ -1,7 +1,7 @@
-"""FER2013 cut into training, validation and test, and the settings that are trained on.
+"""Sets cut into training, validation and test, and the settings that are trained on.
 
-The validation cut is a tenth of the training images. Images that look nearly the same are all in it
-or all in training. Test is FER2013's own validation file.
+FER2013's validation cut is a tenth of the training images; images that look nearly the same are all
+in it or all in training. Its test is the set's own validation file. LFW is cut by person.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ SIDE = 48
 _THUMBNAIL = 12
 _ALIKE = 0.97
 """Correlation of two thumbnails from which images count as nearly the same."""
+LFW, LONDON = "lfw", "london"
+_NOT_IN_LFW = (Expression.FEAR, Expression.DISGUST, Expression.CONTEMPT)
+"""LFW has a handful of them."""
 _COMMON = (Expression.NEUTRAL, Expression.HAPPY)
 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """Images of one file of FER2013, N of them.
+    """Images of a set, N of them.
 
     Args:
         pixels: (N, 48, 48) uint8.
-        fer2013, ferplus: (N,) int64, the labels as values of `Expression`; -1 for none.
+        fer2013, ferplus: (N,) int64, the labels as values of `Expression`; -1 for none. Both are
+            the same where a set has one label.
         duplicate: (N,) bool, whether a training image is nearly the same.
     """
 
@@ -54,8 +58,8 @@ class FaceSet:
         )
 
     def labels(self, scheme: str) -> np.ndarray:
-        """Return the labels of "ferplus" or "fer2013"."""
-        found: np.ndarray = getattr(self, scheme)
+        """Return the labels of a scheme, values of `Expression`."""
+        found: np.ndarray = self.fer2013 if scheme == "fer2013" else self.ferplus
         return found
 
 
@@ -69,7 +73,7 @@ class Setting:
 
     Args:
         name: of the setting.
-        scheme: "ferplus" (8 classes) or "fer2013" (7 classes): whose labels.
+        scheme: "ferplus" (8 classes), "fer2013" (7 classes) or "lfw" (5 classes): whose labels.
         keep: share of the training faces of each class.
         per_rare: faces of each class but neutral and happy, at most; None for all.
         own_exemplars: whether only faces of the fold lend expressions.
@@ -88,12 +92,18 @@ class Setting:
     @property
     def classes(self) -> tuple[Expression, ...]:
         """The classes, in the order in which a net has them."""
-        return tuple(e for e in Expression if self.scheme == "ferplus" or e != Expression.CONTEMPT)
+        without = {"ferplus": (), "fer2013": (Expression.CONTEMPT,), "lfw": _NOT_IN_LFW}
+        return tuple(e for e in Expression if e not in without[self.scheme])
+
+    @property
+    def pack(self) -> str:
+        """The folder of its faces inside that of FER2013; "" for FER2013's own."""
+        return LFW if self.scheme == LFW else ""
 
     @property
     def rare(self) -> tuple[Expression, ...]:
         """The classes of which synthetics are made."""
-        if self.keep == 1 and self.per_rare is None:
+        if self.keep == 1 and self.per_rare is None and self.scheme != LFW:
             tail = (Expression.FEAR, Expression.DISGUST, Expression.CONTEMPT)
             return tuple(e for e in tail if e in self.classes)
         return tuple(e for e in self.classes if e not in _COMMON)
@@ -106,6 +116,7 @@ SETTINGS = {
         Setting("ferplus_20", "ferplus", per_rare=20, own_exemplars=True, steps=1600),
         Setting("fer2013_10pct", "fer2013", keep=0.1, own_exemplars=True, steps=1200),
         Setting("fer2013", "fer2013", synthetics="ferplus"),
+        Setting("lfw", LFW, steps=1200),
     )
 }
 

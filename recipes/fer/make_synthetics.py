@@ -146,13 +146,17 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for SETTING-SYNTHESIZER.npz.")] = Path(
         "work/fer/synthetics"
     ),
+    neutral: Annotated[bool, typer.Option(help="Only neutral faces are sources.")] = False,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     batch: int = 32,
 ) -> None:
-    faces, how = Pack.load(pack), SETTINGS[setting]
+    how = SETTINGS[setting]
+    faces = Pack.load(pack / how.pack)
     labels = faces.train.labels(how.scheme)
     rows = training_rows(how, labels, faces.validation)
     clear = rows[faces.clear[rows]]
+    if neutral:
+        clear = clear[labels[clear] == int(Expression.NEUTRAL)]
     model: str | Synthesizer = synthesizer
     if how.own_exemplars and synthesizer == "transfer":
         model = with_exemplars_of(how, faces.train, rows, out / f"exemplars-{setting}")

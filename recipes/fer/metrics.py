@@ -26,7 +26,8 @@ def measure(
 
     Args:
         probabilities: (N, E) float.
-        labels: (N,) long, indices in `classes`; each class has a face.
+        labels: (N,) long, indices in `classes`. A class without a face is left out, in what the
+            net says too: of other sets, only the expressions that both name are asked.
         classes: E of them.
 
     Returns:
@@ -34,6 +35,11 @@ def measure(
         against the others), ece (expected calibration error, 15 bins), and for each class
         "recall_happy" and "ap_happy".
     """
+    there = torch.unique(labels)
+    labels = torch.searchsorted(there, labels)
+    probabilities = probabilities[:, there]
+    probabilities = probabilities / probabilities.sum(1, keepdim=True)
+    classes = [classes[int(i)] for i in there]
     count = len(classes)
     recall = multiclass_recall(probabilities, labels, count, average="none")
     precision = multiclass_average_precision(probabilities, labels, count, average="none")

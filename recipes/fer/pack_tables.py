@@ -2,25 +2,31 @@
 
     python -m recipes.fer.pack_tables DATA --out .gpu/tables
 
-Images, real and synthetic, are all coded alike (WebP, gray, quality 90), so that no net can tell
+LFW and the London faces are packed beside FER2013, people apart, where DATA has them. Images, real
+and synthetic, are all coded alike (WebP, grey, quality 90), so that no net can tell
 them by their coding.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pyarrow.parquet as pq
 import typer
 from PIL import Image
 
 from expraug.expressions import Expression
 from expraug.gate import ExpressionGate
-from recipes.fer.folds import SIDE, FaceSet, validation_mask
+from recipes.fer.folds import LFW, LONDON, SIDE, FaceSet, validation_mask
 from recipes.fer.synthetics import Synthetics, clear_rows
 from recipes.real_faces import FER2013, FILES, SETS, Faces
+from recipes.real_faces import LFW as LFW_FILE
+from recipes.real_faces import LONDON as LONDON_FILE
 
 QUALITY = 90
 _COLUMNS, _ROWS = 200, 50
@@ -134,11 +140,44 @@ def pack(data: Path, real_faces: Path, out: Path, synthetics: Path | None = None
     known = Faces.load(real_faces / f"{SETS[FER2013]}-train.npz")
     clear = np.zeros(len(train.pixels), bool)
     clear[clear_rows(known)] = True
-    thresholds = ExpressionGate().thresholds
-    least = np.array([thresholds.get(e, 0.0) for e in Expression])
-    Pack(train, test, validation_mask(train.pixels), clear, least).save(out)
+    Pack(train, test, validation_mask(train.pixels), clear, _least()).save(out)
+    for name, origin in ((LFW, LFW_FILE), (LONDON, LONDON_FILE)):
+        faces = real_faces / f"{SETS[origin]}-train.npz"
+        if faces.is_file() and (data / FILES[origin][0]).is_file():
+            pack_people(Faces.load(faces), data / FILES[origin][0], origin == LFW_FILE, out / name)
     for file in sorted(synthetics.glob("*.npz")) if synthetics else ():
         pack_synthetics(file, out)
+
+
+def pack_people(faces: Faces, file: Path, whole: bool, out: Path) -> None:
+    """Write a set whose people are known: test people in test, the others in train.
+
+    Args:
+        faces: found in the file's images.
+        file: .parquet with the column image.
+        whole: whether an image is cut about as FER2013 cuts; else the aligned face stands for it.
+        out: folder of the set.
+    """
+    opened: Iterator[Image.Image]
+    if whole:
+        images = pq.read_table(file, columns=["image"])["image"].to_pylist()
+        opened = (Image.open(io.BytesIO(images[int(row)]["bytes"])) for row in faces.row)
+    else:
+        opened = (Image.fromarray(face[0]) for face in faces.grey().numpy())
+    small = (image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for image in opened)
+    pixels = np.stack([np.asarray(image) for image in small])
+    labels = faces.expression.astype(np.int64)
+    test = faces.split == "test"
+    clear = np.isin(faces.row, clear_rows(faces))
+    others, tested = (
+        FaceSet(pixels[m], labels[m], labels[m], np.zeros(m.sum(), bool)) for m in (~test, test)
+    )
+    Pack(others, tested, faces.split[~test] == "validation", clear[~test], _least()).save(out)
+
+
+def _least() -> np.ndarray:
+    thresholds = ExpressionGate().thresholds
+    return np.array([thresholds.get(e, 0.0) for e in Expression])
 
 
 def main(

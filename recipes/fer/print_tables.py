@@ -20,13 +20,14 @@ from scipy import stats
 
 from expraug.expressions import Expression
 from recipes.fer.conditions import CONDITIONS, OWN
+from recipes.fer.fold_tensors import VALIDATION
 from recipes.fer.folds import SETTINGS, Setting
 from recipes.fer.results import read_results
 from recipes.fer.tables import TUNING
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "mean_ap", "rare_ap", "rare_recall", "ece")
+BRIEF = ("accuracy", "balanced_accuracy", "rare_ap", "rare_recall")
 GAINED = ("accuracy", "balanced_accuracy", "rare_ap", "rare_recall")
-_VALIDATION = "validation"
 
 Runs = dict[str, dict[int, dict[str, float]]]
 """Metrics by condition and seed, of one setting, net and test set."""
@@ -41,8 +42,8 @@ def collect(rows: Sequence[dict[str, str]], test_set: str) -> dict[tuple[str, st
         rare = SETTINGS[row["setting"]].rare
         metrics = {k: float(v) for k, v in row.items() if v and k in _numbers()}
         for kind in ("ap", "recall"):
-            of_rare = [metrics[f"{kind}_{e}"] for e in rare]
-            metrics[f"rare_{kind}"] = float(np.mean(of_rare))
+            of_rare = [metrics[f"{kind}_{e}"] for e in rare if f"{kind}_{e}" in metrics]
+            metrics[f"rare_{kind}"] = float(np.mean(of_rare)) if of_rare else float("nan")
         found[row["setting"], row["net"]][row["condition"]][int(row["seed"])] = metrics
     return found
 
@@ -95,10 +96,10 @@ def percent(value: tuple[float, float], sign: str = "") -> str:
     return f"{mean:{sign}.1f}" if np.isnan(half) else f"{mean:{sign}.1f} ± {half:.1f}"
 
 
-def table(setting: Setting, runs: Runs, control: str) -> str:
+def table(setting: Setting, runs: Runs, control: str, shown: Sequence[str] = SHOWN) -> str:
     """Return a Markdown table: a row per condition, its metrics, and its gains over the control."""
     rare = ", ".join(map(str, setting.rare))
-    names = [name.replace("_", " ") for name in SHOWN]
+    names = [name.replace("_", " ") for name in shown]
     gained = [f"gain in {name.replace('_', ' ')}" for name in GAINED]
     lines = [
         f"Rare: {rare}. Gains over *{control}*.\n",
@@ -107,7 +108,7 @@ def table(setting: Setting, runs: Runs, control: str) -> str:
     ]
     for name, by_seed in runs.items():
         cells = [name, str(len(by_seed))]
-        cells += [percent(interval([r[m] for r in by_seed.values()])) for m in SHOWN]
+        cells += [percent(interval([r[m] for r in by_seed.values()])) for m in shown]
         for metric in GAINED:
             differences = [] if name == control else gains(runs, name, control, metric)
             cells.append(percent(interval(differences), "+") if differences else "")
@@ -154,14 +155,15 @@ def main(
     control: Annotated[
         str | None, typer.Option(help="Gains over this; else over the best without synthetics.")
     ] = None,
+    brief: Annotated[bool, typer.Option(help="Fewer metrics.")] = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="PNG to draw.")] = None,
 ) -> None:
     rows = read_results(results)
-    validation, tested = collect(rows, _VALIDATION), collect(rows, test_set)
+    validation, tested = collect(rows, VALIDATION), collect(rows, test_set)
     controls = {key: control or best_without(runs) for key, runs in validation.items()}
     for (setting, net), runs in tested.items():
         print(f"\n**{setting}, {net}, {test_set}.** ", end="")
-        print(table(SETTINGS[setting], runs, controls[setting, net]))
+        print(table(SETTINGS[setting], runs, controls[setting, net], BRIEF if brief else SHOWN))
     if plot_file is not None:
         plot(rows, tested, controls, condition, plot_file)
 

@@ -1,60 +1,54 @@
 """Train a timm model on your faces, with a few synthetic ones of rare classes in each batch.
 
-    python -m recipes.fer.train FACES fear disgust --model resnet18 --pretrained
+    python -m recipes.fer.train recipes/fer/train.yaml faces=FACES "rare=[fear,disgust]"
 
-FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked; then come the
-classes to make more of, out of neutral faces. `--extra` synthetics come on top of each batch.
+FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked. `extra`
+synthetics come on top of each batch. The same command goes on where it was broken off.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import timm
 import torch
 import torch.nn.functional as F
 import typer
-from torch.utils.data import DataLoader, RandomSampler, Subset, default_collate
+from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
 
 from expraug import ExpressionAugmentedDataset, ExpressionAugmenter, Matrix
+from recipes.fer.loop import Settings, epochs_left, loader, measured
+from recipes.training.options import load_settings
 
 
-def main(
-    faces: Path, rare: list[str], model: str = "resnet18", pretrained: bool = False,
-    size: int = 112, epochs: int = 20, batch: int = 64, extra: int = 6, device: str = "cpu",
-) -> None:  # fmt: skip
-    train, test = ImageFolder(faces / "train"), ImageFolder(faces / "test")
-    policy = Matrix({"neutral": dict.fromkeys(rare, 1 / len(rare))})
-    augmenter = ExpressionAugmenter(policy=policy, gate="natural", cache="cache", device=device)
+def main(config: Path, overrides: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    own = load_settings(Settings, config, overrides or ())
+    torch.manual_seed(own.seed)
+    train, test = ImageFolder(own.faces / "train"), ImageFolder(own.faces / "test")
+    policy = Matrix({"neutral": dict.fromkeys(own.rare, 1 / len(own.rare))})
+    augmenter = ExpressionAugmenter(
+        policy=policy, gate="natural", cache=own.cache, device=own.device
+    )
     both = ExpressionAugmentedDataset(train, augmenter)
     both.warm()  # makes them once; the same command then starts at once
-    synthetic = Subset(both, range(len(train), len(both)))
-    resized = [v2.ToImage(), v2.Resize((size, size)), v2.ToDtype(torch.float32, scale=True)]
-    seen = v2.Compose([*resized, v2.Normalize([0.5], [0.25])])
-    altered = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomAffine(10, (0.1, 0.1)), seen])
+    made = Subset(both, range(len(train), len(both)))
 
-    def loader(dataset: Any, look: v2.Transform, batch: int, steps: int | None = None) -> Any:
-        sampler = None if steps is None else RandomSampler(dataset, True, steps * batch)
-        collate = lambda rows: default_collate([(look(x), y) for x, y in rows])  # noqa: E731
-        return DataLoader(dataset, batch, sampler=sampler, collate_fn=collate)
-
-    steps = len(train) // batch
-    real, made = loader(train, altered, batch, steps), loader(synthetic, altered, extra, steps)
-    net = timm.create_model(model, pretrained=pretrained, num_classes=len(train.classes)).to(device)
-    optimizer = torch.optim.AdamW(net.parameters(), 5e-4, weight_decay=0.05)
-    for epoch in range(epochs):
+    net = timm.create_model(own.model, own.pretrained, num_classes=len(train.classes))
+    net = net.to(own.device)
+    steps = len(train) // own.batch
+    optimizer = torch.optim.AdamW(net.parameters(), own.lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own.lr, own.epochs * steps)
+    for epoch in epochs_left(own, net=net, optimizer=optimizer, schedule=schedule):
+        real = loader(train, own.size, own.batch, steps)
+        synthetic = loader(made, own.size, own.extra, steps)
         net.train()
-        for parts in zip(real, made, strict=True):
-            x, y = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
+        for parts in zip(real, synthetic, strict=True):
+            x, y = (torch.cat(part).to(own.device) for part in zip(*parts, strict=True))
             optimizer.zero_grad()
             F.cross_entropy(net(x), y, label_smoothing=0.1).backward()
             optimizer.step()
-        with torch.inference_mode():
-            net.eval()
-            tested = [(net(x.to(device)).argmax(1).cpu(), y) for x, y in loader(test, seen, batch)]
-        right = sum(int((found == y).sum()) for found, y in tested)
-        print(f"epoch {epoch}: {right / len(test):.3f} of the test faces right", flush=True)
+            schedule.step()
+        epoch |= measured(net, loader(test, own.size, own.batch), test.classes, own.device)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Samples:
         real: (R,) long, rows that are drawn as real faces.
         pools: (P,) long for each condition's extra: rows that are drawn as such.
         classes: number of them.
+        sources: (N,) long, the label of the face that a sample was made of; its own for a real one.
     """
 
     pixels: Tensor
@@ -70,6 +71,7 @@ class Samples:
     real: Tensor
     pools: dict[str, Tensor]
     classes: int
+    sources: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Run:
 class _Trainee:
     """A net in training: what was drawn for it, and the step that it takes."""
 
-    def __init__(self, run: Run, samples: Samples, device: torch.device) -> None:
-        self.run, self.samples, self.device = run, samples, device
+    def __init__(self, run: Run, samples: Samples, device: torch.device, half: bool = True) -> None:
+        self.run, self.samples, self.device, self.half = run, samples, device, half
         recipe, condition = run.recipe, run.condition
         model = build(recipe.net, samples.classes, run.seed, condition.split_norm)
         self.model = model.to(device).train()
@@ -121,7 +123,8 @@ class _Trainee:
         recipe, condition = self.run.recipe, self.run.condition
         self.real_count = round(recipe.batch * phase.real)
         self.extra_count = round(recipe.batch * phase.extra)
-        rows = self._rows(self.samples.real, recipe.balance, steps, self.real_count)
+        balance = recipe.balance if condition.balance is None else condition.balance
+        rows = self._rows(self.samples.real, balance, steps, self.real_count)
         numbers = torch.rand(steps, self.real_count, NUMBERS, generator=self.real_draws)
         if self.extra_count:
             # every class as often as the others
@@ -135,6 +138,7 @@ class _Trainee:
         is_extra = torch.arange(count, device=self.device) >= self.real_count
         self.strength = torch.where(is_extra, condition.strength, ones)
         self.weight = torch.where(is_extra, condition.weight, ones)
+        self.soft = torch.where(is_extra, condition.soft, 0 * ones)[:, None]
         self.at = torch.zeros(1, dtype=torch.long, device=self.device)
         self.first = first
         if recipe.mixup:
@@ -163,13 +167,16 @@ class _Trainee:
         rows, numbers = self.rows.index_select(0, at)[0], self.numbers.index_select(0, at)[0]
         faces = self.samples.pixels.index_select(0, rows)
         x = augment(faces, numbers, recipe.net.size, self.strength)
-        y = self.targets.index_select(0, self.samples.labels.index_select(0, rows))
+        y, source = (
+            self.targets.index_select(0, labels.index_select(0, rows))
+            for labels in (self.samples.labels, self.samples.sources)
+        )
+        y = y.lerp(source, self.soft)
         if recipe.mixup:
             x, y = self._mixed(x, y)
         x = x.contiguous(memory_format=torch.channels_last)
-        amp = self.device.type == "cuda"
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=amp, cache_enabled=False):
+        with _autocast(self.device, self.half, cache_enabled=False):
             logits = self.model(x)
         losses = F.cross_entropy(logits.float(), y, reduction="none")
         torch.autograd.backward((losses * self.weight).sum() / self.weight.sum())
@@ -196,8 +203,16 @@ class _Trainee:
         return x.lerp(other, 1 - share), y.lerp(other_y, 1 - share)
 
 
+def _autocast(device: torch.device, half: bool, cache_enabled: bool = True) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=cache_enabled)
+
+
 def train_together(
-    runs: Sequence[Run], samples: Samples, device: torch.device, graph: bool = True
+    runs: Sequence[Run],
+    samples: Samples,
+    device: torch.device,
+    graph: bool = True,
+    half: bool | None = None,
 ) -> list[nn.Module]:
     """Train nets side by side, and return the moving average of each, ready to test.
 
@@ -208,13 +223,15 @@ def train_together(
         samples: of all of them.
         device: where all of it is.
         graph: whether a step is recorded as a CUDA graph; no effect on a CPU.
+        half: whether nets compute in bfloat16; None: on a GPU.
 
     Raises:
         ValueError: the runs do not have the same steps and phases.
     """
     if len({(run.recipe.steps, run.condition.phases) for run in runs}) != 1:
         raise ValueError("runs that are trained together must have the same steps and phases")
-    trainees = [_Trainee(run, samples, device) for run in runs]
+    half = device.type == "cuda" if half is None else half
+    trainees = [_Trainee(run, samples, device, half) for run in runs]
     phases, total = runs[0].condition.phases, runs[0].recipe.steps
     first, done = 0, 0.0
     for phase in phases:
@@ -270,7 +287,14 @@ def _record(trainees: Sequence[_Trainee]) -> list[torch.cuda.CUDAGraph]:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, pixels: Tensor, size: int, flip: bool, batch: int = 1024) -> Tensor:
+def predict(
+    model: nn.Module,
+    pixels: Tensor,
+    size: int,
+    flip: bool,
+    batch: int = 1024,
+    half: bool | None = None,
+) -> Tensor:
     """Return (N, E) float probabilities of (N, 48, 48) uint8 faces, on the CPU.
 
     Args:
@@ -279,12 +303,12 @@ def predict(model: nn.Module, pixels: Tensor, size: int, flip: bool, batch: int 
         size: side of its input.
         flip: whether the mirror image is asked too, and both are averaged.
         batch: faces at once.
+        half: as `train_together` takes it.
     """
     found = []
     for part in pixels.split(batch):
         x = view(part, size).contiguous(memory_format=torch.channels_last)
-        amp = part.device.type == "cuda"
-        with torch.autocast(part.device.type, torch.bfloat16, enabled=amp):
+        with _autocast(part.device, part.device.type == "cuda" if half is None else half):
             seen = [model(face) for face in ((x, x.flip(3)) if flip else (x,))]
         found.append(torch.stack([s.float().softmax(1) for s in seen]).mean(0).cpu())
     return torch.cat(found)

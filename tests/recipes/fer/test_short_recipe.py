@@ -1,0 +1,72 @@
+"""The short recipe: trains, writes a table, and goes on where it was broken off."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from recipes.fer import loop
+from recipes.fer.loop import RESULTS, STATE
+from recipes.fer.train import main
+
+CONFIG = Path(__file__).parents[3] / "recipes" / "fer" / "train.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four neutral and four smiling faces to train on, and as many to test."""
+    root = tmp_path_factory.mktemp("short")
+    for part, paths in (("train", slice(0, 4)), ("test", slice(4, 8))):
+        for name in ("neutral", "happy"):
+            (root / part / name).mkdir(parents=True)
+            for path in sorted((faces / name).iterdir())[paths]:
+                Image.open(path).resize((96, 96)).save(root / part / name / f"{path.stem}.png")
+    return root
+
+
+def run(folder: Path, out: Path, *more: str) -> list[dict[str, str]]:
+    options = ("model=resnet10t", "pretrained=false", "size=32", "epochs=3", "batch=4", "extra=2")
+    given = (f"faces={folder}", "rare=[happy]", f"cache={folder / 'cache'}", f"out={out}")
+    main(CONFIG, [*options, *given, *more])
+    with (out / RESULTS).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(folder, tmp_path, monkeypatch):
+    whole = run(folder, tmp_path / "whole")
+    assert [row["epoch"] for row in whole] == ["0", "1", "2"]
+    assert {"accuracy", "balanced_accuracy", "recall_happy", "ap_neutral"} < set(whole[0])
+
+    measured, tests = loop.measured, []
+
+    def broken(*given: object) -> dict[str, float]:
+        tests.append(given)
+        if len(tests) == 3:
+            raise KeyboardInterrupt
+        return measured(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("recipes.fer.train.measured", broken)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "killed")
+    assert len((tmp_path / "killed" / RESULTS).read_text().splitlines()) == 3
+    assert run(folder, tmp_path / "killed") == whole
+    assert len(tests) == 4, "only the last epoch was trained again"
+    nets = [
+        torch.load(tmp_path / name / STATE, weights_only=True)["net"]
+        for name in ("whole", "killed")
+    ]
+    for name, value in nets[0].items():
+        assert torch.equal(value, nets[1][name]), name
+
+
+def test_real_faces_alone_and_other_settings(folder, tmp_path):
+    rows = run(folder, tmp_path, "extra=0", "epochs=1")
+    assert len(rows) == 1
+    with pytest.raises(ValueError, match="another extra"):
+        run(folder, tmp_path, "extra=1", "epochs=1")
+    with pytest.raises(ValueError, match="no option 'extras'"):
+        run(folder, tmp_path, "extras=1")
