@@ -111,9 +111,10 @@ def chosen_faces(
     if face == "all":
         return dict(enumerate(faces))
     if face is None and len(faces) > 1:
+        others = "the other with face=1" if len(faces) == 2 else "others with face=1, 2, ..."
         warn(
             f"the image holds {len(faces)} faces: the largest is changed; choose it with face=0, "
-            f"the others with face=1 to face={len(faces) - 1}, or face='all'"
+            f"{others}, and all with face='all'"
         )
     number = face or 0
     if number >= len(faces):

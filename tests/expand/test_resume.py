@@ -95,7 +95,7 @@ def test_a_changed_source_is_noticed(interrupted: Path) -> None:
     before = path.read_bytes()
     for complete in (False, True):
         path.write_bytes(before + b"\0")
-        with pytest.raises(DestinationError, match=r"1 source files .* as happy/0001.jpg"):
+        with pytest.raises(DestinationError, match=r"1 of the source files changed .* as happy/0001.jpg"):
             expand(interrupted / "set", interrupted / "out", **OPTIONS)
         path.write_bytes(before)
         assert expand(interrupted / "set", interrupted / "out", **OPTIONS).complete, complete
@@ -126,10 +126,10 @@ def test_overwrite_leaves_nothing_of_another_set(interrupted: Path) -> None:
 
 
 def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
-    with pytest.raises(DestinationError, match="another intensity"):
+    with pytest.raises(DestinationError, match="other settings: intensity"):
         expand(interrupted / "set", interrupted / "out", intensity=0.5, **OPTIONS)
     next((interrupted / "set" / "happy").iterdir()).unlink()
-    with pytest.raises(DestinationError, match="another source"):
+    with pytest.raises(DestinationError, match="other settings: source"):
         expand(interrupted / "set", interrupted / "out", **OPTIONS)
 
 
