@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_faces import small_face
 
 from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
@@ -46,6 +47,18 @@ def neutral_images() -> list[np.ndarray]:
 def happy_images() -> list[np.ndarray]:
     """Smiling sample faces of the same people, in the same order."""
     return [np.array(Image.open(path)) for path in sorted((FACES / "happy").iterdir())]
+
+
+@pytest.fixture(scope="session")
+def face() -> np.ndarray:
+    """A small neutral face, (64, 64, 3) uint8."""
+    return small_face("neutral")
+
+
+@pytest.fixture(scope="session")
+def happy_face() -> np.ndarray:
+    """The same person smiling, (64, 64, 3) uint8."""
+    return small_face("happy")
 
 
 @pytest.fixture(scope="session")

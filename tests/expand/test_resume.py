@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import DestinationError, expand
 from expraug.expand.layout import WORK
@@ -17,17 +16,10 @@ from expraug.expand.parts import Parts
 from expraug.pipeline import ExpressionAugmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import contents, write_faces
+from expanded_sets import QUICK, contents, write_faces
 
 REPOSITORY = Path(__file__).parents[2]
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
-    "targets": ["happy", "neutral"],
-    "chunk_size": 5,
-}
+OPTIONS: dict[str, Any] = QUICK | {"targets": ["happy", "neutral"], "chunk_size": 5}
 
 
 @pytest.fixture
@@ -95,7 +87,9 @@ def test_a_changed_source_is_noticed(interrupted: Path) -> None:
     before = path.read_bytes()
     for complete in (False, True):
         path.write_bytes(before + b"\0")
-        with pytest.raises(DestinationError, match=r"1 of the source files changed .* as happy/0001.jpg"):
+        with pytest.raises(
+            DestinationError, match=r"1 of the source files changed .* as happy/0001.jpg"
+        ):
             expand(interrupted / "set", interrupted / "out", **OPTIONS)
         path.write_bytes(before)
         assert expand(interrupted / "set", interrupted / "out", **OPTIONS).complete, complete

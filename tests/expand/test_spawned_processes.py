@@ -11,23 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import expand
 from expraug.expand.layout import WORK
 from expraug.expand.processes import WorkerDiedError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import contents, write_faces
+from expanded_sets import QUICK, contents, write_faces
 
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
-    "targets": ["happy", "neutral"],
-    "chunk_size": 4,
-}
+OPTIONS: dict[str, Any] = QUICK | {"targets": ["happy", "neutral"], "chunk_size": 4}
 
 
 @pytest.fixture(scope="module")

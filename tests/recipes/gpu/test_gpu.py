@@ -16,9 +16,7 @@ from recipes.gpu.pack import MOST, REPOSITORY, STEPS, WITHOUT, not_needed, pack,
 from recipes.gpu.unpack import BEGIN, END, speed_table, unpack
 
 
-def run(
-    out: Path, *steps: str, python: str = sys.executable
-) -> subprocess.CompletedProcess[str]:
+def run(out: Path, *steps: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": python}
     command = [str(REPOSITORY / "recipes" / "gpu" / "run.sh"), *steps]
     return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
