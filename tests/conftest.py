@@ -25,6 +25,29 @@ FACES = REPOSITORY / "examples" / "faces"
 SHARED = REPOSITORY.parent / "shared"
 
 
+LONG = (
+    "pipeline/test_same_bytes.py",
+    "docs/test_notebooks.py",
+    "docs/test_pages.py",
+    "test_examples.py",
+    "pipeline/test_warm.py",
+    "datasets/test_hf_fingerprint.py",
+    "expand/test_spawned_processes.py",
+    "expand/test_resume.py",
+    "expand/test_ray.py",
+    "evaluate/test_evaluate.py",
+    "evaluate/test_controls.py",
+    "gpu/test_gpu.py",
+    "fer/test_fer_tables.py",
+)
+"""Files of many seconds. They come first: where several processes share the tests, none is to wait
+for another's last one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """What a transform samples must not depend on which tests ran before."""

@@ -241,7 +241,7 @@ def test_landmarks_are_checked(small_set: Path, tmp_path: Path, smile: str) -> N
 def test_gates_thresholds_decide(small_set: Path, tmp_path: Path, smile: str) -> None:
     encoder = FakeEncoder(knows=True)
     expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.5))
-    with pytest.raises(DestinationError, match="another gate"):
+    with pytest.raises(DestinationError, match="other settings: gate"):
         expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.6))
 
 

@@ -129,10 +129,10 @@ def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
 
 @pytest.mark.parametrize(("write", "kills"), [("folder", 6), ("webdataset", 3)])
 def test_kills_change_nothing(tmp_path: Path, write: str, kills: int) -> None:
-    write_faces(tmp_path / "set", 60, side=192)
+    write_faces(tmp_path / "set", 40, side=192)
     command = [sys.executable, "-W", "ignore", "-m", "recipes.stress.expand"]
     command += ["--source", tmp_path / "set"]
-    command += ["--faces", "60", "--kills", str(kills), "--chunk-size", "4", "--write", write]
+    command += ["--faces", "40", "--kills", str(kills), "--chunk-size", "4", "--write", write]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
