@@ -469,4 +469,4 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert "no size" in error(*arguments, "--max-file-size", "much")
-    assert "another max_bytes" in error(*arguments, "--max-file-size", "1G")
+    assert "other settings: max_bytes" in error(*arguments, "--max-file-size", "1G")

@@ -165,7 +165,7 @@ def test_stopped_and_continued(faces, tmp_path, how, workers):
     while entries(tmp_path / "cache") <= 40 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, how)  # as a terminal does: the workers too
-    told = process.communicate(timeout=60)[1]
+    told = process.communicate(timeout=150)[1]
     assert process.returncode != 0, "was stopped in time"
     assert "At most 640 synthetic faces of 160 images" in told
     if how == signal.SIGINT:
