@@ -10,6 +10,7 @@ import pytest
 import torch
 from browser import browser, opened
 from PIL import Image
+from small_faces import small_face
 
 from expraug import create_synthesizer
 from expraug.synthesizers.pixel import PixelSynthesizer
@@ -25,6 +26,29 @@ torch.set_num_threads(1)
 REPOSITORY = Path(__file__).parents[1]
 FACES = REPOSITORY / "examples" / "faces"
 SHARED = REPOSITORY.parent / "shared"
+
+
+LONG = (
+    "pipeline/test_same_bytes.py",
+    "docs/test_notebooks.py",
+    "docs/test_pages.py",
+    "test_examples.py",
+    "pipeline/test_warm.py",
+    "datasets/test_hf_fingerprint.py",
+    "expand/test_spawned_processes.py",
+    "expand/test_resume.py",
+    "expand/test_ray.py",
+    "evaluate/test_evaluate.py",
+    "evaluate/test_controls.py",
+    "gpu/test_gpu.py",
+    "fer/test_fer_tables.py",
+)
+"""Files of many seconds. They come first: where several processes share the tests, none is to wait
+for another's last one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +73,18 @@ def neutral_images() -> list[np.ndarray]:
 def happy_images() -> list[np.ndarray]:
     """Smiling sample faces of the same people, in the same order."""
     return [np.array(Image.open(path)) for path in sorted((FACES / "happy").iterdir())]
+
+
+@pytest.fixture(scope="session")
+def face() -> np.ndarray:
+    """A small neutral face, (64, 64, 3) uint8."""
+    return small_face("neutral")
+
+
+@pytest.fixture(scope="session")
+def happy_face() -> np.ndarray:
+    """The same person smiling, (64, 64, 3) uint8."""
+    return small_face("happy")
 
 
 @pytest.fixture(scope="session")

@@ -466,12 +466,12 @@ def test_shards_resume_and_forms(faces: Path, tmp_path: Path) -> None:
     output = run(*arguments, "--shard", "1/2").stdout
     assert "this shard is done" in output
     assert "shard must be i/n" in error(*arguments, "--shard", "2/2")
-    assert "with another per_class" in error(*arguments, "--per-class", "1")
+    assert "other settings: per_class" in error(*arguments, "--per-class", "1")
     run(*arguments, "--shard", "0/2", "--license", "cc-by-4.0")
     assert len(list((tmp_path / "out" / "data").glob("synthetic-*.tar"))) == 4
     assert "license: cc-by-4.0" in (tmp_path / "out" / "README.md").read_text()
     assert "no size" in error(*arguments, "--max-file-size", "much")
-    assert "another max_bytes" in error(*arguments, "--max-file-size", "1G")
+    assert "other settings: max_bytes" in error(*arguments, "--max-file-size", "1G")
 
 
 def test_video(faces: Path, tmp_path: Path) -> None:

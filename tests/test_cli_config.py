@@ -137,7 +137,7 @@ def test_images_without_classes(faces: Path, tmp_path: Path) -> None:
     found = contents(tmp_path / "out")
     assert len([name for name in found if name.startswith("happy/")]) == 3
     assert len([name for name in found if name.startswith("neutral/")]) == 3
-    assert "another targets" in run(*arguments, code=1).stderr
+    assert "other settings: targets" in run(*arguments, code=1).stderr
     page = run("review", tmp_path / "out", "--source", folder, "--shows", "neutral").stdout
     assert "review.html: 3 faces" in page
     text = (tmp_path / "out" / "review.html").read_text()

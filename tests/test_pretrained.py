@@ -314,7 +314,7 @@ def test_unreachable_hub_fails_fast_and_quietly(tmp_path: Path, variables: dict[
     assert message.startswith("MissingWeightsError could not fetch owner/name@")
     assert "download the folder elsewhere" in message
     assert float(seconds) < 3
-    assert time.monotonic() - start < 30  # with the imports of a new process
+    assert time.monotonic() - start < 120  # with the imports of a new process
     assert not told.stderr
 
 

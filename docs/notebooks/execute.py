@@ -24,7 +24,8 @@ def executed(file: Path, folder: Path = HERE) -> nbformat.NotebookNode:
         CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(file, as_version=4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    resources = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=1800, resources=resources)  # seconds per cell
     client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ at each run

@@ -52,6 +52,6 @@ def check_unchanged(
         changed = [one for one, other in zip(known, pool.map(differs, known), strict=True) if other]
     if changed:
         raise DestinationError(
-            f"{len(changed):,} source files are not what they were when {parts.folder} was made of "
-            f"them, as {changed[0][1]}; --overwrite makes the set anew"
+            f"{len(changed):,} of the source files changed since {parts.folder} was made of them, "
+            f"as {changed[0][1]}; --overwrite makes the set anew"
         )

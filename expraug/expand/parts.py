@@ -77,8 +77,8 @@ class Parts:
         differing = sorted(k for k in there.keys() | now.keys() if there.get(k) != now.get(k))
         if differing:
             raise DestinationError(
-                f"{self.folder} holds an expansion with another {', '.join(differing)}; give "
-                f"another folder, or --overwrite to delete it"
+                f"{self.folder} holds an expansion made with other settings: "
+                f"{', '.join(differing)}; give another folder, or --overwrite to delete it"
             )
 
     def clear(self) -> None:

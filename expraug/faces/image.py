@@ -175,7 +175,7 @@ def as_array(image: Image.Image | np.ndarray | Tensor) -> np.ndarray:
         raise ValueError(
             f"an image must be grey or RGB, uint8 or float in [0, 1]: a PIL image, an (H, W) or "
             f"(H, W, 1 or 3) array, or a (1 or 3, H, W) tensor; got {type(image).__name__} of "
-            f"{array.dtype}, shape {tuple(getattr(image, 'shape', ()))}"
+            f"{array.dtype}, shape {tuple(getattr(image, 'shape', array.shape))}"
         )
     return _large_enough(array)
 

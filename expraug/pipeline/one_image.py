@@ -114,9 +114,10 @@ def chosen_faces(
     if face == "all":
         return dict(enumerate(faces))
     if face is None and len(faces) > 1:
+        others = "the other with face=1" if len(faces) == 2 else "others with face=1, 2, ..."
         warn(
-            f"the image holds {len(faces)} faces: the largest is changed; face=0 to "
-            f"face={len(faces) - 1} (--face) choose one, the largest first, and face='all' all"
+            f"the image holds {len(faces)} faces: the largest is changed; choose it with face=0 "
+            f"(--face 0), {others}, and all with face='all'"
         )
     number = face or 0
     if number >= len(faces):

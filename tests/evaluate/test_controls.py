@@ -28,12 +28,25 @@ def context(shared: Path) -> Context:
     )
 
 
-def test_real_faces_of_the_class_are_inside_on_both_sides(context: Context) -> None:
-    control = real_faces(context)
+@pytest.fixture(scope="module")
+def control(context: Context) -> Context:
+    """Real faces of the class instead of synthetic ones."""
+    return real_faces(context)
+
+
+@pytest.fixture(scope="module")
+def whole(control: Context) -> classifier_recall.ClassifierRecall:
+    """What is measured of them."""
+    return classifier_recall.measure(control)
+
+
+def test_real_faces_of_the_class_are_inside_on_both_sides(
+    control: Context, whole: classifier_recall.ClassifierRecall
+) -> None:
     assert set(control.targets) == set(TARGETS)
     assert control.compared is not None
     assert not set(control.data.people) & set(control.compared.people)
-    for found in classifier_recall.measure(control).classifiers.values():
+    for found in whole.classifiers.values():
         assert found.mean is not None
         assert found.mean.low < 1 < found.mean.high
         assert all(t.shift.low < 0.5 and t.shift.high > -0.5 for t in found.targets.values())
@@ -49,8 +62,8 @@ def test_copies_of_the_source_do_not_express_it(context: Context) -> None:
         assert not any(t.rises for t in found.targets.values())
 
 
-def test_a_shuffled_label_is_wrong(context: Context) -> None:
-    right = real_faces(context)
+def test_a_shuffled_label_is_wrong(control: Context) -> None:
+    right = control
     order = [*TARGETS[1:], TARGETS[0]]
     wrong = {
         target: right.given[other] for target, other in zip(TARGETS, order, strict=True)
@@ -62,8 +75,9 @@ def test_a_shuffled_label_is_wrong(context: Context) -> None:
         assert all(t.shift.high < 0 for t in found.targets.values())
 
 
-def test_only_what_is_typical_of_a_class_is_exaggerated(context: Context) -> None:
-    control = real_faces(context)
+def test_only_what_is_typical_of_a_class_is_exaggerated(
+    context: Context, control: Context, whole: classifier_recall.ClassifierRecall
+) -> None:
     classifier = context.classifier
     typical = {}
     for target, given in control.given.items():
@@ -74,12 +88,12 @@ def test_only_what_is_typical_of_a_class_is_exaggerated(context: Context) -> Non
         )
     picked = given_context(control, typical, control.data, control.compared)
     found = classifier_recall.measure(picked).classifiers[classifier.name]
-    whole = classifier_recall.measure(control).classifiers[classifier.name]
+    usual = whole.classifiers[classifier.name]
     assert found.mean is not None
     assert found.two_sided is not None
-    assert whole.two_sided is not None
+    assert usual.two_sided is not None
     assert found.mean.value > 1.2, "every one is recognised, which real faces are not"
-    assert found.two_sided.value < whole.two_sided.value
+    assert found.two_sided.value < usual.two_sided.value
 
 
 def test_a_subset_of_the_sources_can_be_asked_for(context: Context) -> None:

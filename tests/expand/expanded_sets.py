@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from crop_augmenter import unchecked
 from PIL import Image, ImageOps
 
 FACES = Path(__file__).parents[2] / "examples" / "faces"
+
+QUICK: dict[str, Any] = {"synthesizer": "pixel", "gate": None} | unchecked()
+"""Options of `expand` with which faces are made in no time, and none is refused."""
 
 
 def write_faces(folder: Path, count: int, side: int = 64) -> Path:

@@ -62,7 +62,7 @@ def test_expand_leaves_them_out(out: Path, tmp_path: Path) -> None:
     told = [row for row in rows_of(report.folder) if row["reason"] == "excluded"]
     asked = ("source", "target", "intensity", "variant", "fingerprint")
     assert [[r[k] for k in asked] for r in told] == [[r[k] for k in asked] for r in rejected]
-    with pytest.raises(DestinationError, match="another exclude"):
+    with pytest.raises(DestinationError, match="other settings: exclude"):
         expand(tmp_path / "set", out, **options)
     options["overwrite"] = True
     expand(tmp_path / "set", out, **options)

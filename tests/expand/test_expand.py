@@ -241,7 +241,7 @@ def test_landmarks_are_checked(small_set: Path, tmp_path: Path, smile: str) -> N
 def test_gates_thresholds_decide(small_set: Path, tmp_path: Path, smile: str) -> None:
     encoder = FakeEncoder(knows=True)
     expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.5))
-    with pytest.raises(DestinationError, match="another gate"):
+    with pytest.raises(DestinationError, match="other settings: gate"):
         expand(small_set, tmp_path, synthesizer=smile, gate=IdentityGate(encoder, 0.6))
 
 
@@ -386,7 +386,7 @@ def small_table(folder: Path) -> Path:
 def test_other_settings_need_another_folder(small_set: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"synthesizer": "pixel", "gate": None, "alignment": "crop"}
     expand(small_set, tmp_path / "out", **options)
-    with pytest.raises(DestinationError, match="another intensity"):
+    with pytest.raises(DestinationError, match="other settings: intensity"):
         expand(small_set, tmp_path / "out", intensity=0.5, **options)
     shutil.copy(small_table(tmp_path), tmp_path / "out" / "manifest.pq")
     with pytest.raises(DestinationError, match="no manifest of an expansion"):

@@ -68,7 +68,7 @@ def test_every_option_is_in_a_list() -> None:
 
 @pytest.mark.parametrize("name", [name for name, value in OTHER.items() if value is not None])
 def test_what_decides_is_another_set(root: Path, name: str) -> None:
-    with pytest.raises(DestinationError, match="holds an expansion with another "):
+    with pytest.raises(DestinationError, match="holds an expansion made with other settings: "):
         expand(root / "set", root / "out", BASE, **{name: OTHER[name]})
 
 

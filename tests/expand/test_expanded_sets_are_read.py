@@ -12,22 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from crop_augmenter import MeanFaceDetector
 from torchvision.datasets import ImageFolder
 
 from expraug.expand import Report, expand
 from expraug.expand.layout import WORK
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import FACES, contents, write_faces
+from expanded_sets import FACES, QUICK, contents, write_faces
 
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
-    "chunk_size": 8,
-}
+OPTIONS: dict[str, Any] = QUICK | {"chunk_size": 8}
 CLASSES = ["angry", "happy", "neutral"]
 CASES = [(write, copy) for write in ("folder", "webdataset", "parquet") for copy in (False, True)]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crop_augmenter import MeanFaceDetector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,17 +15,12 @@ from expraug.expand.quota import choose
 from expraug.expressions import Expression
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import contents, write_faces
+from expanded_sets import QUICK, contents, write_faces
 
 HAPPY, NEUTRAL, SAD = Expression.HAPPY, Expression.NEUTRAL, Expression.SAD
 ALL = (NEUTRAL, HAPPY, SAD)
 MAKES = {e: tuple(t for t in ALL if t != e) for e in ALL}
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
-}
+OPTIONS = QUICK
 
 sources = st.lists(st.sampled_from([*ALL, None]), max_size=30)
 limit = st.one_of(st.none(), st.integers(1, 12))

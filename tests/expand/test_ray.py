@@ -13,7 +13,6 @@ import pytest
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 
-from crop_augmenter import MeanFaceDetector  # noqa: E402
 
 from expraug.expand import expand  # noqa: E402
 from expraug.expand.parts import Parts  # noqa: E402
@@ -21,18 +20,11 @@ from expraug.expand.processes import WorkerDiedError  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
-from expanded_sets import contents, write_faces  # noqa: E402
+from expanded_sets import QUICK, contents, write_faces  # noqa: E402
 
 from recipes.stress.ray_worker import actors, kill_workers  # noqa: E402
 
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
-    "targets": ["happy", "neutral"],
-    "chunk_size": 4,
-}
+OPTIONS: dict[str, Any] = QUICK | {"targets": ["happy", "neutral"], "chunk_size": 4}
 ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}
 
 

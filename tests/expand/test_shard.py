@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crop_augmenter import MeanFaceDetector
 
 from expraug.expand import expand
 from expraug.expand.checks import parse_shard
@@ -15,13 +14,9 @@ from expraug.expand.layout import WORK
 from expraug.expand.parts import Parts
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import contents, write_faces
+from expanded_sets import QUICK, contents, write_faces
 
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
+OPTIONS: dict[str, Any] = QUICK | {
     "targets": ["happy", "neutral"],
     "chunk_size": 4,
     "with_originals": True,

@@ -12,20 +12,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from crop_augmenter import MeanFaceDetector
 from PIL import Image
 
 from expraug.datasets import open_source
 from expraug.expand import DestinationError, Report, expand
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expanded_sets import contents, write_faces
+from expanded_sets import QUICK, contents, write_faces
 
-OPTIONS: dict[str, Any] = {
-    "synthesizer": "pixel",
-    "gate": None,
-    "check_landmarks": False,
-    "alignment": MeanFaceDetector(),
+OPTIONS: dict[str, Any] = QUICK | {
     "targets": ["happy", "neutral"],
     "chunk_size": 8,
     "with_originals": True,

@@ -212,8 +212,8 @@ def test_arrays_tensors_and_pil_agree(array):
 
 @pytest.mark.parametrize("wrong", [np.zeros((20, 20, 4), np.uint8), torch.zeros(2, 3, 20, 20),
                                    np.zeros((20, 20), np.int32), torch.zeros(20, 20, 3),
-                                   torch.zeros(3, 20, 20, dtype=torch.complex64),
-                                   "face.jpg", None])  # fmt: skip
+                                   torch.zeros(3, 20, 20, dtype=torch.complex64), "face.jpg",
+                                   [np.zeros((20, 20, 3), np.uint8)] * 2, None])  # fmt: skip
 def test_other_arrays_are_errors(wrong):
     with pytest.raises(ValueError, match=r"grey or RGB.*\(H, W, 1 or 3\) array"):
         as_array(wrong)

@@ -83,7 +83,8 @@ def scores(faces: list[np.ndarray]) -> list[str]:
 def in_workers(names: list[str], faces: list[np.ndarray]) -> dict[str, list[str]]:
     """Return the digests of the same faces, made in the workers of a DataLoader."""
     together = Made([ExpressionAugmenter(name, check_landmarks=False) for name in names], faces)
-    loader = DataLoader(together, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    # one, since each imports torch anew
+    loader = DataLoader(together, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     made = digest([array.numpy() for array in loader])
     count = len(faces)
     return {name: made[k * count : (k + 1) * count] for k, name in enumerate(names)}

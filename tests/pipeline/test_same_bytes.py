@@ -30,11 +30,7 @@ def run(faces, threads, how, names):
 @pytest.mark.timeout(900)
 def test_threads_batches_workers_and_python_threads(faces):
     names = list_synthesizers(pretrained=True)
-    told = {
-        1: run(faces, 1, "one", names),
-        2: run(faces, 2, "all", names),
-        4: run(faces, 4, "one", names),
-    }
+    told = {1: run(faces, 1, "one", names), 4: run(faces, 4, "all", names)}
     for name in names:
         expected = told[1]["digests"][name]
         faces_made, clips = expected["batches of 8"], expected["clips"]
@@ -42,4 +38,4 @@ def test_threads_batches_workers_and_python_threads(faces):
         for threads, found in told.items():
             for how, digests in found["digests"][name].items():
                 assert digests == (clips if how == "clips" else faces_made), (name, threads, how)
-    assert told[1]["scores"] == told[2]["scores"] == told[4]["scores"]
+    assert told[1]["scores"] == told[4]["scores"]

@@ -1,13 +1,14 @@
 """Recipes, to be imported and to be run."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -18,13 +19,11 @@ def run_recipe() -> Callable[..., str]:
     """Run a recipe by its module's name, with arguments, and return what it printed."""
 
     def run(module: str, *arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", f"recipes.{module}", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
+        # in this process: another one would spend more time on importing torch than on its work
+        program = typer.Typer()
+        program.command()(import_module(f"recipes.{module}").main)
+        done = CliRunner().invoke(program, list(map(str, arguments)), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
         return done.stdout
 
     return run

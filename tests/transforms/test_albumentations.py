@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import sys
-from pathlib import Path
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network while testing
 os.environ.setdefault("ALBUMENTATIONS_OFFLINE", "1")
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from crop_augmenter import crop_augmenter, unchecked
-from PIL import Image
 
 from expraug import Expression, ExpressionAugmenter, LabelScheme, SynthesisRequest
 from expraug.errors import (
@@ -32,26 +30,10 @@ A = pytest.importorskip("albumentations")
 door = importlib.import_module("expraug.transforms.albumentations")
 RandomExpression = door.RandomExpression
 
-FACES = Path(__file__).parents[2] / "examples" / "faces"
 CLASSES = ["happy", "neutral"]
 HAPPY, NEUTRAL = range(2)
 SAD = 4  # in fer2013
 SUCCESSOR = int(A.__version__.split(".")[1]) >= 1
-
-
-def load(expression, size=64):
-    path = min((FACES / expression).glob("*.[pj][np]g"))
-    return np.array(Image.open(path).convert("RGB").resize((size, size)))
-
-
-@pytest.fixture(scope="module")
-def face():
-    return load("neutral")
-
-
-@pytest.fixture(scope="module")
-def happy_face():
-    return load("happy")
 
 
 # -- image and label

@@ -274,6 +274,9 @@ def test_repr_tells_what_it_does(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="torch 2.6 cannot compile torchvision's ToImage"
+)
 def test_torch_compile_around_it(neutral_images):
     pipeline = torch.compile(v2.Compose([
         always(seed=1), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),

@@ -79,8 +79,7 @@ def test_batches_are_of_pairs_and_somebody_else(net: DecoupledNet) -> None:
         Draw(drawing.moves, drawing.real, None, 1)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("decoupling", [True, False])
+@pytest.mark.parametrize(("decoupling", "frozen"), [(True, True), (False, True), (True, False)])
 def test_the_net_comes_to_find_what_landmarks_and_pictures_say(
     net: DecoupledNet, decoupling: bool, frozen: bool
 ) -> None:

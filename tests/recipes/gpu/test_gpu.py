@@ -22,8 +22,10 @@ pytestmark = pytest.mark.timeout(900)
 """All steps in one fixture: a minute on a machine that does nothing else."""
 
 
-def run(out: Path, *steps: str, pack: Path) -> subprocess.CompletedProcess[str]:
-    settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": sys.executable}
+def run(
+    out: Path, *steps: str, pack: Path, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
+    settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": python}
     command = [str(REPOSITORY / "recipes" / "gpu" / "run.sh"), *steps]
     environment = os.environ | settings | {"PACK": str(pack)}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -47,9 +49,9 @@ def results(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_step_that_fails_does_not_keep_the_next_from_running(tmp_path: Path) -> None:
-    done = run(tmp_path, "tables", "nonsense", pack=tmp_path)
+    done = run(tmp_path, "tables", "nonsense", pack=tmp_path, python="false")
     first, second = done.stdout.splitlines()
-    assert first.startswith("tables: failed"), "it has no data here"
+    assert first.startswith("tables: failed (1)")
     assert second.startswith("nonsense")
 
 
