@@ -5,14 +5,14 @@
 
 Synthetic sadness, fear and disgust are taken for other expressions, chiefly for want of what skin
 shows. What is added to them is made of differences between the mean skin of FER2013's real classes,
-so that it can be nothing but what real faces show; how much of each difference is learned by
+so that it can be nothing but what real faces show. How much of each difference is learned by
 gradient descent: two FER classifiers, which are no judges (`recipes.fer_classifier.train`, one on
-either half of the training faces), are to say of composed faces what they say of real ones, and no
-more, while what is added stays faint. Free axes of skin, or a network that sees source and exemplar,
-please the classifiers no better and paint masks onto faces.
+either half of the training faces), are to say of composed faces what they say of real ones, while
+what is added stays faint. Free axes of skin, or a network that sees source and exemplar, please the
+classifiers no better and paint masks onto faces.
 
-Contempt becomes what real contempt is in the mean once all smirk on the same side, with less of what
-sets single exemplars apart, and throats become darker.
+Contempt becomes what real contempt is in the mean, once all smirk on the same side, with less of
+what sets single exemplars apart; and throats become darker.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from recipes.transfer.mesh import mirror_index
 STRENGTH = {
     Expression.NEUTRAL: 0.3,
     Expression.SAD: 0.5,
-    Expression.FEAR: 0.75,
+    Expression.FEAR: 0.55,
     Expression.DISGUST: 0.45,
     Expression.CONTEMPT: 1.0,
 }
@@ -55,7 +55,7 @@ STRENGTH = {
 LFW's validation people by how often both embedded classifiers see the expression, and by eye."""
 LARGEST_ANGLE, LARGEST_SOURCE_ANGLE = 20, 22
 AGREED, MOST = 0.5, 450
-"""Share of the votes from which a face of FER2013 is in the mean of its class, and faces at most."""
+"""Votes from which a face of FER2013 is in the mean of its class, and faces at most."""
 COMPOSED, OF_FER2013 = 300, 0.6
 """Faces composed per expression, and the share of them whose sources are FER2013's."""
 SIDE = 64
@@ -150,7 +150,7 @@ def compose(
 
 
 def composites(model: TransferSynthesizer, sets: list[Faces], seed: int = 0) -> Composites:
-    """Compose neutral training faces of the sets with what they lack, and others as neutral ones."""
+    """Compose neutral training faces with each lacking expression, and others as neutral ones."""
     rng = np.random.default_rng(seed)
     parts = []
     for target in STRENGTH:
@@ -259,7 +259,7 @@ def learn_shares(
 
 
 def varied(faces: Tensor) -> Tensor:
-    """Return (B, 1, S, S) faces shifted, scaled, mirrored, blurred and noisy, as photographs are."""
+    """Return (B, 1, S, S) faces as other photographs may be: shifted, blurred, noisy."""
     count = len(faces)
     size = 1 + 0.08 * (torch.rand(count, 1, 1) - 0.5)
     turn = torch.eye(2) * size
