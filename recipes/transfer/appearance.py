@@ -120,7 +120,6 @@ def compose(
 ) -> Composites:
     """Compose faces with variants of their targets, both (N,) long."""
     parts = []
-    small = lambda maps: resized(maps, SIDE)  # noqa: E731
     for at in torch.arange(len(sources)).split(_FEW):
         some = sources.take(at.numpy())
         faces, known = some.tensor(), inputs(some)
@@ -138,11 +137,11 @@ def compose(
         parts.append(
             Composites(
                 target[at],
-                small(luminance(warped)),
-                small(luminance(paint) * matte),
-                small(matte),
-                small(share),
-                small(place * weight) / small(weight),
+                resized(luminance(warped), SIDE),
+                resized(luminance(paint) * matte, SIDE),
+                resized(matte, SIDE),
+                resized(share, SIDE),
+                resized(place * weight, SIDE) / resized(weight, SIDE),
                 skin,
             )
         )
@@ -348,6 +347,7 @@ def main(
     crowd, photographs = (extract(o, data / FILES[o][0], work) for o in (FER2013, LFW))
     nets = [load_fer_classifier(folder).eval().requires_grad_(False) for folder in classifier]
     fitted = TransferSynthesizer.from_pretrained(model).eval()
+    assert isinstance(fitted, TransferSynthesizer)
     made = composites(fitted, [crowd, photographs])
     said = [said_of_real(net, crowd, 1 - half) for half, net in enumerate(nets)]
     apart = differences(fitted, crowd)

@@ -15,7 +15,7 @@ from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizers import TransferSynthesizer
 from recipes.real_faces import LFW, Faces
 from recipes.transfer import appearance
-from recipes.transfer.appearance import STRENGTH, compose, learn_shares, with_darker_throats
+from recipes.transfer.appearance import compose, learn_shares, with_darker_throats
 
 SAD, HAPPY = int(Expression.SAD), int(Expression.HAPPY)
 
@@ -54,9 +54,7 @@ def test_composed_faces_are_those_that_are_synthesized(
     variant = torch.arange(len(sources))
     made = compose(model, sources, target, variant)
     grey, added = made.render(model, torch.zeros_like(made.skin))
-    known = dict(
-        zip(("landmarks", "blendshapes", "pose"), appearance.inputs(sources), strict=True)
-    )
+    known = dict(zip(("landmarks", "blendshapes", "pose"), appearance.inputs(sources), strict=True))
     whole = torch.ones(len(sources))
     true = model(sources.tensor(), target, whole, variant=variant, **known)
     small = appearance.resized(appearance.luminance(true), appearance.SIDE)
@@ -97,8 +95,3 @@ def test_throats_are_darker_and_smiles_keep_their_teeth(model: TransferSynthesiz
     assert torch.equal(darker.interior[smiles], paler[smiles])
     assert (darker.interior <= paler + 1e-6).all()
     assert (paler - darker.interior)[wide & ~smiles][:, 2:4, 3:9].mean() > 0.1
-
-
-def test_only_expressions_that_lack_appearance_are_given_more() -> None:
-    assert all(0 < strength <= 1 for strength in STRENGTH.values())
-    assert Expression.HAPPY not in STRENGTH
