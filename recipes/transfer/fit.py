@@ -1,6 +1,6 @@
 """Fit `transfer` from three sets of real faces.
 
-    python -m recipes.transfer.fit DATA --work work/real_faces --out expraug/weights/transfer
+    python -m recipes.transfer.fit DATA --work work/real_faces --out work/transfer
 
 1. What a face shows beyond the person's own rest, in shape and in skin (`deviation.py`).
 2. The mesh that faces are drawn with.
@@ -8,6 +8,8 @@
    (`convincing.py`), without what only they should show (`left_out.py`), corrected until synthetic
    faces show what real ones do (`closed_loop.py`).
 4. The usual smile, which comes first.
+
+What is embedded has been through `recipes.transfer.appearance` as well.
 
 Of LFW and London only training people (`expraug.datasets.person_split`) are used, of FER2013 only
 training images, with the label that most annotators gave. It needs scipy and opencv; five minutes

@@ -97,12 +97,12 @@ def evenly_one_sided(model: TransferSynthesizer, shape: Tensor) -> Tensor:
     return grown
 
 
-def with_dark_throats(bank: LendingFaces) -> LendingFaces:
-    """Return exemplars in whose wide open mouths the throat is dark."""
+def with_dark_throats(bank: LendingFaces, dark: float = DARK) -> LendingFaces:
+    """Return exemplars in whose wide open mouths the throat is about as dark as asked."""
     wide = ((bank.gaps.mean(1) - WIDE) / (WIDER - WIDE)).clamp(0, 1)[:, None, None]
     interior = bank.interior
-    dark = torch.where(interior > DARK, DARK + PALER * (interior - DARK), interior)
-    return LendingFaces(**vars(bank) | {"interior": torch.lerp(interior, dark, wide * throat())})
+    calm = torch.where(interior > dark, dark + PALER * (interior - dark), interior)
+    return LendingFaces(**vars(bank) | {"interior": torch.lerp(interior, calm, wide * throat())})
 
 
 def throat() -> Tensor:

@@ -262,6 +262,33 @@ class TransferSynthesizer(Synthesizer):
         blendshapes: Tensor,
         pose: Tensor,
     ) -> tuple[ExpressionMaps, dict[str, Tensor]]:
+        known = (landmarks, blendshapes, pose)
+        moved, skin, interior = self.changes(faces, intensity, row, mirrored, *known)
+        asked = (intensity > 0).view(-1, 1, 1, 1)
+        moved = torch.where(asked[..., 0], moved, landmarks)
+        flow, place, share = self.draw(landmarks, moved)
+        lightening = sample(self.lightening(skin), place, "zeros") * share * asked
+        shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
+        flow = torch.where(asked, flow, 0)
+        maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
+        return maps, {SHUT_EYES: shut}
+
+    def changes(
+        self,
+        faces: Tensor,
+        intensity: Tensor,
+        row: Tensor,
+        mirrored: Tensor,
+        landmarks: Tensor,
+        blendshapes: Tensor,
+        pose: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the expressions of given exemplars change; arguments as `lend` takes them.
+
+        Returns:
+            Moved landmarks, (B, 478, 2), the change along the axes of skin, (B, D), and the insides
+            of mouths, (B, 6, 12).
+        """
         amount = intensity.to(faces.dtype)[:, None]
         target = self.shows[row]
         lent, interior, gaps = self._lent(row, mirrored)
@@ -269,20 +296,19 @@ class TransferSynthesizer(Synthesizer):
         shape = (lent.shape * self.shape_gain[target][:, None] - own.shape) * amount
         skin = (lent.skin * self.skin_gain[target][:, None] - own.skin) * amount
         moved = landmarks + self.reader.displacement(shape, landmarks)
-        moved = part_lips(moved, landmarks, gaps, amount, self.followers)
-        asked = (intensity > 0).view(-1, 1, 1, 1)
-        moved = torch.where(asked[..., 0], moved, landmarks)
+        return part_lips(moved, landmarks, gaps, amount, self.followers), skin, interior
 
+    def draw(self, landmarks: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw faces whose landmarks move, both (B, 478, 2).
+
+        Returns:
+            Flow, (B, 2, f, f), as `SynthesizedFaces` has it; for each place of the canonical frame,
+            where in the texture maps it lies, (B, 2, s, s), and how far it is skin, (B, 1, s, s).
+        """
         before, after = self.vertices(landmarks, landmarks), self.vertices(landmarks, moved)
         rest = self.vertices(self.reference[None], self.reference[None])[0]
         seen = splat_face(self.surface(), before, after, rest, _FLOW_SIDE)
-        flow = torch.where(asked, seen.flow, 0)
-        share = canonical_part(seen.skin) * asked
-        place = canonical_part(seen.place)
-        lightening = sample(self._lightening(skin), place, "zeros") * share
-        shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
-        maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
-        return maps, {SHUT_EYES: shut}
+        return seen.flow, canonical_part(seen.place), canonical_part(seen.skin)
 
     def fit_exemplars(
         self,
@@ -366,8 +392,12 @@ class TransferSynthesizer(Synthesizer):
             self.sample_area,
         )
 
-    def _lightening(self, skin: Tensor) -> Tensor:
-        """Return the change of log luminance in the texture frame, (B, 1, T, T)."""
+    def lightening(self, skin: Tensor) -> Tensor:
+        """Return the change of log luminance in the texture frame, (B, 1, T, T), within its limits.
+
+        Args:
+            skin: (B, D), the change along the axes of skin.
+        """
         maps = self.reader.lightening(skin)
         up, down = self.brightest.clamp(min=_TINY), self.darkest
         soft = torch.where(maps > 0, up * torch.tanh(maps / up), down * torch.tanh(maps / down))
