@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.faces.planes import box_blur, box_means, doubled
@@ -15,8 +14,7 @@ from expraug.faces.warp import pixel_grid
 _HIDDEN_LOSS = 0.98
 """By how much less a point in the mouth counts for the flow: it does not say how lips move."""
 _NEAR, _FAR = 0.05, 1e-4
-"""Weights of the means of two by two, and of eight by eight pixels: they fill what no point reached.
-"""
+"""Weights of means of two by two and of eight by eight pixels, which fill what no point reached."""
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _TINY = 1e-7
 _UNIT = 2.0**40  # of sums of whole numbers: sums of up to eight millions, to 1e-12
