@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.faces.planes import box_blur, box_means, doubled
 from expraug.faces.synthesized import FLOW_FRAME
 from expraug.faces.warp import pixel_grid
+from expraug.networks.batching import independently
 
 _HIDDEN_LOSS = 0.98
 """By how much less a point in the mouth counts for the flow: it does not say how lips move."""
+_CELL = 8  # pixels
 _NEAR, _FAR = 0.05, 1e-4
 """Weights of means of two by two and of eight by eight pixels, which fill what no point reached."""
 _CENTRE = (0.5, 0.55)  # of the rings around the face
@@ -92,42 +95,69 @@ def splat(
     torch.mul(before - after, 1 - _HIDDEN_LOSS * points.hole, out=values[:2])
     torch.sub(points.texture.T[:, None] + 1, after, alpha=2, out=values[2:4])
     values[4], values[5] = points.hole, 1
-    first = torch.arange(batch, device=source.device)[:, None] * size**2
-    sums = _Sums(values.flatten(1), batch * size**2)
-    (left, right), (above, below) = (_neighbours(x * size - 0.5, size) for x in after)
-    for x, across in (left, right):
-        for y, down in (above, below):
-            pixel, share = first + y * size + x, across * down * weight
+    place = after * size - 0.5
+    columns, rows = _extent(place, size)
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    first = torch.arange(batch, device=source.device)[:, None] * (height * width)
+    sums = _Sums(values.flatten(1), batch * height * width)
+    beside = _neighbours(place[0], columns), _neighbours(place[1], rows)
+    for x, across in beside[0]:
+        for y, down in beside[1]:
+            pixel, share = first + y * width + x, across * down * weight
             sums.add(pixel.flatten(), (values * share).flatten(1))
     # planes one by one: interpolation takes other digits where it sees three channels
-    total = sums.total().view(-1, 1, size, size)
-    filled = total + _filling(total)
-    filled = filled.view(len(values), batch, size, size).transpose(0, 1)
+    filled = _filled(sums.total().view(-1, 1, height, width))
+    filled = filled.view(len(values), batch, height, width).transpose(0, 1)
     flow, texture, hollow, covered = torch.split(filled, [2, 2, 1, 1], 1)
     density = covered + _TINY
-    return Splat(
+    maps = (
         flow / (covered - _HIDDEN_LOSS * hollow + _TINY),
         texture / density,
         box_blur(hollow / density, 3, 3),
         covered / density,
     )
+    ends = (columns.start, size - columns.stop, rows.start, size - rows.stop)
+    return Splat(*(F.pad(one, ends) for one in maps))
 
 
-def _neighbours(place: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return the two pixels along an axis that (B, P) places lie between, and the shares of both:
-    (B, P) long, and (B, P), 0 for those beside the image."""
+def _extent(place: Tensor, size: int) -> tuple[slice, slice]:
+    """Return the columns and rows of whole cells that (2, B, P) places can reach, and one cell
+    around them; all where to know them would mean to wait for another device."""
+    if place.device.type != "cpu" or not place.numel():
+        return slice(0, size), slice(0, size)
+    ends = torch.stack([place.amin((1, 2)), place.amax((1, 2))], 1).nan_to_num(0.0)
+    first, last = (
+        [min(max(int(end) // _CELL + beside, 0), size // _CELL) * _CELL for end in column]
+        for beside, column in zip(
+            (-1, 2), ends.floor().clamp(-size, 2 * size).T.tolist(), strict=True
+        )
+    )
+    x, y = (slice(low, max(high, low + _CELL)) for low, high in zip(first, last, strict=True))
+    return x, y
+
+
+def _neighbours(place: Tensor, part: slice) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the two pixels along an axis that (B, P) places lie between, and the shares of both.
+
+    Args:
+        part: of the axis.
+
+    Returns:
+        Pixels of the part, (B, P) long, and shares, (B, P), 0 for those beside it.
+    """
     low = place.floor()
-    fraction = place - low
-    inside = [(pixel >= 0) & (pixel < size) for pixel in (low, low + 1)]
-    pixels = [pixel.clamp(0, size - 1).long() for pixel in (low, low + 1)]
+    fraction, first = place - low, low.long() - part.start
+    length = part.stop - part.start
+    inside = [(pixel >= 0) & (pixel < length) for pixel in (first, first + 1)]
+    pixels = [pixel.clamp(0, length - 1) for pixel in (first, first + 1)]
     return (pixels[0], (1 - fraction) * inside[0]), (pixels[1], fraction * inside[1])
 
 
-def _filling(total: Tensor) -> Tensor:
-    """Return what is added to (N, 1, S, S) sums so that none stays empty: coarser ones."""
+def _filled(total: Tensor) -> Tensor:
+    """Return (N, 1, H, W) sums of which none stays empty: coarser ones are added."""
     near = box_means(total, 2)
-    far = doubled(doubled(box_means(near, 4)))
-    return doubled(near * _NEAR + far * _FAR)
+    far = doubled(doubled(box_means(near, _CELL // 2)))
+    return doubled(near.mul_(_NEAR).add_(far, alpha=_FAR)).add_(total)
 
 
 class _Sums:
@@ -173,8 +203,14 @@ def splat_face(
     """
     low, high = FLOW_FRAME
     scale = high - low
-    seen = splat(points, (landmarks - low) / scale, (moved - low) / scale, reference, size)
-    return replace(seen, flow=seen.flow * scale)
+    before, after = (landmarks - low) / scale, (moved - low) / scale
+    # one by one a core's cache holds all of a face
+    each = [splat(points, *part, reference, size) for part in independently(before, after)]
+    flow, texture, hole, cover = (
+        torch.cat([getattr(one, name) for one in each])
+        for name in ("flow", "texture", "hole", "cover")
+    )
+    return Splat(flow * scale, texture, hole, cover)
 
 
 def with_rings(

@@ -29,7 +29,7 @@ from expraug.synthesizers.transfer.lips import part_lips, shut_eyes_open
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
 
 _FLOW_SIDE = 192  # of which a canonical frame takes 128
-_CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
+_CPU_BATCH = 8  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
 _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
