@@ -156,7 +156,9 @@ def _neighbours(place: Tensor, part: slice) -> tuple[tuple[Tensor, Tensor], tupl
 def _filled(total: Tensor) -> Tensor:
     """Return (N, 1, H, W) sums of which none stays empty: coarser ones are added."""
     near = box_means(total, 2)
-    far = doubled(doubled(box_means(near, _CELL // 2)))
+    far = F.interpolate(
+        box_means(near, _CELL // 2), near.shape[2:], mode="bilinear", align_corners=False
+    )
     return doubled(near.mul_(_NEAR).add_(far, alpha=_FAR)).add_(total)
 
 
