@@ -7,6 +7,7 @@ where the masks are 0 the pixels are bit-identical.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import repeat
@@ -48,6 +49,7 @@ _FLOW = _Oval((0.5, 0.56), (0.7, 0.66), 0.7)
 _FINEST = 64  # side of a flow on which its mask is smooth, at least
 FLOW_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
 """How far beside its mask a flow can reach by interpolation, in sides of the canonical frame."""
+_TOGETHER = 4  # faces whose maps are prepared at a time on the CPU
 _PLANES = 8  # of floats that a pixel takes while it is resampled
 _ROWS = 64  # that are resampled at a time at least: fewer would read the same pixels again
 
@@ -156,26 +158,32 @@ def paste_back(
         whole = paste_regions(images, made, matrices, np.zeros((len(images), 2)), inside)
         return whole[:, :, top:bottom, left:right]
     size = (bottom - top, right - left)
-    maps = _prepared(
-        made, matrices, np.tile([left, top], (len(matrices), 1)), size, images.shape[1]
-    )
     # colours last, as image arrays have them, and never all of a photograph in floats
     box_of_all = images[:, :, top:bottom, left:right].permute(0, 2, 3, 1)
     pasted = box_of_all.clone(memory_format=torch.contiguous_format)
-    for i, image in enumerate(images):
-        for rows, shift, (down, across), added in _strips(maps, i, size):
-            if shift is not None:
-                stays = resample_rows(image, shift, top + rows.start, left)
-                if added is not None:
-                    first = down.start - rows.start
-                    _add(stays[:, first : first + added.shape[1], across], added)
-                pasted[i, rows] = stays.round_().clamp_(0, 255).permute(1, 2, 0)
-            elif added is not None:
-                here = pasted[i, down, across]
-                stays = here.permute(2, 0, 1).to(added.dtype)
-                _add(stays, added)
-                here.copy_(stays.round_().clamp_(0, 255).permute(1, 2, 0))
+    corner = np.array([[left, top]])
+    for start in range(0, len(images), _TOGETHER):
+        few = slice(start, start + _TOGETHER)
+        maps = _prepared(made.part(few), matrices[few], corner, size, images.shape[1])
+        for i, (image, into) in enumerate(zip(images[few], pasted[few], strict=True)):
+            _paste(maps, i, image, into, (top, left))
     return pasted.permute(0, 3, 1, 2)
+
+
+def _paste(maps: _Maps, i: int, image: Tensor, into: Tensor, corner: tuple[int, int]) -> None:
+    """Put one face into its box, (h, w, C) uint8, which holds the image's own pixels."""
+    for rows, shift, (down, across), added in _strips(maps, i, (into.shape[0], into.shape[1])):
+        if shift is not None:
+            stays = resample_rows(image, shift, corner[0] + rows.start, corner[1])
+            if added is not None:
+                first = down.start - rows.start
+                _add(stays[:, first : first + added.shape[1], across], added)
+            into[rows] = stays.round_().clamp_(0, 255).permute(1, 2, 0)
+        elif added is not None:
+            here = into[down, across]
+            stays = here.permute(2, 0, 1).to(added.dtype)
+            _add(stays, added)
+            here.copy_(stays.round_().clamp_(0, 255).permute(1, 2, 0))
 
 
 def _add(pixels: Tensor, added: Tensor) -> None:
@@ -309,18 +317,22 @@ def _covered(to_map: np.ndarray, size: tuple[int, int], side: int) -> tuple[slic
         side: of the change.
     """
     (x, y), (rx, ry), _ = _FACE
-    low, high = (x - rx, y - ry), (x + rx, max(y + ry, _JAW.centre[1] + _JAW.radii[1]))
+    top, bottom = y - ry, max(y + ry, _JAW.centre[1] + _JAW.radii[1])
+    (a, b, u), (c, d, v) = to_map.tolist()
+    area = a * d - b * c
     # between two pixels some of the next one is seen
-    ends = np.array([low, high]) * side + [[-1], [1]]
-    corners = np.array([[x, y] for x in ends[:, 0] for y in ends[:, 1]])
-    there = np.linalg.solve(to_map[:, :2], (corners - to_map[:, 2]).T).T * size[::-1]
-    left, top = (int(v) for v in np.floor(there.min(axis=0)) - 1)
-    right, bottom = (int(v) for v in np.ceil(there.max(axis=0)) + 1)
+    reach = rx * side + 1, (bottom - top) / 2 * side + 1
+    u, v = x * side - u, (top + bottom) / 2 * side - v
     height, width = size
-    return (
-        slice(min(max(top, 0), height - 1), max(min(bottom, height), 1)),
-        slice(min(max(left, 0), width - 1), max(min(right, width), 1)),
-    )
+
+    def ends(middle: float, half: float, length: int) -> slice:
+        first, last = math.floor(middle - half) - 1, math.ceil(middle + half) + 1
+        return slice(min(max(first, 0), length - 1), max(min(last, length), 1))
+
+    half = (abs(d) * reach[0] + abs(b) * reach[1]) / abs(area)
+    across = ends((d * u - b * v) / area * width, half * width, width)
+    half = (abs(c) * reach[0] + abs(a) * reach[1]) / abs(area)
+    return ends((a * v - c * u) / area * height, half * height, height), across
 
 
 def _part_of(to_map: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:

@@ -57,6 +57,8 @@ def _span(place: Tensor, origin: int, length: int) -> tuple[Tensor, int, int]:
         length: of the image; places beside it are drawn near.
     """
     place = place.clamp(-REPEATED - origin, length - 1 + REPEATED - origin)
+    if length <= _BLOCK:  # to look which are needed costs more than to take all
+        return place + (origin + 0.5), 0, length
     low, high = (int(value) for value in (place.min().floor(), place.max().floor()))
     first = min(max(low + origin - 1, 0), length - 1)
     last = max(min(high + origin + REPEATED, length), first + 1)
