@@ -207,7 +207,7 @@ def splat_face(
     scale = high - low
     before, after = (landmarks - low) / scale, (moved - low) / scale
     # one by one a core's cache holds all of a face
-    each = [splat(points, *part, reference, size) for part in independently(before, after)]
+    each = [splat(points, b, a, reference, size) for b, a in independently(before, after)]
     flow, texture, hole, cover = (
         torch.cat([getattr(one, name) for one in each])
         for name in ("flow", "texture", "hole", "cover")

@@ -25,7 +25,7 @@ from expraug.pipeline.synthetic import Synthetic
 from expraug.synthesizer import Synthesizer
 from expraug.threads import map_threads, single_threaded
 
-COMPOSITING_VERSION = 4
+COMPOSITING_VERSION = 5
 """Raised when alignment or compositing gives other pixels; part of every cache key."""
 
 
