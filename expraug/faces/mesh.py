@@ -212,7 +212,7 @@ def splat_face(
         torch.cat([getattr(one, name) for one in each])
         for name in ("flow", "texture", "hole", "cover")
     )
-    return Splat(flow * scale, texture, hole, cover)
+    return Splat(flow.mul_(scale), texture, hole, cover)
 
 
 def with_rings(

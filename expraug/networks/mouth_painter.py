@@ -360,7 +360,7 @@ def _sum(images: Tensor) -> Tensor:
 
 
 def _leaky(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2)
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 def _doubled(x: Tensor) -> Tensor:

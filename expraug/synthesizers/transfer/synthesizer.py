@@ -254,17 +254,16 @@ class TransferSynthesizer(Synthesizer):
         moved = landmarks + self.reader.displacement(shape, landmarks)
         moved = part_lips(moved, landmarks, gaps, amount, self.followers)
         asked = (intensity > 0).view(-1, 1, 1, 1)
-        moved = torch.where(asked[..., 0], moved, landmarks)
+        moved = torch.where(asked[..., 0], moved, landmarks)  # then the flow is 0 to the bit
 
         before, after = self.vertices(landmarks, landmarks), self.vertices(landmarks, moved)
         rest = self.vertices(self.reference[None], self.reference[None])[0]
         seen = splat_face(self.surface(), before, after, rest, _FLOW_SIDE)
-        flow = torch.where(asked, seen.flow, 0)
         share = canonical_part(seen.skin) * asked
         place = canonical_part(seen.place)
         lightening = sample(self._lightening(skin), place, "zeros") * share
         shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
-        maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
+        maps = ExpressionMaps(seen.flow, lightening, lips_of(landmarks), lips_of(moved), interior)
         return maps, {SHUT_EYES: shut}
 
     def fit_exemplars(
