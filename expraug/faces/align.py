@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.faces.pixels import Pixels, shrunk, stack
+from expraug.faces.planes import box_means
 from expraug.faces.separable import is_upright, sample_upright, strips_upright
 
 TEMPLATE = np.array(
@@ -127,29 +128,25 @@ def strips(
     matrix: np.ndarray,
     size: tuple[int, int],
     per_pixel: int,
-    height: int | None = None,
-) -> Iterator[tuple[slice, Tensor]]:
+    parts: Sequence[slice],
+) -> Iterator[Tensor]:
     """Yield what `sample` returns of one image on the CPU, strip by strip.
 
     Args:
         image: (C, H, W) float.
         matrix: (2, 3), as `sample` takes it.
         size, per_pixel: as `sample` takes them.
-        height: rows of a strip; None: so many that it fits a core's cache.
+        parts: rows of the output, of each strip.
 
     Yields:
-        The rows of the output, and (C, rows, W) float.
+        (C, rows, W) float.
     """
-    if height is None:
-        row = image.element_size() * len(image) * size[1] * per_pixel**2
-        height = max(1, CPU_CACHE_BYTES // row)
-    parts = [slice(top, min(top + height, size[0])) for top in range(0, size[0], height)]
     if is_upright(matrix):
-        yield from zip(parts, strips_upright(image, matrix, size, per_pixel, height), strict=True)
+        yield from strips_upright(image, matrix, size, per_pixel, parts)
         return
     matrices = torch.from_numpy(matrix[None])
     for part in parts:
-        yield part, _sample_grid(image[None], matrices, size, per_pixel, part)[0]
+        yield _sample_grid(image[None], matrices, size, per_pixel, part)[0]
 
 
 def _sample_grid(
@@ -179,33 +176,18 @@ def _sample_grid(
     along_x = (theta[:, :, 0] * to_unit).view(-1, 2, 1, 1)
     along_y = (theta[:, :, 1] * to_unit).view(-1, 2, 1, 1)
     start = (theta[:, :, 2] * to_unit - 1).view(-1, 2, 1, 1)
-    grid = images.new_empty(len(images), tall, wide, 2)
-    for axis in (0, 1):
-        across = columns.view(1, 1, -1) * along_x[:, axis]
-        down = rows.view(1, -1, 1) * along_y[:, axis]
-        grid[..., axis] = (across + down).add_(start[:, axis])
+    grid = images.new_empty(len(images), 2, tall, wide)
+    for axis in (0, 1):  # one plane after the other, which is quicker than pairs
+        across = columns.view(1, 1, -1) * along_x[:, axis] + start[:, axis]
+        torch.add(across, rows.view(1, -1, 1) * along_y[:, axis], out=grid[:, axis])
     if inside is not None:  # as `padding_mode` does at the ends of the images proper
-        last = ((inside * 2 - 1) * (to_unit / 2) - 1).view(-1, 1, 1, 2)
+        last = ((inside * 2 - 1) * (to_unit / 2) - 1).view(-1, 2, 1, 1)
         grid = torch.minimum(grid, last)
+    places = grid.permute(0, 2, 3, 1)
     sampled = F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="border", align_corners=False
+        images, places, mode="bilinear", padding_mode="border", align_corners=False
     )
-    return _box_filter(sampled, per_pixel)
-
-
-def _box_filter(images: Tensor, side: int) -> Tensor:
-    """Return the means of squares of pixels, bit for bit as `F.avg_pool2d`, which is slower."""
-    if images.device.type != "cpu" or side > 4:
-        return F.avg_pool2d(images, side)
-    total = images[..., ::side, ::side]
-    if side == 1:
-        return total
-    total = total.clone()
-    for row in range(side):
-        for column in range(side):
-            if row or column:
-                total += images[..., row::side, column::side]
-    return total.div_(side * side)
+    return box_means(sampled, per_pixel)
 
 
 def sample_padded(

@@ -7,8 +7,10 @@ where the masks are 0 the pixels are bit-identical.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +49,7 @@ _FLOW = _Oval((0.5, 0.56), (0.7, 0.66), 0.7)
 _FINEST = 64  # side of a flow on which its mask is smooth, at least
 FLOW_CELL = (FLOW_FRAME[1] - FLOW_FRAME[0]) / _FINEST
 """How far beside its mask a flow can reach by interpolation, in sides of the canonical frame."""
+_TOGETHER = 4  # faces whose maps are prepared at a time on the CPU
 _PLANES = 8  # of floats that a pixel takes while it is resampled
 _ROWS = 64  # that are resampled at a time at least: fewer would read the same pixels again
 
@@ -155,24 +158,40 @@ def paste_back(
         whole = paste_regions(images, made, matrices, np.zeros((len(images), 2)), inside)
         return whole[:, :, top:bottom, left:right]
     size = (bottom - top, right - left)
-    channels, corners = images.shape[1], np.tile([left, top], (len(matrices), 1))
-    maps = _prepared(made, matrices, corners, size, channels)
     # colours last, as image arrays have them, and never all of a photograph in floats
-    pasted = torch.empty(len(images), *size, channels, dtype=torch.uint8)
-    for i, image in enumerate(images):
-        for rows, part, shift in _strips(maps, i, size):
-            stays = image[:, top + rows.start : top + rows.stop, left:right]
-            if shift is not None:
-                stays = resample_rows(image, shift, top + rows.start, left)
-            if made.matte is not None:
-                stays = stays * (1 - part[channels:])
-            if stays.dtype == torch.uint8:  # what does not move is read as it lies in memory
-                stays, added = stays.permute(1, 2, 0), part.permute(1, 2, 0).contiguous()
-                pasted[i, rows] = added.add_(stays).round_().clamp_(0, 255)
-            else:
-                whole = stays.add_(part[:channels]).round_().clamp_(0, 255).to(torch.uint8)
-                pasted[i, rows] = whole.permute(1, 2, 0)
+    box_of_all = images[:, :, top:bottom, left:right].permute(0, 2, 3, 1)
+    pasted = box_of_all.clone(memory_format=torch.contiguous_format)
+    corner = np.array([[left, top]])
+    for start in range(0, len(images), _TOGETHER):
+        few = slice(start, start + _TOGETHER)
+        maps = _prepared(made.part(few), matrices[few], corner, size, images.shape[1])
+        for i, (image, into) in enumerate(zip(images[few], pasted[few], strict=True)):
+            _paste(maps, i, image, into, (top, left))
     return pasted.permute(0, 3, 1, 2)
+
+
+def _paste(maps: _Maps, i: int, image: Tensor, into: Tensor, corner: tuple[int, int]) -> None:
+    """Put one face into its box, (h, w, C) uint8, which holds the image's own pixels."""
+    for rows, shift, (down, across), added in _strips(maps, i, (into.shape[0], into.shape[1])):
+        if shift is not None:
+            stays = resample_rows(image, shift, corner[0] + rows.start, corner[1])
+            if added is not None:
+                first = down.start - rows.start
+                _add(stays[:, first : first + added.shape[1], across], added)
+            into[rows] = stays.round_().clamp_(0, 255).permute(1, 2, 0)
+        elif added is not None:
+            here = into[down, across]
+            stays = here.permute(2, 0, 1).to(added.dtype)
+            _add(stays, added)
+            here.copy_(stays.round_().clamp_(0, 255).permute(1, 2, 0))
+
+
+def _add(pixels: Tensor, added: Tensor) -> None:
+    """Add a change to (C, h, w) pixels, in place; what lies beyond C planes of it is the matte."""
+    channels = len(pixels)
+    if len(added) > channels:
+        pixels.mul_(1 - added[channels:])
+    pixels.add_(added[:channels])
 
 
 def paste_regions(
@@ -262,15 +281,64 @@ def _from_region(
 
 def _strips(
     maps: _Maps, i: int, size: tuple[int, int]
-) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-    """Yield rows of a region, and what the maps of one face are there."""
-    of_added = maps.added[i], maps.to_added[i], size, maps.per_pixel[i]
-    if maps.shift is None:
-        for rows, added in strips(*of_added):
-            yield rows, added, None
-        return
-    height = max(_ROWS, CPU_CACHE_BYTES // (_PLANES * maps.added.element_size() * size[1]))
-    of_shift = maps.shift[i], maps.to_shift[i], size, 1
-    both = zip(strips(*of_added, height), strips(*of_shift, height), strict=True)
-    for (rows, added), (_, shift) in both:
-        yield rows, added, shift
+) -> Iterator[tuple[slice, Tensor | None, tuple[slice, slice], Tensor | None]]:
+    """Yield rows of a region, and what the maps of one face are there.
+
+    Yields:
+        The rows; how they move, if anything does; in which rows and columns something can be
+        added, and what, if any of the rows is among them.
+    """
+    shown, across = _covered(maps.to_added[i], size, maps.added.shape[-1])
+    planes = _PLANES if maps.shift is not None else len(maps.added[i]) * maps.per_pixel[i] ** 2
+    most = max(_ROWS, CPU_CACHE_BYTES // (planes * maps.added.element_size() * size[1]))
+    parts = [slice(top, min(top + most, size[0])) for top in range(0, size[0], most)]
+    downs = [slice(max(p.start, shown.start), min(p.stop, shown.stop)) for p in parts]
+    there = [slice(d.start - shown.start, d.stop - shown.start) for d in downs if _rows(d)]
+    part_size, matrix = (_rows(shown), _rows(across)), maps.to_added[i]
+    matrix = _part_of(matrix, size, shown, across)
+    added = strips(maps.added[i], matrix, part_size, maps.per_pixel[i], there)
+    shifts: Iterator[Tensor | None] = repeat(None)
+    if maps.shift is not None:
+        shifts = strips(maps.shift[i], maps.to_shift[i], size, 1, parts)
+    for part, down, shift in zip(parts, downs, shifts, strict=False):
+        yield part, shift, (down, across), next(added) if _rows(down) else None
+
+
+def _rows(part: slice) -> int:
+    return max(int(part.stop - part.start), 0)
+
+
+def _covered(to_map: np.ndarray, size: tuple[int, int], side: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a region in which a change can show: the face mask's.
+
+    Args:
+        to_map: (2, 3), from the region, in [0, 1]², to the change's pixels.
+        size: (height, width) of the region.
+        side: of the change.
+    """
+    (x, y), (rx, ry), _ = _FACE
+    top, bottom = y - ry, max(y + ry, _JAW.centre[1] + _JAW.radii[1])
+    (a, b, u), (c, d, v) = to_map.tolist()
+    area = a * d - b * c
+    # between two pixels some of the next one is seen
+    reach = rx * side + 1, (bottom - top) / 2 * side + 1
+    u, v = x * side - u, (top + bottom) / 2 * side - v
+    height, width = size
+
+    def ends(middle: float, half: float, length: int) -> slice:
+        first, last = math.floor(middle - half) - 1, math.ceil(middle + half) + 1
+        return slice(min(max(first, 0), length - 1), max(min(last, length), 1))
+
+    half = (abs(d) * reach[0] + abs(b) * reach[1]) / abs(area)
+    across = ends((d * u - b * v) / area * width, half * width, width)
+    half = (abs(c) * reach[0] + abs(a) * reach[1]) / abs(area)
+    return ends((a * v - c * u) / area * height, half * height, height), across
+
+
+def _part_of(to_map: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """Return the transform from a part of a region, its coordinates in [0, 1]², instead of from all
+    of the region."""
+    first = np.array([columns.start, rows.start]) / size[::-1]
+    share = np.array([columns.stop - columns.start, rows.stop - rows.start]) / size[::-1]
+    linear = to_map[:, :2]
+    return np.concatenate([linear * share, (linear @ first + to_map[:, 2])[:, None]], axis=1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expraug.faces.planes import box_blur, box_means, doubled
 from expraug.faces.synthesized import FLOW_FRAME
 from expraug.faces.warp import pixel_grid
+from expraug.networks.batching import independently
 
 _HIDDEN_LOSS = 0.98
 """By how much less a point in the mouth counts for the flow: it does not say how lips move."""
-_COARSE = ((2, 0.05), (8, 1e-4))
-"""Cell sizes and weights of the coarser levels that fill pixels which no point reached."""
+_CELL = 8  # pixels
+_NEAR, _FAR = 0.05, 1e-4
+"""Weights of means of two by two and of eight by eight pixels, which fill what no point reached."""
 _CENTRE = (0.5, 0.55)  # of the rings around the face
 _TINY = 1e-7
 _UNIT = 2.0**40  # of sums of whole numbers: sums of up to eight millions, to 1e-12
@@ -83,47 +86,80 @@ def splat(
         size: side S of the frame, in pixels.
     """
     batch = len(source)
-    moved = _on_surface(points, torch.cat([source, target], 2))
-    before, after = torch.split(moved, 2, dim=2)
     # a folded triangle is hidden; a collapsed one vanishes
     growth = _areas(target, points) / _areas(reference[None], points)
-    weight = growth.clamp(0, 4)[:, points.triangle] * points.area
-    position = after * size - 0.5
-    corner = position.floor()
-    fraction = position - corner
-    corner = corner.long()
-    flow = (before - after) * (1 - _HIDDEN_LOSS * points.hole)[:, None]
-    offset = points.texture - (after * 2 - 1)
-    # channels first: sums into whole planes are several times as fast as sums into short rows
-    hole, one = points.hole.expand_as(weight), torch.ones_like(weight)
-    values = torch.stack([*flow.unbind(2), *offset.unbind(2), hole, one]).flatten(1)
-    first = torch.arange(batch, device=source.device)[:, None] * size**2
-    sums = _Sums(values, batch * size**2)
-    for right in (0, 1):
-        for below in (0, 1):
-            x, y = corner[..., 0] + right, corner[..., 1] + below
-            share = fraction[..., 0] if right else 1 - fraction[..., 0]
-            share = share * (fraction[..., 1] if below else 1 - fraction[..., 1]) * weight
-            share = share * ((x >= 0) & (x < size) & (y >= 0) & (y < size))
-            pixel = first + y.clamp(0, size - 1) * size + x.clamp(0, size - 1)
-            sums.add(pixel.view(-1), values * share.view(-1))
+    weight = growth.clamp(0, 4).index_select(1, points.triangle) * points.area
+    # whole planes one after the other: sums into them are several times as fast as into short rows
+    before, after = _on_surface(points, torch.cat([source, target], 2)).chunk(2)
+    values = after.new_empty(6, batch, len(points.triangle))
+    torch.mul(before - after, 1 - _HIDDEN_LOSS * points.hole, out=values[:2])
+    torch.sub(points.texture.T[:, None] + 1, after, alpha=2, out=values[2:4])
+    values[4], values[5] = points.hole, 1
+    place = after * size - 0.5
+    columns, rows = _extent(place, size)
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    first = torch.arange(batch, device=source.device)[:, None] * (height * width)
+    sums = _Sums(values.flatten(1), batch * height * width)
+    beside = _neighbours(place[0], columns), _neighbours(place[1], rows)
+    for x, across in beside[0]:
+        for y, down in beside[1]:
+            pixel, share = first + y * width + x, across * down * weight
+            sums.add(pixel.flatten(), (values * share).flatten(1))
     # planes one by one: interpolation takes other digits where it sees three channels
-    total = sums.total().view(-1, 1, size, size)
-    filled = total
-    for cell, amount in _COARSE:
-        coarse = F.avg_pool2d(total, cell) * amount
-        filled = filled + F.interpolate(
-            coarse, size=(size, size), mode="bilinear", align_corners=False
-        )
-    filled = filled.view(len(values), batch, size, size).transpose(0, 1)
+    filled = _filled(sums.total().view(-1, 1, height, width))
+    filled = filled.view(len(values), batch, height, width).transpose(0, 1)
     flow, texture, hollow, covered = torch.split(filled, [2, 2, 1, 1], 1)
     density = covered + _TINY
-    return Splat(
+    maps = (
         flow / (covered - _HIDDEN_LOSS * hollow + _TINY),
         texture / density,
-        F.avg_pool2d(hollow / density, 3, 1, 1),
+        box_blur(hollow / density, 3, 3),
         covered / density,
     )
+    ends = (columns.start, size - columns.stop, rows.start, size - rows.stop)
+    return Splat(*(F.pad(one, ends) for one in maps))
+
+
+def _extent(place: Tensor, size: int) -> tuple[slice, slice]:
+    """Return the columns and rows of whole cells that (2, B, P) places can reach, and one cell
+    around them; all where to know them would mean to wait for another device."""
+    if place.device.type != "cpu" or not place.numel():
+        return slice(0, size), slice(0, size)
+    ends = torch.stack([place.amin((1, 2)), place.amax((1, 2))], 1).nan_to_num(0.0)
+    first, last = (
+        [min(max(int(end) // _CELL + beside, 0), size // _CELL) * _CELL for end in column]
+        for beside, column in zip(
+            (-1, 2), ends.floor().clamp(-size, 2 * size).T.tolist(), strict=True
+        )
+    )
+    x, y = (slice(low, max(high, low + _CELL)) for low, high in zip(first, last, strict=True))
+    return x, y
+
+
+def _neighbours(place: Tensor, part: slice) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the two pixels along an axis that (B, P) places lie between, and the shares of both.
+
+    Args:
+        part: of the axis.
+
+    Returns:
+        Pixels of the part, (B, P) long, and shares, (B, P), 0 for those beside it.
+    """
+    low = place.floor()
+    fraction, first = place - low, low.long() - part.start
+    length = part.stop - part.start
+    inside = [(pixel >= 0) & (pixel < length) for pixel in (first, first + 1)]
+    pixels = [pixel.clamp(0, length - 1) for pixel in (first, first + 1)]
+    return (pixels[0], (1 - fraction) * inside[0]), (pixels[1], fraction * inside[1])
+
+
+def _filled(total: Tensor) -> Tensor:
+    """Return (N, 1, H, W) sums of which none stays empty: coarser ones are added."""
+    near = box_means(total, 2)
+    far = F.interpolate(
+        box_means(near, _CELL // 2), near.shape[2:], mode="bilinear", align_corners=False
+    )
+    return doubled(near.mul_(_NEAR).add_(far, alpha=_FAR)).add_(total)
 
 
 class _Sums:
@@ -169,8 +205,14 @@ def splat_face(
     """
     low, high = FLOW_FRAME
     scale = high - low
-    seen = splat(points, (landmarks - low) / scale, (moved - low) / scale, reference, size)
-    return replace(seen, flow=seen.flow * scale)
+    before, after = (landmarks - low) / scale, (moved - low) / scale
+    # one by one a core's cache holds all of a face
+    each = [splat(points, b, a, reference, size) for b, a in independently(before, after)]
+    flow, texture, hole, cover = (
+        torch.cat([getattr(one, name) for one in each])
+        for name in ("flow", "texture", "hole", "cover")
+    )
+    return Splat(flow.mul_(scale), texture, hole, cover)
 
 
 def with_rings(
@@ -195,11 +237,14 @@ def with_rings(
 
 
 def _on_surface(points: SurfacePoints, vertices: Tensor) -> Tensor:
-    """Return the points' (B, P, C) of the vertices' (B, V, C)."""
-    # term by term, not as a matrix product, whose last digits depend on the size of the batch
-    corners = points.triangles[points.triangle]
-    a, b, c = (vertices[:, corners[:, k]] * points.barycentric[:, k : k + 1] for k in range(3))
-    return a + b + c
+    """Return the points' (C, B, P) of the vertices' (B, V, C)."""
+    # term by term, not as a matrix product, whose last digits depend on the size of the batch;
+    # and all that a vertex has side by side, which is found several times as fast
+    batch, count, channels = vertices.shape
+    rows = vertices.permute(1, 2, 0).reshape(count, channels * batch)
+    corners, share = points.triangles.index_select(0, points.triangle), points.barycentric
+    a, b, c = (rows.index_select(0, corners[:, k]) * share[:, k : k + 1] for k in range(3))
+    return (a + b + c).T.reshape(channels, batch, -1)
 
 
 def _areas(vertices: Tensor, points: SurfacePoints) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from expraug.faces.planes import box_means
+
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 """Landmarks of the inner edge of the upper lip, from corner to corner."""
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
@@ -99,7 +101,7 @@ class MouthWindow:
         top, bottom, left, right = self._box(side)
         squared = self.across.square().sum(1)[:, None, None]
         x, y = (
-            _middles((end - start) * finer, windows) / (side * finer) + start / side
+            _middles(side * finer, windows)[start * finer : end * finer] / (side * finer)
             for start, end in ((left, right), (top, bottom))
         )
         x = x[None, None, :] - self.centre[:, 0, None, None]
@@ -109,8 +111,7 @@ class MouthWindow:
         along, down = (x * ax + y * ay) * 2, (y * ax - x * ay) * 2 * WIDTH / HEIGHT
         grid = torch.stack([along / squared, down / squared], 3)
         found = F.grid_sample(windows, grid, padding_mode="zeros", align_corners=False)
-        if finer > 1:
-            found = F.avg_pool2d(found, finer)
+        found = box_means(found, finer)
         return F.pad(found, (left, side - right, top, side - bottom))
 
     def _box(self, side: int) -> tuple[int, int, int, int]:

@@ -41,7 +41,8 @@ def resample_rows(image: Tensor, shift: Tensor, top: int, left: int) -> Tensor:
         y, y_from, y_to = _span(y, top, image.shape[1])
         seen = image[:, y_from:y_to, x_from:x_to]
         source = torch.empty(seen.shape, dtype=shift.dtype).copy_(seen)
-        grid = torch.stack([x * (2 / (x_to - x_from)) - 1, y * (2 / (y_to - y_from)) - 1], -1)
+        grid = torch.stack([x * (2 / (x_to - x_from)) - 1, y * (2 / (y_to - y_from)) - 1])
+        grid = grid.permute(1, 2, 0)  # planes are quicker to read than pairs
         block = out[:, :, first : first + _BLOCK]
         block.copy_(torch.where(moves, _bicubic(source[None], grid[None])[0], block))
     return out
@@ -57,6 +58,8 @@ def _span(place: Tensor, origin: int, length: int) -> tuple[Tensor, int, int]:
         length: of the image; places beside it are drawn near.
     """
     place = place.clamp(-REPEATED - origin, length - 1 + REPEATED - origin)
+    if length <= _BLOCK:  # to look which are needed costs more than to take all
+        return place + (origin + 0.5), 0, length
     low, high = (int(value) for value in (place.min().floor(), place.max().floor()))
     first = min(max(low + origin - 1, 0), length - 1)
     last = max(min(high + origin + REPEATED, length), first + 1)

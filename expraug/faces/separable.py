@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -40,17 +40,16 @@ def sample_upright(
 
 
 def strips_upright(
-    image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int, height: int
+    image: Tensor, matrix: np.ndarray, size: tuple[int, int], per_pixel: int, parts: Sequence[slice]
 ) -> Iterator[Tensor]:
-    """Yield what `sample_upright` returns in strips of so many rows, (C, height or less, W).
+    """Yield what `sample_upright` returns in strips of some rows each, (C, rows, W).
 
     For outputs larger than the image: columns come first, which costs least there.
     """
     columns = _columns(matrix, image.shape[-1], size[1], per_pixel, image.dtype)
     rows = _rows(matrix, image.shape[-2], size[0], per_pixel, image.dtype)
     wide = _weigh_columns(image, columns).contiguous()
-    for top in range(0, size[0], height):
-        part = slice(top, top + height)
+    for part in parts:
         yield _weigh_rows(wide, [(index[part], weight[part]) for index, weight in rows])
 
 

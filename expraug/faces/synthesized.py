@@ -111,22 +111,39 @@ class SynthesizedFaces:
         """
         return self.blend(faces).clamp(0, 1)
 
-    def blend(self, faces: Tensor) -> Tensor:
-        """Do what `render` does, without a limit to the range: it shows what is no picture."""
+    def blend(self, faces: Tensor, mode: str = "bicubic") -> Tensor:
+        """Do what `render` does, without a limit to the range: it shows what is no picture.
+
+        Args:
+            faces: as `render` takes them.
+            mode: of the interpolation, as `grid_sample` takes it.
+        """
         side = faces.shape[-1]
         if self.flow is not None and len(faces):
-            places = pixel_grid(side, faces)
-            low, high = FLOW_FRAME
-            # both frames have the same middle
-            shift = 2 * sample(self.flow.to(faces), places / (high - low))
-            grid = (places + shift).permute(0, 2, 3, 1)
-            moved = F.grid_sample(
-                faces, grid, mode="bicubic", padding_mode="border", align_corners=False
-            )
-            faces = torch.where((shift != 0).any(1, keepdim=True), moved, faces)
+            faces = moved(faces, self.flow, mode)
         if self.matte is not None:
             faces = faces * (1 - resized(self.matte, side))
         return faces + resized(self.change, side)
+
+
+def moved(faces: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
+    """Return aligned faces, (B, 3, S, S), of which parts move; what stays is the same to the bit.
+
+    Args:
+        faces: as `SynthesizedFaces.render` takes them, one at least.
+        flow: as `SynthesizedFaces` has it.
+        mode: "bicubic", as what is shown, or "bilinear", several times faster on the CPU.
+    """
+    side = faces.shape[-1]
+    low, high = FLOW_FRAME
+    places = pixel_grid(side, faces)
+    if flow.shape[-1] / (high - low) == side:  # pixel for pixel
+        shift = 2 * canonical_part(flow.to(faces))
+    else:  # both frames have the same middle
+        shift = 2 * sample(flow.to(faces), places / (high - low))
+    grid = (places + shift).permute(0, 2, 3, 1)
+    there = F.grid_sample(faces, grid, mode=mode, padding_mode="border", align_corners=False)
+    return torch.where((shift != 0).any(1, keepdim=True), there, faces)
 
 
 def joined(parts: Sequence[SynthesizedFaces]) -> SynthesizedFaces:

@@ -9,6 +9,7 @@ is a U-Net (Ronneberger et al. 2015), taught on real open mouths with their insi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from expraug.faces.composite import luminance
 from expraug.faces.mouth import HEIGHT, WIDTH, MouthOutline, MouthWindow, sample_window
+from expraug.faces.planes import box_blur, box_means
 from expraug.networks.batching import independently
 from expraug.pretrained import load_own, save_weights
 
@@ -78,16 +80,12 @@ class MouthPainter(nn.Module):
         """
         if not len(faces):
             return faces, faces[:, :1]
-        parts = [self._paint(*part) for part in independently(faces, lips, interior)]
-        paint, matte = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        return paint, matte
-
-    def _paint(self, faces: Tensor, lips: Tensor, interior: Tensor) -> tuple[Tensor, Tensor]:
         window = MouthWindow.around(lips)
         outline = window.outline()
         painted = self.paint_cut(window.cut(faces), outline, interior)
         both = window.put_back(torch.cat([painted, matte_of(outline)], 1), faces.shape[-1])
-        return both[:, :3].clamp(0, 1), both[:, 3:].clamp(0, 1)
+        both = both.clamp_(0, 1)
+        return both[:, :3], both[:, 3:]
 
     def paint_cut(self, cut: Tensor, outline: MouthOutline, interior: Tensor) -> Tensor:
         """Return the inside of mouths in their windows, in the light and the colour of the face.
@@ -100,9 +98,10 @@ class MouthPainter(nn.Module):
         Returns:
             (B, 3, 64, 96) float in [0, 1].
         """
-        grey = luminance(cut)
-        level = light_level(grey, surroundings(outline))
-        return self.tint(self.paint_windows(grey, level, outline, interior), cut, outline)
+        grey, seen = luminance(cut), surroundings(outline)
+        level = light_level(grey, seen)
+        painted = self.paint_windows(grey, level, outline, interior)
+        return self.tint(painted, cut, outline)
 
     def paint_windows(
         self, grey: Tensor, level: Tensor, outline: MouthOutline, interior: Tensor
@@ -128,18 +127,28 @@ class MouthPainter(nn.Module):
             sharpness(grey, seen).expand_as(grey),
         ]
         x = F.pixel_unshuffle(torch.cat(planes, 1), 2)
-        fine = F.leaky_relu(self.stem(x), 0.2)
-        half = F.leaky_relu(self.halve(fine), 0.2)
-        half = half + F.leaky_relu(self.half_down(half), 0.2)
-        coarse = F.leaky_relu(self.quarter(half), 0.2)
+        return laid + torch.cat([self._drawn(one) for (one,) in independently(x)])
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        """Return what the net adds to the interior that is laid in, (B, 1, 64, 96).
+
+        Args:
+            x: (B, 32, 32, 48), two by two pixels of what it sees.
+        """
+        if x.device.type == "cpu":  # where colours last are quicker
+            x = x.contiguous(memory_format=torch.channels_last)
+        fine = _leaky(self.stem(x))
+        half = _leaky(self.halve(fine))
+        half = half + _leaky(self.half_down(half))
+        coarse = _leaky(self.quarter(half))
         for convolution in self.deep:
-            coarse = coarse + F.leaky_relu(convolution(coarse), 0.2)
+            coarse = coarse + _leaky(convolution(coarse))
         half = half + _doubled(self.to_half(coarse))
-        half = half + F.leaky_relu(self.half_up(half), 0.2)
-        fine = F.leaky_relu(fine + _doubled(self.to_full(half)), 0.2)
-        full = F.pixel_shuffle(F.leaky_relu(self.full_again(fine), 0.2), 2)
-        painted: Tensor = laid + self.last(full)
-        return painted
+        half = half + _leaky(self.half_up(half))
+        fine = _leaky(fine + _doubled(self.to_full(half)))
+        full = F.pixel_shuffle(_leaky(self.full_again(fine)), 2)
+        drawn: Tensor = self.last(full)
+        return drawn
 
     def tint(self, painted: Tensor, cut: Tensor, outline: MouthOutline) -> Tensor:
         """Return (B, 3, 64, 96) paint in [0, 1]: what `paint_windows` painted, in colour."""
@@ -173,7 +182,8 @@ def load_mouth_painter(folder: str | Path | None = None) -> MouthPainter:
         MissingWeightsError: nothing there.
         InvalidWeightsError: what is there is damaged, or no mouth painter.
     """
-    return load_own(_KIND, MouthPainter, folder)[0]
+    # as the CPU takes weights, which elsewhere makes no difference
+    return load_own(_KIND, MouthPainter, folder)[0].to(memory_format=torch.channels_last)
 
 
 def read_interior(faces: Tensor, lips: Tensor) -> Tensor:
@@ -197,7 +207,7 @@ def interior_of(
     """Read what `read_interior` reads, in more detail if wished, from (B, 1, 64, 96) windows."""
     level = light_level(grey, surroundings(window.outline()))
     points = window.lip_points(rows * _FINER, columns * _FINER)
-    return F.avg_pool2d(sample_window(grey / level - 1, points), _FINER)[:, 0]
+    return box_means(sample_window(grey / level - 1, points), _FINER)[:, 0]
 
 
 def lay(interior: Tensor, outline: MouthOutline) -> Tensor:
@@ -220,7 +230,7 @@ def matte_of(outline: MouthOutline) -> Tensor:
     """
     start, end = _EDGE
     t = _ramp(outline.depth, start, end)
-    soft = F.avg_pool2d(t * t * (3 - 2 * t), 3, 1, 1)
+    soft = box_blur(t * t * (3 - 2 * t), 3, 3)
     return soft * outline.depth.clamp(0, 1)
 
 
@@ -251,8 +261,8 @@ def light_around(windows: Tensor, seen: Tensor) -> Tensor:
     network must not know them apart.
     """
     sums = torch.cat([windows * seen, seen], 1)
-    for _ in range(2):  # along each axis by itself, which is quicker
-        sums = F.avg_pool2d(F.avg_pool2d(sums, (1, 7), 1, (0, 3)), (7, 1), 1, (3, 0))
+    for _ in range(2):
+        sums = box_blur(sums, 7, 7)
     return sums[:, :1] / (sums[:, 1:] + 0.02)
 
 
@@ -329,8 +339,14 @@ def _plain_colour() -> Tensor:
 
 def nearness(like: Tensor) -> Tensor:
     """Return how near each pixel of a window is to its middle, (64, 96) in (0, 1]."""
-    y = (torch.arange(HEIGHT, device=like.device, dtype=like.dtype) + 0.5) / HEIGHT * 2 - 1
-    x = (torch.arange(WIDTH, device=like.device, dtype=like.dtype) + 0.5) / WIDTH * 2 - 1
+    return _nearness(like.device, like.dtype)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and may be trained with later
+def _nearness(device: torch.device, dtype: torch.dtype) -> Tensor:
+    y = (torch.arange(HEIGHT, device=device, dtype=dtype) + 0.5) / HEIGHT * 2 - 1
+    x = (torch.arange(WIDTH, device=device, dtype=dtype) + 0.5) / WIDTH * 2 - 1
     return torch.exp(-(y[:, None].square() + x.square()))
 
 
@@ -341,6 +357,10 @@ def _mean(images: Tensor, weight: Tensor) -> Tensor:
 
 def _sum(images: Tensor) -> Tensor:
     return images.sum((2, 3), keepdim=True)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 def _doubled(x: Tensor) -> Tensor:

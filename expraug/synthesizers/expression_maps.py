@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.faces.mouth import painted_share
-from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, moved
 from expraug.faces.warp import resized
 from expraug.networks.mouth_painter import MouthPainter, load_mouth_painter
 from expraug.pretrained import digest_of
@@ -76,7 +76,8 @@ class ExpressionMaps:
             refused: as `SynthesizedFaces` has it.
         """
         side = faces.shape[-1]
-        warped = SynthesizedFaces(faces.new_zeros(len(faces), 3, 1, 1), self.flow).render(faces)
+        # what is shown is moved anew, sharper: here it only tells what light and shade fall on
+        warped = moved(faces, self.flow, "bilinear") if len(faces) else faces
         lit = (warped * torch.exp(resized(self.lightening, side))).clamp(0, 1)
         share = painted_share(self.lips, self.moved_lips)[..., None, None]
         paint, matte = paint_mouths(lit, self.moved_lips, self.interior, share)

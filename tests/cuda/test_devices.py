@@ -18,30 +18,38 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from expraug import create_synthesizer, list_synthesizers
 from expraug.faces import composite
 from expraug.faces.composite import masked, paste_regions
+from expraug.networks import mouth_painter
 from expraug.networks.face_mesh import load_face_landmarker
 from expraug.networks.landmark_classifier import load_landmark_classifier
 from expraug.networks.mouth_painter import load_mouth_painter
 from expraug.synthesizer import Synthesizer
 from expraug.synthesizers import expression_maps, latent_maps
+from expraug.synthesizers.transfer import reading
 
 COUNT = 3
-_MASKS = (composite.face_mask, composite.moving_face_mask, composite.flow_mask)
+_KEPT = (
+    composite.face_mask,
+    composite.moving_face_mask,
+    composite.flow_mask,
+    mouth_painter._nearness,
+    reading._blurring,
+)
 
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything made inside is pretended, the mouth painter's weights too."""
     painter = load_mouth_painter()
-    for mask in _MASKS:
-        mask.cache_clear()
+    for kept in _KEPT:
+        kept.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=False):
         moved(painter)
         monkeypatch.setattr(expression_maps, "mouth_painter", lambda device: painter)
         # the one look at values that every synthesizer takes: whether it knows the targets
         monkeypatch.setattr(Synthesizer, "check_targets", lambda self, target: None)
         yield
-    for mask in _MASKS:
-        mask.cache_clear()
+    for kept in _KEPT:
+        kept.cache_clear()
 
 
 def moved(model: nn.Module) -> nn.Module:

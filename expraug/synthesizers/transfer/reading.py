@@ -10,6 +10,7 @@ in `recipes/transfer/deviation.py`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -104,19 +105,13 @@ class DeviationReader(nn.Module):
             faces: (B, 3, S, S) float in [0, 1], aligned.
             landmarks, blendshapes, pose: as `Synthesizer.needs_landmarks` describes them.
         """
-        parts = [self._read(*part) for part in independently(faces, landmarks, blendshapes, pose)]
-        shape, skin = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        shape = _product(self.shape_features(landmarks, blendshapes, pose), self.shape_map)
+        skin = _product(self.skin_features(faces, landmarks, shape, pose), self.skin_map)
         return Deviation(shape, skin)
-
-    def _read(
-        self, faces: Tensor, landmarks: Tensor, blendshapes: Tensor, pose: Tensor
-    ) -> Deviation:
-        shape = self.shape_features(landmarks, blendshapes, pose) @ self.shape_map
-        return Deviation(shape, self.skin_features(faces, landmarks, shape, pose) @ self.skin_map)
 
     def shape_features(self, landmarks: Tensor, blendshapes: Tensor, pose: Tensor) -> Tensor:
         """Return what the deviation of shape is linear in, (B, 1 + L + 52)."""
-        level = self.level(landmarks, pose) @ self.level_axes
+        level = _product(self.level(landmarks, pose), self.level_axes)
         one = torch.ones_like(level[:, :1])
         return torch.cat([one, level, SCORE_SCALE * (blendshapes - self.score_mean)], 1)
 
@@ -128,15 +123,15 @@ class DeviationReader(nn.Module):
         """
         turn, shift = self.steadying(landmarks)
         laid = (turned(landmarks, turn) + shift).flatten(1)
-        level = laid - pose_terms(pose) @ self.by_pose - self.rest
+        level = laid - _product(pose_terms(pose), self.by_pose) - self.rest
         steady = level.view(-1, LANDMARKS, 2)[:, self.steady.long()].flatten(1)
-        return level - steady @ self.steady_turn @ self.by_pose[:2]
+        return level - _product(steady, self.steady_turn @ self.by_pose[:2])
 
     def skin_features(
         self, faces: Tensor, landmarks: Tensor, shape: Tensor, pose: Tensor
     ) -> Tensor:
         """Return what the deviation of skin is linear in, (B, 1 + D + C + 13)."""
-        skin = (self.skin(faces, landmarks) - self.skin_mean) @ self.skin_axes.T
+        skin = _product(self.skin(faces, landmarks) - self.skin_mean, self.skin_axes.T)
         return torch.cat([torch.ones_like(skin[:, :1]), skin, shape, pose_terms(pose)], 1)
 
     def skin(self, faces: Tensor, landmarks: Tensor) -> Tensor:
@@ -147,13 +142,20 @@ class DeviationReader(nn.Module):
             landmarks: (B, 478, 2) canonical.
         """
         grey = resized(faces if faces.shape[1] == 1 else luminance(faces), SIDE)
-        corners = landmarks[:, self.texel_vertex.long()]
-        places = (corners * self.texel_weight[..., None]).sum(2)
+        # all faces' places of a landmark side by side, which are found several times as fast
+        rows = landmarks.transpose(0, 1).flatten(1)
+        a, b, c = (
+            rows.index_select(0, vertex) * share[:, None]
+            for vertex, share in zip(
+                self.texel_vertex.long().unbind(1), self.texel_weight.unbind(1), strict=True
+            )
+        )
+        places = (a + b + c).unflatten(1, (-1, 2)).transpose(0, 1)
         light = F.grid_sample(
             grey, places[:, None] * 2 - 1, padding_mode="reflection", align_corners=False
         )[:, 0, 0]
         logarithm = torch.log(light + _FLOOR)
-        here = self.laid_out(torch.ones_like(logarithm))
+        here = self.laid_out(torch.ones_like(logarithm[:1]))
         around = _blur(self.laid_out(logarithm)) / _blur(here).clamp(min=1e-6)
         return logarithm - around.flatten(1)[:, self.texel.long()]
 
@@ -170,15 +172,14 @@ class DeviationReader(nn.Module):
             shape: (B, C) along the axes of shape.
             landmarks: (B, 478, 2) that move.
         """
-        still = torch.cat([part @ self.shape_axes for (part,) in independently(shape)])
+        still = _product(shape, self.shape_axes)
         turn, _ = self.steadying(landmarks)
         back = torch.linalg.inv(turn)
         return turned(still.view(-1, LANDMARKS, 2), back)
 
     def lightening(self, skin: Tensor) -> Tensor:
         """Return how log luminance changes with a change of skin, maps (B, 1, T, T)."""
-        parts = [part @ self.skin_axes for (part,) in independently(skin)]
-        return self.laid_out(torch.cat(parts))
+        return self.laid_out(_product(skin, self.skin_axes))
 
     def beyond_rest(self, deviation: Deviation) -> Deviation:
         """Return what of a source's deviation is taken away.
@@ -226,16 +227,23 @@ def pose_terms(pose: Tensor) -> Tensor:
     return torch.stack([y, p, r, y * y, y * p, p * p, *third], 1)
 
 
+def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Return (B, N) times (N, M), with the same digits in any batch."""
+    return torch.cat([row @ matrix for (row,) in independently(rows)])
+
+
 def _blur(maps: Tensor) -> Tensor:
     """Blur (B, 1, T, T) maps; what lies beside them is 0."""
-    for _ in range(3):  # three boxes are nearly a Gaussian
-        for axis in (2, 3):
-            maps = _box(maps.transpose(axis, 3)).transpose(axis, 3)
-    return maps
+    blur = _blurring(maps.shape[-1], maps.device, maps.dtype)
+    return torch.cat([blur @ some @ blur for (some,) in independently(maps)])
 
 
-def _box(maps: Tensor) -> Tensor:
-    """Return means over the nearest 13 texels along the last axis, by running sums."""
-    total = F.pad(maps, (_LOCAL + 1, _LOCAL)).cumsum(3)
-    side = 2 * _LOCAL + 1
-    return (total[..., side:] - total[..., :-side]) / side
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # it is kept, and may be trained with later
+def _blurring(side: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the (T, T) matrix that blurs along an axis: thrice the means over the nearest 13
+    texels, which is nearly a Gaussian."""
+    place = torch.arange(side, device=device)
+    near = (place[:, None] - place).abs() <= _LOCAL
+    once = near.double() / (2 * _LOCAL + 1)
+    return (once @ once @ once).to(dtype)

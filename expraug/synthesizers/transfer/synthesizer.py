@@ -29,7 +29,7 @@ from expraug.synthesizers.transfer.lips import part_lips, shut_eyes_open
 from expraug.synthesizers.transfer.reading import Deviation, DeviationReader
 
 _FLOW_SIDE = 192  # of which a canonical frame takes 128
-_CPU_BATCH = 4  # larger ones leave the processor's cache and are slower
+_CPU_BATCH = 8  # larger ones leave the processor's cache and are slower
 _MOST_ROWS = 2000  # of an expression
 _MOST_VARIANTS = 64
 _ANGLE = 8.0  # degrees between exemplar and source that count as much as …
@@ -265,11 +265,10 @@ class TransferSynthesizer(Synthesizer):
         known = (landmarks, blendshapes, pose)
         moved, skin, interior = self.changes(faces, intensity, row, mirrored, *known)
         asked = (intensity > 0).view(-1, 1, 1, 1)
-        moved = torch.where(asked[..., 0], moved, landmarks)
+        moved = torch.where(asked[..., 0], moved, landmarks)  # then the flow is 0 to the bit
         flow, place, share = self.draw(landmarks, moved)
         lightening = sample(self.lightening(skin), place, "zeros") * share * asked
         shut = shut_eyes_open(landmarks, moved, self.lids.long(), blendshapes)
-        flow = torch.where(asked, flow, 0)
         maps = ExpressionMaps(flow, lightening, lips_of(landmarks), lips_of(moved), interior)
         return maps, {SHUT_EYES: shut}
 
