@@ -3,7 +3,9 @@
 As Cootes et al. (2001): the landmarks of faces vary along a few principal components, which say how
 a shape at rest moves; seen in that shape, faces are a mean and principal components of their
 pixels. Here both are dense: a component of shape is a flow, and the pictures are a pyramid, at each
-resolution the components of what those below leave (as Burt & Adelson 1983). At rest the mouth is
+resolution the components of what those below leave (as Burt & Adelson 1983). How faces differ says
+little of what lids and brows do, which is small; so finer components of shape, by which landmarks
+alone move, are those of what expressions do (`fit_moves`). At rest the mouth is
 open: what is inside one has a place there, and closes to a line. What is inside a closed one
 nobody sees, so it is taken to be the usual. All of it is fitted in closed form, so a generator that
 begins with it begins with faces that are sharp and can move.
@@ -55,6 +57,9 @@ class Pictures(nn.Module):
     flow: Tensor
     """(W, 2, FLOW, FLOW), from rest to where the parts are, as `grid_sample` has it."""
 
+    marks: Tensor
+    """(W, V, 2), how each number of a shape moves the landmarks, in fractions of the frame."""
+
     inside: Tensor
     """(1, 1, S, S), in [-1, 1], what is usual in an open mouth at rest but for the teeth."""
 
@@ -63,6 +68,7 @@ class Pictures(nn.Module):
         self.sides, self.layers, self.width = tuple(sides), tuple(map(tuple, layers)), width
         self.register_buffer("rest", torch.zeros(LANDMARKS, 2))
         self.register_buffer("flow", torch.zeros(width, 2, FLOW, FLOW))
+        self.register_buffer("marks", torch.zeros(width, LANDMARKS, 2))
         self.register_buffer("inside", torch.zeros(1, 1, sides[-1], sides[-1]))
         for number, side in enumerate(sides):
             self.register_buffer(f"middle{number}", torch.zeros(side * side))
@@ -96,6 +102,8 @@ class Pictures(nn.Module):
         modes = (spread[:, None] * axes.T).view(-1, *mean.shape)
         self.flow.zero_()
         self.flow[: len(modes)] = dense(mean, modes)
+        self.marks.zero_()
+        self.marks[: len(modes)] = modes
         shapes = faces.new_zeros(len(faces), self.width)
         shapes[:, : len(modes)] = (moves @ axes / spread).clamp(-_FARTHEST, _FARTHEST)
         still = [
@@ -106,6 +114,33 @@ class Pictures(nn.Module):
         still = [self._filled(s, z) for s, z in zip(still, shapes.split(512), strict=True)]
         self._read(torch.cat(still), fit=True)
         return shapes
+
+    @torch.no_grad()
+    def fit_moves(self, moves: Tensor) -> Tensor:
+        """Let the numbers of a shape that do nothing yet stand for what expressions do and the
+        others cannot say.
+
+        Args:
+            moves: (N, V, 2) float, of landmarks, in fractions of the frame.
+
+        Returns:
+            The share of the moves, squared, that no number stands for: before, and now, (2,).
+        """
+        free = ~self.coarse
+        self.marks[free] = 0
+        flat = moves.flatten(1)
+        left = flat - (flat @ self.solver()) @ self.marks.flatten(1)
+        rank = min(int(free.sum()), *left.shape)
+        _, values, axes = torch.pca_lowrank(left, rank, center=False, niter=4)
+        modes = (values / len(left) ** 0.5)[:, None] * axes.T
+        self.marks[free.nonzero()[:rank, 0]] = modes.view(-1, *self.rest.shape)
+        now = flat - (flat @ self.solver()) @ self.marks.flatten(1)
+        return torch.stack([left.square().sum(), now.square().sum()]) / flat.square().sum()
+
+    @property
+    def coarse(self) -> Tensor:
+        """(W,) bool, which numbers of a shape move pictures."""
+        return self.flow.flatten(1).any(1)
 
     def shapes(self, landmarks: Tensor, solver: Tensor | None = None) -> Tensor:
         """Return the (N, W) latents of the shapes that (N, V, 2) landmarks have.
@@ -118,10 +153,14 @@ class Pictures(nn.Module):
 
     def solver(self) -> Tensor:
         """Return what turns moves of landmarks from rest into latents, (2 V, W)."""
-        moves = moves_at(self.flow, self.rest).flatten(1)  # (W, 2 V)
-        # on the CPU, where so small a decomposition is quicker, and the same for all devices
-        solver: Tensor = torch.linalg.pinv(moves.cpu(), rtol=_NOISE).to(moves.device)
-        return solver
+        moves, coarse = self.marks.flatten(1).cpu(), self.coarse.cpu()
+        solver = torch.zeros_like(moves)
+        # on the CPU, where so small a decomposition is quicker, and the same for all devices; fine
+        # moves are at right angles to all others, and small: none of them is noise
+        for some, noise in ((coarse, _NOISE), (~coarse, _FAINT)):
+            if moves[some].any():
+                solver[some] = torch.linalg.pinv(moves[some], rtol=noise).T
+        return solver.T.contiguous().to(self.marks.device)
 
     def paint(self, latents: Tensor, number: int) -> Tensor:
         """Return the pictures of the side of this number that (B, L, W) latents add up:
@@ -153,7 +192,7 @@ class Pictures(nn.Module):
 
     def displacement(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how landmarks move between (B, W) shapes, (B, V, 2), in fractions of the frame."""
-        return moves_at(self._moves(after - before), self.rest)
+        return ((after - before) @ self.marks.flatten(1)).view(-1, *self.rest.shape)
 
     def mouth(self, side: int) -> Tensor:
         """Return what lies in the mouth at rest, (1, 1, side, side) in [0, 1], with a soft edge."""

@@ -8,7 +8,7 @@ paper leaves open, or we chose otherwise:
 
 * another expression is another expression latent, learned for each category; intensity moves from
   the latent that the face has towards it, and at 1 as far beyond it as
-  `recipes/latent/calibrate_edit_strength.py` chose;
+  `recipes/strength/calibrate.py` chose;
 * what is shown is not what is drawn, but the *change* between the face drawn with its own latent
   and with the other: so colour and detail stay. Where the generator has pictures, what they move,
   moves in the source itself, the rest becomes light and shade on its skin, the mouth painter fills
@@ -35,7 +35,7 @@ from expraug.networks.class_index import class_index
 from expraug.networks.mouth_painter import COLUMNS, ROWS
 from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.expression_maps import painted_fingerprint
-from expraug.synthesizers.latent_maps import added, changed, pictures_of, see
+from expraug.synthesizers.latent_maps import added, changed, pictures_of, see, stretched
 
 _BLOCKS = (3, 4, 6, 3)  # of a ResNet50 (He et al. 2016)
 
@@ -57,13 +57,13 @@ class DecoupledSynthesizer(Synthesizer):
         ValueError: another size, or channels that do not fit it.
     """
 
-    version = "3"
+    version = "4"
     needs_landmarks = True
     size_agnostic = True
-    float32: ClassVar[frozenset[str]] = frozenset({"edit_strength", "interiors"})
+    float32: ClassVar[frozenset[str]] = frozenset({"strength", "interiors"})
 
-    edit_strength: Tensor
-    """(E,), how far intensity 1 goes: 1 is the category's own latent."""
+    strength: Tensor
+    """(E, 2), how far shape and light go at intensity 1: 1 is the category's own latent."""
     interiors: Tensor
     """(E, 6, 12), how light the inside of a mouth is that opens, as the mouth painter takes it."""
     row: Tensor
@@ -105,7 +105,7 @@ class DecoupledSynthesizer(Synthesizer):
             expression,
             painted,
         )
-        self.register_buffer("edit_strength", torch.ones(len(self.expressions)))
+        self.register_buffer("strength", torch.ones(len(self.expressions), 2))
         self.register_buffer("interiors", torch.zeros(len(self.expressions), ROWS, COLUMNS))
         self.register_buffer("row", class_index(self.expressions), persistent=False)
 
@@ -135,7 +135,7 @@ class DecoupledSynthesizer(Synthesizer):
         self.check_targets(target)
         seen = see(self.net.generator, faces, landmarks)
         row = self.row[target]
-        strength = (intensity.to(faces.dtype) * self.edit_strength[row] * seen.there).view(-1, 1)
+        strength = (intensity.to(faces.dtype) * seen.there)[:, None] * self.strength[row]
         parts = independently(faces, row, strength, seen.landmarks, seen.shapes)
         made = [self._make(*part) for part in parts if len(part[0])]
         return joined(made) if made else SynthesizedFaces(faces)
@@ -145,8 +145,9 @@ class DecoupledSynthesizer(Synthesizer):
     ) -> SynthesizedFaces:
         grey = luminance(faces)
         who, shown = self.net.encode(resized(grey, self.image_size))
-        wanted = torch.lerp(shown, self.net.wanted(row), strength)
+        wanted = self.net.wanted(row).to(shown)
         own, other = self.net.latents(torch.cat([who, who]), torch.cat([shown, wanted])).chunk(2)
+        other = own + stretched(self.net.generator, other - own, strength)
         if self.plain:
             drawn = resized(self.draw(other), faces.shape[-1]) - hide_background(grey)
             return added(faces, drawn)

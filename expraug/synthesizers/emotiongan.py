@@ -45,6 +45,7 @@ from expraug.synthesizers.latent_maps import (
     changed,
     pictures_of,
     see,
+    stretched,
 )
 
 Manipulation = Literal["by", "to"]
@@ -78,13 +79,15 @@ class EmotionGANSynthesizer(Synthesizer):
         MissingDependencyError, TypeError: as `create_generator` does.
     """
 
-    version = "3"
+    version = "4"
     needs_landmarks = True
     size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset(
-        {"directions", "steps", "levels", "logits", "constants", "mean", "interiors"}
+        {"strength", "directions", "steps", "levels", "logits", "constants", "mean", "interiors"}
     )
 
+    strength: Tensor
+    """(E, 2), how far shape and light go at intensity 1, times what follows."""
     directions: Tensor
     """(E, L, W): one unit along the row of an expression raises its log odds by one."""
     steps: Tensor
@@ -137,6 +140,7 @@ class EmotionGANSynthesizer(Synthesizer):
         count = len(self.expressions)
         for name in ("directions", "logits"):
             self.register_buffer(name, torch.zeros(count, *shape))
+        self.register_buffer("strength", torch.ones(count, 2))
         for name in ("steps", "levels", "constants"):
             self.register_buffer(name, torch.zeros(count))
         self.register_buffer("mean", torch.zeros(shape))
@@ -225,7 +229,8 @@ class EmotionGANSynthesizer(Synthesizer):
         else:
             now = self.odds(latents).gather(1, row[:, None])[:, 0]
             length = (self.levels[row] - now).clamp(min=0)
-        return (intensity.to(length) * length).view(-1, 1, 1) * self.directions[row]
+        moves = (intensity.to(length) * length).view(-1, 1, 1) * self.directions[row]
+        return stretched(self.generator, moves, self.strength[row])
 
     def odds(self, latents: Tensor) -> Tensor:
         """Return the linear model's (B, E) log odds of the expressions for (B, L, W) latents."""

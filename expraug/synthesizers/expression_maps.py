@@ -56,13 +56,18 @@ class ExpressionMaps:
         return parts[0].each(lambda *maps: torch.cat(maps), *parts[1:])
 
     def scaled(self, amount: Tensor) -> ExpressionMaps:
-        """Return the same, so far gone, (B,) in [0, 1]."""
-        far = amount.to(self.flow.dtype).view(-1, 1, 1, 1)
+        """Return the same, so far gone.
+
+        Args:
+            amount: (B,) float, 1 for as far as the maps say; or (B, 2), of shape and of light.
+        """
+        both = (amount if amount.ndim == 2 else amount[:, None]).to(self.flow.dtype).expand(-1, 2)
+        shape, light = both[:, :, None, None, None].unbind(1)
         return ExpressionMaps(
-            self.flow * far,
-            self.lightening * far,
+            self.flow * shape,
+            self.lightening * light,
             self.lips,
-            torch.lerp(self.lips, self.moved_lips, far),
+            torch.lerp(self.lips, self.moved_lips, shape),
             self.interior,
         )
 

@@ -74,6 +74,21 @@ def see(generator: FaceGenerator, faces: Tensor, landmarks: Tensor | None) -> Se
     return SeenFaces(points, shapes, there)
 
 
+def stretched(generator: FaceGenerator, moves: Tensor, strength: Tensor) -> Tensor:
+    """Return moves of latents that go further or less far.
+
+    Args:
+        generator: of the latents. Only a painted one knows shape and light apart: in another, all
+            goes as far as light does.
+        moves: (B, L, W).
+        strength: (B, 2), of shape and of light.
+    """
+    shape, light = strength.to(moves)[:, :, None, None].unbind(1)
+    if pictures_of(generator) is None:
+        return moves * light
+    return torch.cat([moves[:, :-1] * light, moves[:, -1:] * shape], 1)
+
+
 def added(faces: Tensor, change: Tensor) -> SynthesizedFaces:
     """Return (B, 3, S, S) faces in [0, 1] with a (B, 1, s, s) change added, as far as that goes."""
     made = (faces + resized(change, faces.shape[-1])).clamp(0, 1)

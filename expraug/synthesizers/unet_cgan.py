@@ -66,11 +66,12 @@ class UNetCGANSynthesizer(Synthesizer):
         ValueError: another size or width.
     """
 
-    version = "2"
+    version = "3"
     size_agnostic = True
     row: Tensor
     codes: Tensor
     strength: Tensor
+    """(E, 2), how far shape and light of each category go at intensity 1."""
 
     def __init__(
         self,
@@ -96,8 +97,7 @@ class UNetCGANSynthesizer(Synthesizer):
         self.generator = UNet(len(self.expressions), image_size, width, code)
         self.register_buffer("row", class_index(self.expressions), persistent=False)
         self.register_buffer("codes", torch.zeros(len(self.expressions), variants, code))
-        # of each category at intensity 1, so that it shows as much as real faces do
-        self.register_buffer("strength", torch.ones(len(self.expressions)))
+        self.register_buffer("strength", torch.ones(len(self.expressions), 2))
 
     def forward(
         self, faces: Tensor, target: Tensor, intensity: Tensor, *, variant: Tensor | None = None
@@ -116,7 +116,7 @@ class UNetCGANSynthesizer(Synthesizer):
         parts = [self.generator(*part) for part in independently(grey, row, code.to(grey))]
         found = ExpressionMaps.joined(parts)
         maps = replace(found, flow=beyond_the_frame(found.flow))
-        return maps.scaled(intensity * self.strength.to(intensity)[row]).applied(faces)
+        return maps.scaled(intensity[:, None] * self.strength.to(intensity)[row]).applied(faces)
 
     @property
     def fingerprint(self) -> str:

@@ -6,11 +6,12 @@
 
 DATA and `--work` are as `recipes.real_faces` takes them: of training people, and of one half if
 wished. PAIRS is what `recipes.pairs.make_pairs` wrote, GENERATOR what
-`recipes.latent.train_generator` did, CLASSIFIER what `recipes.fer_classifier.train` did of the same
-half. `--start WEIGHTS` goes on from weights of this kind, on other pairs.
+`recipes.latent.train_generator` and then `recipes.latent.fit_moves` did, CLASSIFIER what
+`recipes.fer_classifier.train` did of the same half. `--start WEIGHTS` goes on from weights of this
+kind, on other pairs, with the moves of landmarks of GENERATOR.
 
 The log, a contact sheet of people who are held out and a state to go on from are in `--scratch`.
-`recipes.latent.calibrate_edit_strength` then chooses how far intensity 1 goes.
+`recipes.strength.calibrate` then chooses how far intensity 1 goes.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ def begin(setting: Setting, generator: StyleGenerator, start: Path | None) -> De
     if start is not None:
         model = DecoupledSynthesizer.from_pretrained(start)
         assert isinstance(model, DecoupledSynthesizer)
+        own, given = model.net.generator.pictures, generator.pictures
+        if own is None or given is None or not torch.allclose(own.flow, given.flow, atol=1e-2):
+            raise SystemExit(f"{start} does not draw with the pictures of --generator")
+        own.marks.copy_(given.marks)
         return model
     model = DecoupledSynthesizer(
         [str(c) for c in CATEGORIES],
@@ -127,7 +132,7 @@ def train(
     trained, kept = (part_of(moves, rows.nonzero()[:, 0]) for rows in (~held, held))
     print(f"{len(trained)} pairs, {len(kept)} held out, {len(real)} real faces", flush=True)
     model.interiors.copy_(moves.interior[[int(e) for e in model.expressions]])
-    model.edit_strength.fill_(1)
+    model.strength.fill_(1)
     torch.manual_seed(setting.seed)
 
     def save(net: nn.Module) -> None:

@@ -182,7 +182,8 @@ def encoded(net: DecoupledNet, faces: Tensor, device: torch.device) -> tuple[Ten
 def energy(generator: StyleGenerator) -> Tensor:
     """Return (L, W): how much of a painted face's pixels, squared, each number of a latent moves.
 
-    Of the shape, how far it moves them: a pixel's move counts as much as `_SLOPE` of luminance.
+    Of the shape, how far it moves landmarks, which are dense where faces move: a pixel's move
+    counts as much as `_SLOPE` of luminance.
 
     Raises:
         ValueError: the generator is not painted.
@@ -196,8 +197,8 @@ def energy(generator: StyleGenerator) -> Tensor:
     for side, layers in zip(pictures.sides, pictures.layers, strict=True):
         for layer in layers:
             rows.append(pictures.get_buffer(f"layer{layer}").square().sum(1) / side**2)
-    flow = pictures.flow_in_face() * generator.image_size / 2
-    rows.append(flow.square().mean((2, 3)).sum(1) * _SLOPE**2)
+    moves = pictures.marks * generator.image_size
+    rows.append(moves.square().sum(2).mean(1) * _SLOPE**2)
     return torch.stack(rows)
 
 

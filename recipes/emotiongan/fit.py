@@ -3,10 +3,10 @@
     python -m recipes.emotiongan.fit GENERATOR DATA --pairs PAIRS --half 0 --identity dlib \\
         --out expraug/weights/emotiongan
 
-GENERATOR is what `recipes.latent.train_generator` wrote, or "package.module:function" of another
-generator, with a background, whose faces are inverted by optimisation alone. DATA and `--work` are
-as `recipes.real_faces` takes them: the faces of training people, of one half if wished, and, to
-choose how far to go, of validation people of LFW.
+GENERATOR is what `recipes.latent.train_generator` and then `recipes.latent.fit_moves` wrote, or
+"package.module:function" of another generator, with a background, whose faces are inverted by
+optimisation alone. DATA and `--work` are as `recipes.real_faces` takes them: the faces of training
+people, of one half if wished, and, to choose how far to go, of validation people of LFW.
 
 PAIRS is what `recipes.pairs.make_pairs` wrote: how the faces of one person differ says which moves
 are likely. Without it, how all faces differ does, light and face shape included.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -43,10 +44,11 @@ from expraug.networks.identity import IdentityEncoder, create_identity_encoder
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer, Manipulation
 from expraug.synthesizers.latent_maps import pictures_of
 from recipes.face_measures import light_of
-from recipes.latent.edit_strength import Instrument, Limits, calibrate, print_table
 from recipes.latent.latents import Invert, at_side, cached, digest, latents_of_faces
 from recipes.pairs.moves import Moves, likely, moves_of_pairs, of_expressions, one_sided, part_of
 from recipes.real_faces import LFW, Faces, training_faces
+from recipes.strength.calibrate import Limits, calibrate, print_table
+from recipes.strength.instrument import Instrument
 from recipes.training.options import load_settings
 
 CONFIG = Path(__file__).parent / "cpu.yaml"
@@ -64,15 +66,14 @@ class Setting:
             matched pairs.
         penalty: of the linear model, in faces.
         conditional: leave the other expressions as they are, against one another; for "labels".
-        skin: how much further light and shade go than the shape: what a generator of 64 pixels
-            reads off a face is fainter than what was drawn.
         identity: how many read-outs of identity stay.
         pose, light: whether yaw, pitch and roll, and the light on either half of the face, stay.
         ridge: penalty of those read-outs.
         refining_steps: of optimisation for a generator without an encoder.
-        sources: validation faces that edit strengths are chosen on, for each expression.
-        limits: of the edit strengths.
-        seed: of the choice of sources.
+        sources: validation faces that strengths are chosen on, for each expression.
+        limits: of the strengths; what a generator of 64 pixels reads off a face is fainter than
+            what was drawn, so that light may be stronger.
+        seed: of draws.
     """
 
     expressions: tuple[str, ...] = tuple(map(str, Expression))
@@ -80,14 +81,13 @@ class Setting:
     model: str = "pairs"
     penalty: float = 300.0
     conditional: bool = True
-    skin: float = 1.5
     identity: int = 4
     pose: bool = True
     light: bool = True
     ridge: float = 0.1
     refining_steps: int = 200
     sources: int = 60
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=partial(Limits, brightest=1.5))
     seed: int = 0
 
 
@@ -235,8 +235,6 @@ def fit(
             ]
         )
     model.directions.copy_(found.view_as(model.directions))
-    if pictures_of(model.generator) is not None:
-        model.directions[:, :-1] *= setting.skin
     model.logits.copy_(readout.weight.view_as(model.logits))
     model.constants.copy_(readout.bias)
     gains = (
@@ -330,9 +328,7 @@ def main(
     fit(model, faces, latents, setting, embeddings, moves)
     model.save_pretrained(out)  # in case what follows is broken off
     model.cpu()
-    strength = model.steps if setting.manipulation == "by" else model.levels
-    instrument = Instrument(data, work)
-    print_table(calibrate(model, strength, instrument, encoder, setting.limits, setting.sources))
+    print_table(calibrate(model, Instrument(data, work), setting.limits, setting.sources))
     model.save_pretrained(out)
     print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {model.fingerprint}")
 

@@ -11,16 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from expraug.expressions import Expression
-from expraug.faces.mouth import LIPS, painted_share
-from expraug.faces.synthesized import FLOW_FRAME
+from expraug.faces.mouth import painted_share
 from expraug.synthesizers.pixel import FRAME_SIDE, laid_over, log_luminance
 from recipes.pairs.made import Pairs
+from recipes.pairs.moves import displaced
 from recipes.real_faces import Faces
 from recipes.transfer.mesh import face_samples, flip, mirror_index
 
 BATCH = 256
-STEPS = 8
-"""In which it is found where a flow takes a landmark: flows say where things come from."""
 CORNERS = (61, 291)
 """Corners of the mouth, left and right in the picture."""
 
@@ -113,9 +111,7 @@ def of_pairs(pairs: Pairs, face: MeanFace) -> Examples:
         source = pairs.source[rows]
         before = torch.from_numpy(np.array(pairs.mesh[source], np.float32))
         maps = pairs.maps(rows)
-        after = carried(before, maps.flow)
-        for side, lip in enumerate(LIPS):  # a flow that opens a mouth tears between the lips
-            after[:, lip] = maps.moved_lips[:, side]
+        after = displaced(before, maps)
         laid, turn = face.laid(before)
         moved = torch.view_as_complex((after - before).double()) * turn
         light = log_luminance(F.interpolate(pairs.faces(rows), (FRAME_SIDE,) * 2, mode="area"))
@@ -134,20 +130,6 @@ def of_pairs(pairs: Pairs, face: MeanFace) -> Examples:
             )
         )
     return Examples.joined(parts)
-
-
-def carried(landmarks: Tensor, flow: Tensor) -> Tensor:
-    """Return where a flow takes (B, 478, 2) landmarks.
-
-    Args:
-        flow: (B, 2, f, f) over `FLOW_FRAME`.
-    """
-    low, high = FLOW_FRAME
-    after = landmarks.clone()
-    for _ in range(STEPS):
-        grid = ((after - low) / (high - low) * 2 - 1)[:, None]
-        after = landmarks - F.grid_sample(flow, grid, align_corners=False)[:, :, 0].transpose(1, 2)
-    return after
 
 
 def of_photographs(faces: Faces, face: MeanFace) -> Examples:

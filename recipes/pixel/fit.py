@@ -4,13 +4,15 @@
 
 Everything is a ridge regression in closed form, for each target over all that the sources show:
 displacements of landmarks on the shape of the source, changes of log luminance on the log
-luminance of the same pixel. What a class lacks or has too much of in the mean is made up by
-`STRENGTH`. `--held-out` prints what is explained of people left out. DATA and `--work` are as
-`recipes.real_faces` takes them; only training people are used.
+luminance of the same pixel. A mean over many faces is fainter than each of them, but steadier, too:
+how far shape and light go is chosen as `recipes.strength.calibrate` does. `--held-out` prints what
+is explained of people left out. DATA and `--work` are as `recipes.real_faces` takes them; but for
+the strength only training people are used.
 """
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,8 @@ from recipes.pairs.made import Pairs
 from recipes.pixel.examples import Examples, MeanFace, both_ways, of_pairs, of_photographs
 from recipes.pixel.maps import PixelFit
 from recipes.real_faces import FILES, LONDON, extract
+from recipes.strength.calibrate import Limits, looking, print_table, search
+from recipes.strength.instrument import Instrument, make, people_of
 from recipes.transfer.deviation import assign
 from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, ridge
 from recipes.transfer.mesh import drawn_mesh
@@ -39,18 +43,6 @@ PENALTY, POOLING = 5.0, 1.0
 PHOTOGRAPHS = 3.0
 """Weight of a pair of London's photographs: there are few, but they are real. With ten, smiles of
 half the strength come out, as London's are."""
-STRENGTH: dict[Expression, tuple[float, float]] = {
-    Expression.NEUTRAL: (1.2, 1.5),
-    Expression.HAPPY: (1.0, 1.6),
-    Expression.SAD: (1.3, 1.4),
-    Expression.SURPRISE: (0.7, 1.2),
-    Expression.FEAR: (1.2, 1.4),
-    Expression.DISGUST: (1.4, 1.5),
-    Expression.ANGRY: (0.85, 1.5),
-    Expression.CONTEMPT: (1.4, 1.6),
-}
-"""Of what becomes of a face, in shape and in light: a mean over many faces is fainter than each of
-them, but steadier, too. Chosen by `recipes.pixel.strength`."""
 FEWEST, ENOUGH = 20, 3
 """Pairs from which a direction is learned, and directions from which all others to the target
 follow: displacements are linear in what is shown."""
@@ -183,6 +175,34 @@ def strengthen(
         model.bias[row, 0] += (light - 1) * change
 
 
+def calibrated(
+    plain: PixelSynthesizer,
+    examples: Examples,
+    face: MeanFace,
+    instrument: Instrument,
+    limits: Limits,
+    count: int,
+) -> PixelSynthesizer:
+    """Return a synthesizer with the strengths that are best; arguments as `calibrate` of
+    `recipes.strength.calibrate` takes them."""
+    chosen, lines = {}, []
+    for target in plain.expressions:
+        sources = instrument.sources(target, count)
+
+        def made(shape: float, light: float, target: Expression = target) -> Tensor:
+            model = copy.deepcopy(plain)
+            strengthen(model, examples, face, {target: (shape, light)})
+            return make(model, sources, target)  # noqa: B023
+
+        best = search(looking(instrument, made, target, people_of(sources)), limits)
+        chosen[target] = best.shape, best.light
+        lines.append({"": str(target)} | best.row())
+        print(lines[-1], flush=True)
+    print_table(lines)
+    strengthen(plain, examples, face, chosen)
+    return plain
+
+
 def explained(examples: Examples, face: MeanFace, folds: int = 5) -> None:
     """Print the share of the changes that is explained in people left out."""
     for name, penalties in (("shape", (10.0, 30.0, 100.0)), ("light", (5.0, 20.0, 80.0))):
@@ -227,6 +247,9 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder for weights and config.")] = None,
     work: Annotated[Path, typer.Option(help="Of recipes.real_faces.")] = Path("work/real_faces"),
     photographs: Annotated[float, typer.Option(help="Weight of a pair of them.")] = PHOTOGRAPHS,
+    count: Annotated[int, typer.Option(help="Faces that strengths are chosen on.")] = 60,
+    exaggerated: Annotated[float, typer.Option(help="Share of them at most.")] = 0.1,
+    brightest: Annotated[float, typer.Option(help="The strongest light.")] = 1.7,
     held_out: bool = False,
 ) -> None:
     face = mean_face()
@@ -236,8 +259,11 @@ def main(
         explained(examples, face)
     if out:
         examples = both_ways(examples, face)
-        model = fit(examples, face)
-        strengthen(model, examples, face, STRENGTH)
+        plain = fit(examples, face)
+        plain.save_pretrained(out)  # in case what follows is broken off
+        model = calibrated(
+            plain, examples, face, Instrument(data, work), Limits(exaggerated, brightest), count
+        )
         model.save_pretrained(out)
         print(f"{out}: {PixelSynthesizer.from_pretrained(out).fingerprint}")
 

@@ -47,7 +47,7 @@ from recipes.transfer.mesh import mirror_index
 STRENGTH = {
     Expression.NEUTRAL: 0.3,
     Expression.SAD: 0.5,
-    Expression.FEAR: 0.55,
+    Expression.FEAR: 0.3,
     Expression.DISGUST: 0.45,
     Expression.CONTEMPT: 1.0,
 }

@@ -101,6 +101,32 @@ def test_landmarks_say_the_shape(fitted: tuple[StyleGenerator, Tensor, Tensor]) 
     assert off.square().mean() < 0.05 * (fitted[2] @ flow).square().mean()
 
 
+def test_free_numbers_of_a_shape_say_what_expressions_do() -> None:
+    pictures = StyleGenerator(SIZE, (8, 8, 8, 8), WIDTH, painted=True).pictures
+    assert pictures is not None
+    marks = moving_blobs(120)[1]
+    pictures.fit(*moving_blobs(120))
+    torch.manual_seed(1)
+    lids = torch.exp(-(MARKS - PARTS[0]).square().sum(1) / 0.002)[:, None] * torch.tensor([0.0, 1])
+    moves = 0.01 * torch.randn(40, 1, 1) * lids
+    shut = marks[:40] + moves
+
+    def said() -> Tensor:
+        return pictures.displacement(pictures.shapes(marks[:40]), pictures.shapes(shut))
+
+    assert (said() - moves).square().sum() > 0.5 * moves.square().sum(), "too small for the others"
+    coarse = pictures.coarse.clone()
+    before, now = pictures.fit_moves(moves).tolist()
+    assert before > 0.5 > 1e-3 > now
+    assert torch.equal(pictures.coarse, coarse)
+    assert torch.allclose(said(), moves, atol=2e-5)
+    shapes = pictures.shapes(marks)
+    flat = pictures.marks.flatten(1)
+    assert (flat[coarse] @ flat[~coarse].T).abs().max() < 1e-6, "at right angles to the others"
+    # where nothing is unusual, nothing moves by more than it did
+    assert torch.allclose(shapes @ flat, (marks - pictures.rest).flatten(1), atol=5e-3)
+
+
 def test_moving_undoes_bringing(fitted: tuple[StyleGenerator, Tensor, Tensor]) -> None:
     generator, faces, shapes = fitted
     assert generator.pictures is not None

@@ -1,14 +1,21 @@
 """Recipes, to be imported and to be run."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
+
+if TYPE_CHECKING:
+    from recipes.strength.instrument import Instrument
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -53,6 +60,24 @@ def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is found of the faces, once for all."""
     return tmp_path_factory.mktemp("real_faces")
+
+
+@pytest.fixture(scope="session")
+def instrument(face_sets: Path, work: Path) -> Instrument:
+    """The embedded classifiers, and sample faces in place of validation people."""
+    from expraug import Expression
+    from recipes.real_faces import FER2013, FILES, LFW, extract
+    from recipes.strength.instrument import Instrument
+
+    real = extract(LFW, face_sets / FILES[LFW][0], work)
+    others = real.take(np.arange(len(real)))
+    others.origin = np.full(len(others), FER2013)
+    made = Instrument.__new__(Instrument)
+    made.begin(real, others)
+    for expression in Expression:  # there are samples of a few classes only
+        if not (real.expression == int(expression)).any():
+            made._real[expression] = made.real(Expression.HAPPY)
+    return made
 
 
 @pytest.fixture(scope="session")

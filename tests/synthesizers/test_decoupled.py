@@ -184,15 +184,15 @@ def test_a_faces_bytes_do_not_depend_on_its_neighbours(model: DecoupledSynthesiz
     assert torch.equal(model(faces, target, strength), together)
 
 
-def test_intensity_moves_the_code_from_its_own_to_that_of_the_category() -> None:
+def test_intensity_moves_latents_from_their_own_to_those_of_the_category() -> None:
     plain, model = make(plain=True, strength=0.15), make(strength=0.15)
     faces, target = request()
     who, shown = model.net.encode(luminance(faces))
     wanted = model.net.wanted(model.row[target])
     rest = faces - hide_background(luminance(faces))
+    own, other = (model.net.latents(who, latent) for latent in (shown, wanted))
     for intensity in (0.0, 0.25, 1.0):
-        latent = shown + intensity * (wanted - shown)
-        drawn = rest + model.draw(model.net.latents(who, latent))
+        drawn = rest + model.draw(own + intensity * (other - own))
         made = plain(faces, target, torch.full((3,), intensity))
         assert torch.allclose(made, drawn.clamp(0, 1), atol=1e-5)
     again = rest + model.draw(model.invert(luminance(faces)))

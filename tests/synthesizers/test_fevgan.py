@@ -19,7 +19,7 @@ from expraug.networks.onset import RHYTHM, onset
 from expraug.synthesizers.expression_maps import ExpressionMaps
 from expraug.synthesizers.fevgan import FEVGANSynthesizer
 from expraug.synthesizers.fevgan.net import ENCODERS, along_time
-from expraug.synthesizers.fevgan.synthesizer import between, frame_of
+from expraug.synthesizers.fevgan.synthesizer import between, frame_of, steadied, when
 
 HAPPY, SAD, ANGRY = Expression.HAPPY, Expression.SAD, Expression.ANGRY
 NEUTRAL = Expression.NEUTRAL
@@ -111,7 +111,6 @@ def test_a_target_that_it_does_not_have(model: FEVGANSynthesizer) -> None:
         (NAMES, {"frames": 32}, "frames must be 2 times a power of 2, at most 16"),
         (NAMES, {"encoders": "none"}, "encoders is one of both, identity, spatial"),
         (NAMES, {"noise": 2}, "noise at least 3"),
-        (NAMES, {"motion": [1, 2]}, "a factor for each of the 3 expressions"),
         (NAMES, {"variants": 0}, "a variant at least"),
     ],
 )
@@ -160,33 +159,51 @@ def test_a_faces_bytes_do_not_depend_on_its_neighbours(model: FEVGANSynthesizer)
     assert torch.equal(clips[3:4], model.clip(faces[3:4], target[3:4], 6))
 
 
-def test_intensity_is_the_frame_that_shows_as_much(model: FEVGANSynthesizer) -> None:
+def test_a_face_is_the_last_frame_gone_as_far_as_is_asked(model: FEVGANSynthesizer) -> None:
     faces, target = request()
+    full = model.synthesize_clip(faces, target, model.frames)[-1].flow
+    for far in (0.3, 1.0):
+        flow = model.synthesize(faces, target, torch.full((3,), far)).flow
+        assert torch.allclose(flow, far * full, atol=1e-5)
     clip = model.clip(faces, target, model.frames)
-    curve = onset(torch.zeros(1, 2), model.frames)[0]
-    rising = [i for i in range(1, model.frames) if curve[i - 1] < curve[i] < 1]
     assert torch.allclose(model(faces, target, torch.ones(3)), clip[:, -1], atol=1e-5)
-    maps = maps_of(model, faces, target)
-    for i in rising:
-        at = model(faces, target, curve[i].expand(3))
-        assert torch.allclose(at, clip[:, i], atol=1e-5), i
-        half = model(faces, target, ((curve[i] + curve[i - 1]) / 2).expand(3))
-        ends = (frame_of(maps, k, model.frames) for k in (i - 1, i))
-        middle = between(*ends, torch.full((3,), 0.5)).applied(faces).render(faces)
-        assert torch.allclose(half, middle, atol=1e-5)
-    assert not torch.allclose(clip[:, rising[0]], clip[:, rising[-1]], atol=1e-3)
 
 
-def test_other_numbers_of_frames_lie_between_its_own(model: FEVGANSynthesizer) -> None:
+def test_a_clip_comes_to_rest_when_the_onset_does(model: FEVGANSynthesizer) -> None:
     faces, target = request()
-    clip = model.clip(faces, target, 8)
-    twice = model.clip(faces, target, 15)
-    assert torch.allclose(twice[:, ::2], clip, atol=1e-5)
-    maps, half = maps_of(model, faces, target), torch.full((3,), 0.5)
-    for i in range(7):
-        ends = (frame_of(maps, k, 8) for k in (i, i + 1))
-        middle = between(*ends, half).applied(faces).render(faces)
-        assert torch.allclose(twice[:, 2 * i + 1], middle, atol=1e-5)
+    maps = maps_of(model, faces, target)
+    raw = [frame_of(maps, k, model.frames) for k in range(model.frames)]
+    come = onset(torch.zeros(1, 2), model.frames)[0]
+    ended = int((come > 0.99).float().argmax())
+    assert 0 < ended < model.frames - 1
+    assert (raw[ended].flow - raw[-1].flow).abs().max() > 1e-4, "left alone, it would drift"
+    made = steadied(raw)
+    for k, (own, then) in enumerate(zip(raw, made, strict=True)):
+        for part in ("flow", "lightening", "moved_lips"):
+            before, now, end, last = (getattr(m, part) for m in (own, then, raw[ended], raw[-1]))
+            wanted = last if k >= ended else before + come[k] * (last - end)
+            assert torch.allclose(now, wanted, atol=1e-6), (k, part)
+
+
+@pytest.mark.parametrize("frames", [2, 5, 16, 40])
+def test_a_clip_has_an_onset_as_long_as_itself(frames: int) -> None:
+    come = onset(torch.zeros(1, 2), 16)[0]
+    told = when(16, frames)
+    share = [torch.lerp(come[a], come[a + 1], s) for a, s in told]
+    wave = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, frames))
+    assert torch.allclose(torch.stack(share), wave, atol=1e-4)
+    assert [a + s for a, s in told] == sorted(a + s for a, s in told)
+
+
+def test_frames_of_a_clip_lie_between_its_own(model: FEVGANSynthesizer) -> None:
+    faces, target = request()
+    clip = model.clip(faces, target, 9)
+    maps = maps_of(model, faces, target)
+    frames = steadied([frame_of(maps, k, 8) for k in range(8)])
+    for i, (start, share) in enumerate(when(8, 9)):
+        far = torch.full((3,), share)
+        made = between(frames[start], frames[start + 1], far).applied(faces).render(faces)
+        assert torch.allclose(clip[:, i], made, atol=1e-5)
     ends_alone = model.clip(faces, target, 2)
     assert torch.allclose(ends_alone, clip[:, [0, -1]], atol=1e-6)
 
@@ -210,11 +227,11 @@ def test_colours_move_and_are_lit_but_stay_what_they_are(model: FEVGANSynthesize
         assert moved[:, channel].min() >= faces[:, channel].min() - 0.06
 
 
-def test_factors_multiply_movement_and_light(model: FEVGANSynthesizer) -> None:
+def test_shape_and_light_have_a_strength_each(model: FEVGANSynthesizer) -> None:
     faces, target = request()
     # in the order of `NAMES`: sad, surprise, happy
-    other = make(motion=[2, 1, 0], light=[1, 0, 3])
-    full = torch.ones(3)
+    other, full = make(), torch.ones(3)
+    other.strength.copy_(torch.tensor([[2.0, 1.0], [1.0, 0.0], [0.0, 3.0]]))
     usual, much = (m.synthesize(faces, target, full) for m in (model, other))
     for number, factor in enumerate((2, 1, 0)):
         assert torch.allclose(much.flow[number], factor * usual.flow[number], atol=1e-6)

@@ -175,13 +175,17 @@ def test_intensity_is_how_far_parts_move(model: UNetCGANSynthesizer, intensity: 
 def test_a_category_can_be_stronger_than_the_others(model: UNetCGANSynthesizer) -> None:
     faces, _ = request()
     target = torch.tensor([int(HAPPY), int(SAD), int(HAPPY)])
-    usual = model.synthesize(faces, target, torch.ones(3)).flow
-    model.strength[NAMES.index("happy")] = 1.5
-    strong = model.synthesize(faces, target, torch.ones(3)).flow
-    assert usual is not None
-    assert strong is not None
+    usual = model.synthesize(faces, target, torch.ones(3))
+    model.strength[NAMES.index("happy"), 0] = 1.5
+    strong = model.synthesize(faces, target, torch.ones(3))
+    assert usual.flow is not None
+    assert strong.flow is not None
     scale = torch.tensor([1.5, 1.0, 1.5]).view(-1, 1, 1, 1)
-    assert torch.allclose(strong, scale * usual, atol=1e-6)
+    assert torch.allclose(strong.flow, scale * usual.flow, atol=1e-6)
+    model.strength[:] = torch.tensor([1.0, 0.0])
+    unlit = model.synthesize(faces, target, torch.ones(3))
+    assert torch.equal(unlit.flow, usual.flow)
+    assert unlit.change.abs().mean() < usual.change.abs().mean()
 
 
 def test_variants_are_other_ways_to_show_the_same(model: UNetCGANSynthesizer) -> None:

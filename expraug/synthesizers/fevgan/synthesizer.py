@@ -18,8 +18,9 @@ then in time, makes the frames from both, the label and noise. How it is trained
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +38,13 @@ from expraug.synthesizer import Synthesizer, register_synthesizer
 from expraug.synthesizers.expression_maps import ExpressionMaps, painted_fingerprint
 from expraug.synthesizers.fevgan.net import LIPS, FEVGANNet
 
+_ALL = 0.99  # of an onset, from which it has ended
+
 
 @register_synthesizer("fevgan")
 class FEVGANSynthesizer(Synthesizer):
-    """Clips from a neutral face to the full expression; a face is the frame that shows as much as
-    is asked for of a clip of usual speed.
+    """Clips from a neutral face to the full expression; a face is the last frame of a clip, gone as
+    far as is asked for.
 
     Args:
         expressions: that it can be asked for, in the order of its categories; not neutral, which
@@ -53,19 +56,17 @@ class FEVGANSynthesizer(Synthesizer):
         noise: length of the noise, at least 3.
         encoders: "both", or the only one of "identity" and "spatial" that feeds the decoder.
         variants: how many codes there are for each expression.
-        motion, light: for each expression, by what movement and change of light are multiplied;
-            1 if not given.
 
     Raises:
-        ValueError: another size, number of frames or set of encoders, or channels or factors that
-            do not fit.
+        ValueError: another size, number of frames or set of encoders, or channels that do not fit.
     """
 
-    version = "3"
+    version = "4"
     size_agnostic = True
     row: Tensor
     codes: Tensor
-    gain: Tensor
+    strength: Tensor
+    """(E, 2), how far shape and light of each expression go at intensity 1."""
 
     def __init__(
         self,
@@ -76,11 +77,7 @@ class FEVGANSynthesizer(Synthesizer):
         noise: int = 17,
         encoders: str = "both",
         variants: int = 1,
-        motion: Sequence[float] | None = None,
-        light: Sequence[float] | None = None,
     ) -> None:
-        ones = [1.0] * len(expressions)
-        motion, light = list(motion or ones), list(light or ones)
         super().__init__(
             expressions=list(expressions),
             image_size=image_size,
@@ -89,21 +86,16 @@ class FEVGANSynthesizer(Synthesizer):
             noise=noise,
             encoders=encoders,
             variants=variants,
-            motion=motion,
-            light=light,
         )
         self.expressions = tuple(map(Expression.parse, expressions))
         if Expression.NEUTRAL in self.expressions:
             raise ValueError("a clip starts with the neutral face: leave neutral out")
-        if not len(motion) == len(light) == len(expressions) or variants < 1:
-            raise ValueError(
-                f"motion and light have a factor for each of the {len(expressions)} expressions, "
-                f"and there is a variant at least; not {motion}, {light} and {variants}"
-            )
+        if variants < 1:
+            raise ValueError(f"there is a variant at least, not {variants}")
         self.image_size, self.frames, self.variants = image_size, frames, variants
         self.net = FEVGANNet(len(self.expressions), image_size, frames, channels, noise, encoders)
         self.register_buffer("row", class_index(self.expressions), persistent=False)
-        self.register_buffer("gain", torch.tensor([motion, light]), persistent=False)
+        self.register_buffer("strength", torch.ones(len(expressions), 2))
         # what is left of the noise when the rhythm is the usual one
         self.register_buffer("codes", torch.zeros(len(expressions), variants, noise - RHYTHM))
 
@@ -120,7 +112,7 @@ class FEVGANSynthesizer(Synthesizer):
     def synthesize(
         self, faces: Tensor, target: Tensor, intensity: Tensor, *, variant: Tensor | None = None
     ) -> SynthesizedFaces:
-        """Return how the faces change: what a frame of a clip of usual speed shows.
+        """Return how the faces change: as the last frame of a clip does, so far gone.
 
         Args:
             faces, target, intensity: as `Synthesizer.forward` takes them; faces may have any side.
@@ -129,16 +121,9 @@ class FEVGANSynthesizer(Synthesizer):
         Raises:
             UnsupportedExpressionError: a target that is not in `expressions`.
         """
-        curve = onset(faces.new_zeros(1, 2), self.frames)[0]
-        wanted = intensity.to(curve).contiguous()
-        # the first frame that shows at least as much, and how far on the way to it
-        after = torch.searchsorted(curve, wanted).clamp(1, self.frames - 1)
-        after = torch.where(wanted >= 1, self.frames - 1, after)  # where a clip ends
-        low, high = curve[after - 1], curve[after]
-        share = torch.where(wanted >= 1, 1.0, (wanted - low) / (high - low).clamp(min=1e-6))
-        shown = torch.stack([after - 1, after], 1)
-        before, then = self._maps(faces, target, variant, shown)
-        return between(before, then, share).applied(faces)
+        last = torch.full((len(faces), 1), self.frames - 1, device=faces.device)
+        (full,) = self._maps(faces, target, variant, last)
+        return full.scaled(intensity).applied(faces)
 
     @property
     def fingerprint(self) -> str:
@@ -148,11 +133,12 @@ class FEVGANSynthesizer(Synthesizer):
     def clip(
         self, faces: Tensor, target: Tensor, frames: int, *, variant: Tensor | None = None
     ) -> Tensor:
-        """Return a sequence from the source to the full expression, at the usual speed.
+        """Return a sequence from the source to the full expression, as an onset goes.
 
         Args:
             faces, target, variant: as `synthesize` takes them.
-            frames: number of frames T, at least 2; other numbers than its own are interpolated.
+            frames: number of frames T, at least 2. They are interpolated between its own, so that
+                what has come by then is half a wave of the cosine from the first to the last.
 
         Returns:
             (B, T, 3, S, S) float in [0, 1]; the first frame is the source.
@@ -165,12 +151,11 @@ class FEVGANSynthesizer(Synthesizer):
     ) -> list[SynthesizedFaces]:
         """Return how the faces change in each frame of a `clip`, whose arguments it takes."""
         every = torch.arange(self.frames, device=faces.device).expand(len(faces), -1)
-        maps = self._maps(faces, target, variant, every)
+        maps = steadied(self._maps(faces, target, variant, every))
         made = []
-        for time in torch.linspace(0, self.frames - 1, frames).tolist():
-            start = min(int(time), self.frames - 2)
-            share = faces.new_full((len(faces),), time - start)
-            made.append(between(maps[start], maps[start + 1], share).applied(faces))
+        for start, share in when(self.frames, frames):
+            far = faces.new_full((len(faces),), share)
+            made.append(between(maps[start], maps[start + 1], far).applied(faces))
         return made
 
     def _maps(
@@ -184,13 +169,47 @@ class FEVGANSynthesizer(Synthesizer):
         z = F.pad(code, (RHYTHM, 0))
         parts = independently(grey, row, z, shown) if len(faces) else []
         found = [self.net(*part) for part in parts]
-        motion, light = self.gain[:, row].to(faces.dtype)
+        strength = self.strength[row].to(faces.dtype)
         frames = []
         for k in range(shown.shape[1]):
             maps = _joined([frame_of(maps, k, shown.shape[1]) for maps in found], faces)
-            lighter = maps.lightening * light.view(-1, 1, 1, 1)
-            frames.append(replace(maps.scaled(motion), lightening=lighter))
+            frames.append(maps.scaled(strength))
         return frames
+
+
+def when(own: int, frames: int) -> list[tuple[int, float]]:
+    """Return after which of its own frames each frame of a clip comes, and how far on the way to
+    the next.
+
+    In clips of usual speed the onset is over before the last frame; a clip that is asked for has
+    one as long as itself.
+    """
+    come = onset(torch.zeros(1, 2, dtype=torch.float64), own)[0]
+    wanted = 0.5 - 0.5 * torch.cos(torch.linspace(0, math.pi, frames, dtype=torch.float64))
+    after = torch.searchsorted(come, wanted).clamp(1, own - 1)
+    low, high = come[after - 1], come[after]
+    share = ((wanted - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+    return [(int(a) - 1, float(s)) for a, s in zip(after, share, strict=True)]
+
+
+def steadied(maps: Sequence[ExpressionMaps]) -> list[ExpressionMaps]:
+    """Return the frames of clips of usual speed that come to rest when the onset does.
+
+    Discriminators saw full expressions in the last frame alone, so that those before it drift
+    towards it after the onset, when nothing should move any more. All of the drift is taken back,
+    as far as the onset has come.
+    """
+    last = maps[-1]
+    come = onset(last.flow.new_zeros(1, 2), len(maps))[0].tolist()
+    ended = next(number for number, far in enumerate(come) if far > _ALL)
+    return [
+        last if far > _ALL else own.each(partial(_less_drift, far=far), maps[ended], last)
+        for own, far in zip(maps, come, strict=True)
+    ]
+
+
+def _less_drift(own: Tensor, ended: Tensor, last: Tensor, far: float) -> Tensor:
+    return own + far * (last - ended)
 
 
 def between(before: ExpressionMaps, after: ExpressionMaps, share: Tensor) -> ExpressionMaps:

@@ -142,6 +142,7 @@ def test_another_generator_by_its_name() -> None:
 
 
 def test_settings_are_read() -> None:
-    setting = load_settings(Setting, CONFIG, ["limits.grid=3", "identity=2"])
-    assert (setting.limits.grid, setting.identity) == (3, 2)
+    setting = load_settings(Setting, CONFIG, ["limits.exaggerated=0.1", "identity=2"])
+    assert (setting.limits.exaggerated, setting.identity) == (0.1, 2)
+    assert setting.limits.brightest == 1.5
     assert "contempt" in setting.expressions

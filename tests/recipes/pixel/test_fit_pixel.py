@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from expraug import Expression, create_synthesizer
-from expraug.faces.synthesized import FLOW_FRAME
 from expraug.networks.fer_classifier import load_fer_classifier
 from recipes.pairs.make_pairs import make
 from recipes.pixel import fit as recipe
-from recipes.pixel.examples import both_ways, carried, of_pairs, of_photographs
+from recipes.pixel.examples import both_ways, of_pairs, of_photographs
 from recipes.real_faces import LONDON, extract
+from recipes.strength.calibrate import SHAPES, Limits
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,6 @@ def examples(people, face):
     teacher, classifier = create_synthesizer("transfer"), load_fer_classifier()
     pairs = make(teacher, classifier, people, each=3, least=0.0, seed=0)
     return of_pairs(pairs, face)
-
-
-def test_a_flow_carries_landmarks_to_where_they_come_from():
-    low, high = FLOW_FRAME
-    axis = low + (high - low) * (torch.arange(96) + 0.5) / 96
-    # what is at x shows what was at 0.9 x + 0.03, and what is at y what was at y - 0.05
-    flow = torch.stack([(0.03 - 0.1 * axis).expand(96, 96), torch.full((96, 96), -0.05)])[None]
-    before = torch.rand(1, 478, 2) * 0.8 + 0.1
-    after = carried(before, flow)
-    expected = torch.stack([(before[..., 0] - 0.03) / 0.9, before[..., 1] + 0.05], 2)
-    assert (after - expected).abs().max() < 1e-3
 
 
 def test_maps_lie_on_the_face_wherever_it_is(face):
@@ -114,3 +103,23 @@ def test_strength_raises_what_becomes_of_the_mean_neutral_face(examples, face, m
     after = [model.displaced(neutral.float(), r[None]) for r in row]
     assert (after[0].norm() / before[0].norm()).item() == pytest.approx(2.0, abs=0.2)
     assert torch.equal(after[1], before[1])
+
+
+def test_strengths_are_chosen_by_what_is_seen(examples, face, instrument, monkeypatch):
+    monkeypatch.setattr(recipe, "FEWEST", 1)
+    monkeypatch.setattr(recipe, "COMPONENTS", 4)
+    model = recipe.fit(examples, face)
+    row = model.row[torch.tensor([int(Expression.SURPRISE)])]
+    neutral = examples.laid[examples.shown == int(Expression.NEUTRAL)].mean(0, keepdim=True).float()
+    before, told = model.displaced(neutral, row), []
+
+    def strongest(look, limits):
+        told.append(look(SHAPES[-1], limits.brightest))
+        return told[-1]
+
+    monkeypatch.setattr(recipe, "search", strongest)
+    made = recipe.calibrated(model, examples, face, instrument, Limits(), 2)
+    assert len(told) == len(model.expressions)
+    assert all(one.ratios.shape == (2,) for one in told)
+    far = made.displaced(neutral, row).norm() / before.norm()
+    assert far.item() == pytest.approx(SHAPES[-1], abs=0.2)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from paired_faces import CoarsePicture, call, ends_alike, log
 from PIL import Image
-from typer import Typer
-from typer.testing import CliRunner
 
 from expraug import Expression, create_synthesizer
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
 from recipes.pairs.made import Pairs, mirrored
+from recipes.strength.instrument import Instrument
 from recipes.training.options import load_settings
 from recipes.unet_cgan import choose_codes, train
 from recipes.unet_cgan.codes import Codes, described
@@ -120,6 +119,7 @@ def test_the_recipes_stop_go_on_and_choose_codes(
     work: Path,
     pairs_folder: Path,
     classifier_folder: Path,
+    instrument: Instrument,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,15 +161,10 @@ def test_the_recipes_stop_go_on_and_choose_codes(
     assert "from step 4\n" in run("whole")  # nothing is left to do
 
     folder = tmp_path / "whole" / "weights"
-    app = Typer()
-    app.command()(choose_codes.main)
-    arguments = [folder, "--pairs", pairs_folder, "--classifier", classifier_folder]
-    arguments += ["--strength", "fear=1.25", "--out", tmp_path / "chosen"]
-    done = CliRunner().invoke(app, [*map(str, arguments)])
-    assert done.exit_code == 0, (done.output, done.exception)
+    monkeypatch.setattr(choose_codes, "Instrument", lambda data, work: instrument)
+    choose_codes.main(folder, face_sets, pairs_folder, count=1, out=tmp_path / "chosen")
     chosen = create_synthesizer(str(tmp_path / "chosen"))
     assert isinstance(chosen, UNetCGANSynthesizer)
-    assert chosen.strength.tolist() == [1, 1, 1, 1, 1.25, 1, 1, 1]
     coded = CodedPairs(Pairs.load(pairs_folder), 4)
     for number in range(8):
         for code in chosen.codes[number]:
@@ -177,10 +172,3 @@ def test_the_recipes_stop_go_on_and_choose_codes(
             if number == NEUTRAL and len(known):
                 known = known.mean(0, keepdim=True)
             assert not len(known) or torch.cdist(code[None], known).min() < 0.01
-
-
-def test_chosen_codes_are_good_ones_that_differ() -> None:
-    codes = torch.tensor([[0.0], [0.1], [5.0], [9.0]])
-    score = torch.tensor([0.9, 0.8, 0.7, 0.1])
-    chosen = choose_codes.spread(torch.cat([codes, codes - 100]), torch.cat([score, score - 1]), 2)
-    assert chosen[:, 0].tolist() == [0, 5]  # 9 is not among the better half
