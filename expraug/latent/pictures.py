@@ -154,12 +154,11 @@ class Pictures(nn.Module):
     def solver(self) -> Tensor:
         """Return what turns moves of landmarks from rest into latents, (2 V, W)."""
         moves, coarse = self.marks.flatten(1).cpu(), self.coarse.cpu()
-        solver = torch.zeros_like(moves)
         # on the CPU, where so small a decomposition is quicker, and the same for all devices; fine
         # moves are at right angles to all others, and small: none of them is noise
-        for some, noise in ((coarse, _NOISE), (~coarse, _FAINT)):
-            if moves[some].any():
-                solver[some] = torch.linalg.pinv(moves[some], rtol=noise).T
+        solver = torch.zeros_like(moves)
+        for some, noise in ((coarse[:, None], _NOISE), (~coarse[:, None], _FAINT)):
+            solver += torch.linalg.pinv(moves * some, rtol=noise).T * some
         return solver.T.contiguous().to(self.marks.device)
 
     def paint(self, latents: Tensor, number: int) -> Tensor:

@@ -252,18 +252,9 @@ class TransferSynthesizer(Synthesizer):
         as `lend` takes them."""
         return [self._maps(*part)[0] for part in independently(*inputs, most=_CPU_BATCH)]
 
-    def _maps(
-        self,
-        faces: Tensor,
-        intensity: Tensor,
-        row: Tensor,
-        mirrored: Tensor,
-        landmarks: Tensor,
-        blendshapes: Tensor,
-        pose: Tensor,
-    ) -> tuple[ExpressionMaps, dict[str, Tensor]]:
-        known = (landmarks, blendshapes, pose)
-        moved, skin, interior = self.changes(faces, intensity, row, mirrored, *known)
+    def _maps(self, *inputs: Tensor) -> tuple[ExpressionMaps, dict[str, Tensor]]:
+        _, intensity, _, _, landmarks, blendshapes, _ = inputs
+        moved, skin, interior = self.changes(*inputs)
         asked = (intensity > 0).view(-1, 1, 1, 1)
         moved = torch.where(asked[..., 0], moved, landmarks)  # then the flow is 0 to the bit
         flow, place, share = self.draw(landmarks, moved)
