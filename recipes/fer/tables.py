@@ -257,6 +257,9 @@ def main(
             continue
         if NETS[net].size > SIDE and weights is None:
             continue
+        if not (pack / SETTINGS[name].pack).is_dir():
+            print(f"{name}, {what}: its faces are not packed", flush=True)
+            continue
         how, group = CONDITIONS[what], range(first_seed, first_seed + seeds)
         there = {
             int(row["seed"])

@@ -119,13 +119,14 @@ class Trainer(AdversarialTrainer):
         seen = _seen(painted, painted.made)
         judged = _GAIN * self.judge(seen, batch.sharpness).float()
         near = _patches(painted.inside)
-        error = (painted.made - painted.real)[own]
-        losses = {
-            "l1": o.l1 * _per_mouth(error.abs(), painted.inside[own]),
-            "edges": o.edges * _edges(error, painted.inside[own]),
-            "features": o.features * self._features(seen[own], _seen(painted, painted.real)[own]),
-            "real": o.real * generator_hinge(judged[near]),
-        }
+        losses = {"real": o.real * generator_hinge(judged[near])}
+        if own.any():
+            error, real = (painted.made - painted.real)[own], _seen(painted, painted.real)[own]
+            losses |= {
+                "l1": o.l1 * _per_mouth(error.abs(), painted.inside[own]),
+                "edges": o.edges * _edges(error, painted.inside[own]),
+                "features": o.features * self._features(seen[own], real),
+            }
         if not own.all():
             there = ~own
             window = type(batch.window)(
