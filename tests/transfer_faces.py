@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from expraug.faces import LandmarkDetector, align_image
 from expraug.faces.frame import frame, stack_landmarks
 from expraug.networks.face_mesh import load_face_landmarker
+
+if TYPE_CHECKING:
+    from recipes.real_faces import Faces
 
 CORNERS = (61, 291)
 """Of the mouth, left and right in the image."""
@@ -32,6 +36,29 @@ def read(images: Sequence[np.ndarray]) -> tuple[Tensor, Known]:
     faces = torch.stack([align_image(image, face.points, 128) for image, face in pairs]) / 255
     known = stack_landmarks([frame(image, face, 128) for image, face in pairs])
     return faces, {name: torch.from_numpy(values) for name, values in known.items()}
+
+
+def neutral_people(images: Sequence[np.ndarray]) -> Faces:
+    """Return neutral photographs of people, each of another, as `recipes.real_faces` has them."""
+    # the recipes lie beside the package and are not installed
+    from recipes.real_faces import LFW, Faces
+
+    pictures, known = read(images)
+    count = len(pictures)
+    return Faces(
+        crop=(pictures * 255).round().to(torch.uint8).numpy(),
+        mesh=known["landmarks"].numpy(),
+        scores=known["blendshapes"].numpy(),
+        pose=known["pose"].numpy(),
+        expression=np.zeros(count, int),
+        votes=np.eye(8, dtype=np.float32)[np.zeros(count, int)],
+        origin=np.full(count, LFW),
+        row=np.arange(count),
+        person=np.array([f"person {i}" for i in range(count)]),
+        split=np.full(count, "train"),
+        duplicate=np.zeros(count, bool),
+        half=np.zeros(count, int),
+    )
 
 
 def repeated(known: Mapping[str, Tensor], row: int, count: int) -> Known:

@@ -45,6 +45,24 @@ def face_sets(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smiling_sets(face_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sets with LFW's faces, some of which smile, for London's: these have open mouths."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from recipes.real_faces import FILES, LFW, LONDON
+
+    root = tmp_path_factory.mktemp("smiling sets")
+    for files in FILES.values():
+        for name in files:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes((face_sets / name).read_bytes())
+    rows = pq.read_table(face_sets / FILES[LFW][0]).to_pylist()
+    pq.write_table(pa.Table.from_pylist(rows[5:15]), root / FILES[LONDON][0])
+    return root
+
+
+@pytest.fixture(scope="session")
 def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny classifier of the seven expressions of FER2013 that has learned nothing."""
     from expraug import Expression

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from table_faces import write_pack
 
 from recipes.gpu import systems
-from recipes.real_faces import FILES, LFW, LONDON
-
-
-@pytest.fixture(scope="session")
-def smiling_sets(face_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sets with LFW's faces, some of which smile, for London's: these have open mouths."""
-    root = tmp_path_factory.mktemp("smiling sets")
-    for files in FILES.values():
-        for name in files:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes((face_sets / name).read_bytes())
-    rows = pq.read_table(face_sets / FILES[LFW][0]).to_pylist()
-    pq.write_table(pa.Table.from_pylist(rows[5:15]), root / FILES[LONDON][0])
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from paired_faces import call, log
@@ -36,23 +34,10 @@ from recipes.mouth_painter.drawing import Draw, drawing_weights, nearest, sharpe
 from recipes.mouth_painter.learn import Setting
 from recipes.mouth_painter.train import main
 from recipes.mouth_painter.trainer import Options, Trainer, paint
-from recipes.real_faces import FER2013, FILES, LFW, LONDON
+from recipes.real_faces import FER2013, LFW, LONDON
 from recipes.training.options import load_settings
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def sets(face_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sets with LFW's faces, some of which smile, for London's."""
-    root = tmp_path_factory.mktemp("mouth sets")
-    for files in FILES.values():
-        for name in files:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes((face_sets / name).read_bytes())
-    rows = pq.read_table(face_sets / FILES[LFW][0]).to_pylist()
-    pq.write_table(pa.Table.from_pylist(rows[5:15]), root / FILES[LONDON][0])
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +46,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mouths(sets: Path, work: Path) -> Mouths:
-    return open_mouths(sets, work / "faces", work / "mouths")[0]
+def mouths(smiling_sets: Path, work: Path) -> Mouths:
+    return open_mouths(smiling_sets, work / "faces", work / "mouths")[0]
 
 
 @pytest.fixture(scope="module")
-def london(sets: Path, work: Path, mouths: Mouths) -> tuple[Mouths, Mouths]:
-    return london_mouths(sets, work / "mouths", "open"), london_mouths(
-        sets, work / "mouths", "shut"
+def london(smiling_sets: Path, work: Path, mouths: Mouths) -> tuple[Mouths, Mouths]:
+    return london_mouths(smiling_sets, work / "mouths", "open"), london_mouths(
+        smiling_sets, work / "mouths", "shut"
     )
 
 
@@ -194,7 +179,7 @@ def test_settings_are_read() -> None:
 
 
 def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
-    sets: Path, work: Path, mouths: Mouths, tmp_path: Path
+    smiling_sets: Path, work: Path, mouths: Mouths, tmp_path: Path
 ) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text("{width: 8, steps: 4, batch: 4, report_every: 2}\n")
@@ -204,7 +189,7 @@ def test_the_recipe_stops_goes_on_and_ends_where_an_unbroken_run_does(
         if not folder.is_dir():
             folder.mkdir()
             (folder / "mouths").symlink_to(work / "mouths")
-        fixed = [sets, "--config", config, "--out", folder / "weights", "--work", folder]
+        fixed = [smiling_sets, "--config", config, "--out", folder / "weights", "--work", folder]
         fixed += ["--faces", work / "faces", "--set", "options.amp=false"]
         return call(main, *fixed, *arguments)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 pytest.importorskip("scipy")
-from transfer_faces import read
+from transfer_faces import neutral_people
 
 from expraug import Expression, create_synthesizer
 from expraug.networks.classifiers import create_fer_classifier
 from expraug.networks.fer_classifier import FERNet
 from expraug.synthesizers import TransferSynthesizer
-from recipes.real_faces import LFW, Faces
+from recipes.real_faces import Faces
 from recipes.transfer import appearance
 from recipes.transfer.appearance import compose, learn_shares, with_darker_throats
 
@@ -29,22 +29,7 @@ def model() -> TransferSynthesizer:
 
 @pytest.fixture(scope="module")
 def sources(neutral_images: list[np.ndarray]) -> Faces:
-    pictures, known = read(neutral_images[:5])
-    count = len(pictures)
-    return Faces(
-        crop=(pictures * 255).round().to(torch.uint8).numpy(),
-        mesh=known["landmarks"].numpy(),
-        scores=known["blendshapes"].numpy(),
-        pose=known["pose"].numpy(),
-        expression=np.zeros(count, int),
-        votes=np.eye(8, dtype=np.float32)[np.zeros(count, int)],
-        origin=np.full(count, LFW),
-        row=np.arange(count),
-        person=np.array([str(i) for i in range(count)]),
-        split=np.full(count, "train"),
-        duplicate=np.zeros(count, bool),
-        half=np.zeros(count, int),
-    )
+    return neutral_people(neutral_images[:5])
 
 
 def test_composed_faces_are_those_that_are_synthesized(

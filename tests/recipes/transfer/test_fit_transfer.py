@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("scipy")
 pytest.importorskip("cv2")
-from transfer_faces import CORNERS, read
+from transfer_faces import CORNERS, neutral_people, read
 
 from expraug import Expression, create_synthesizer
 from expraug.networks.face_mesh import load_face_landmarker
@@ -241,22 +241,7 @@ def test_of_two_exemplars_the_convincing_one_is_kept(
             nothing.gaps = first.gaps * 0
             parts.append(nothing)
     model = with_bank(embedded, LendingFaces.joined(parts))
-    faces, known = read(neutral_images[:4])
-    count = len(faces)
-    borrowers = Faces(
-        crop=(faces * 255).round().to(torch.uint8).numpy(),
-        mesh=known["landmarks"].numpy(),
-        scores=known["blendshapes"].numpy(),
-        pose=known["pose"].numpy(),
-        expression=np.zeros(count, int),
-        votes=np.eye(8, dtype=np.float32)[np.zeros(count, int)],
-        origin=np.full(count, LFW),
-        row=np.arange(count),
-        person=np.array([f"person {i}" for i in range(count)]),
-        split=np.full(count, "train"),
-        duplicate=np.zeros(count, bool),
-        half=np.zeros(count, int),
-    )
+    borrowers = neutral_people(neutral_images[:4])
     score = believed(model, borrowers)
     happy = (model.shows == int(HAPPY)).nonzero()[:, 0]
     assert score[happy[0]] > 5 * score[happy[1]]
