@@ -207,7 +207,7 @@ class Context:
         if intensity == 0:
             every = torch.ones(len(indices), dtype=torch.bool)
             return Synthetics(indices, self.data.faces[indices], every, ("",) * len(indices))
-        key = "synthetics", target, round(intensity * 100), first_variant, tuple(indices.tolist())
+        key = self._key(target, intensity, indices, first_variant)
         if key in self._known:
             found: Synthetics = self._known[key]
             return found
@@ -223,6 +223,14 @@ class Context:
         if keep:
             self._known[key] = found
         return found
+
+    def made_already(self, target: Expression) -> Synthetics | None:
+        """Return what `synthetics(target)` does if it is known, without making anything."""
+        return self._known.get(self._key(target, 1.0, self.sources(target).indices, False))
+
+    @staticmethod
+    def _key(target: Expression, intensity: float, indices: Tensor, first_variant: bool) -> Any:
+        return "synthetics", target, round(intensity * 100), first_variant, tuple(indices.tolist())
 
     def outcomes(
         self, request: SynthesisRequest, indices: Tensor, first_variant: bool = False

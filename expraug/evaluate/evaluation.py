@@ -240,7 +240,7 @@ def run_measures(context: Context, measures: Sequence[Measure] = MEASURES) -> di
     own = max(1, shared // 10)
     context.total = shared + sum(m.faces_to_make(context) + own for m in measures)
     for measure in measures:
-        if context.stopped:
+        if context.stopped and not measure.when_stopped:
             context.skipped[measure.name] = STOPPED
             continue
         try:

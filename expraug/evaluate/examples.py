@@ -36,11 +36,16 @@ class Examples(Result):
 
 
 def measure(context: Context) -> Examples:
-    """Collect what the page shows: what was made, what was not, and why."""
+    """Collect what the page shows: what was made, what was not, and why.
+
+    When the user has stopped the evaluation, these are the faces of the targets made by then.
+    """
     data, model = context.data, context.augmenter.synthesizer
     faces = Faces(list(dict.fromkeys(told.name for told in context.distributions)))
     for target in context.targets:
-        made = context.synthetics(target)
+        made = context.made_already(target) if context.stopped else context.synthetics(target)
+        if made is None:
+            continue
         scores = dict(_scores(context, target, int(made.made.sum())))
         position = 0
         for i, face, there, reason in zip(

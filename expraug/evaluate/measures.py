@@ -38,11 +38,14 @@ class Measure:
         run: measures; what it cannot measure raises an `ExpraugError` that says why.
         faces_to_make: how many synthetic faces it asks for beyond those at full intensity, which
             are made once for all.
+        when_stopped: whether it runs even when the user has stopped the evaluation, as it makes
+            nothing then.
     """
 
     name: str
     run: Callable[[Context], Result]
     faces_to_make: Callable[[Context], int] = lambda context: 0
+    when_stopped: bool = False
 
 
 MEASURES = (
@@ -59,5 +62,5 @@ MEASURES = (
     Measure("ceiling", ceiling.measure),
     Measure("untouched", untouched.measure, untouched.faces_to_make),
     Measure("throughput", throughput.measure),
-    Measure("examples", examples.measure),
+    Measure("examples", examples.measure, when_stopped=True),
 )

@@ -23,7 +23,7 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
     faces = shown[0] if shown else Faces([])
     figures = [
         f"<h1>{escape(evaluation.synthesizer)}</h1><p>{escape(evaluation.title())}</p>",
-        f'<p><a href="#faces">To the {len(faces.rows):,} faces</a></p>',
+        f'<p><a href="#faces">To the {len(faces.rows):,} faces</a></p>' if faces.rows else "",
         "<details open><summary>Figures</summary>",
         _table(COLUMNS, evaluation.lines()),
         f"<p>{escape(evaluation.caption())}</p>",

@@ -1,1 +1,1 @@
-"""What `recipes/stress/expand.py` damages and kills."""
+"""What breaks long runs: kills, damaged files, and time."""

@@ -155,15 +155,20 @@ def test_stopped_in_the_middle_it_returns_what_there_is(faces: Path, tmp_path: P
             raise KeyboardInterrupt
 
     targets = [Expression.HAPPY, Expression.NEUTRAL]
-    found = evaluate(
-        "pixel", faces, targets=targets, measures=["classifier_recall", "frechet"], progress=stop
-    )
+    names = ["classifier_recall", "frechet", "examples"]
+    found = evaluate("pixel", faces, targets=targets, measures=names, progress=stop)
     assert found.stopped
     assert list(of_image_net(found).targets) == ["happy"]
     assert "stopped" in found.skipped["frechet"]
     assert json.loads(found.to_json())["stopped"]
     found.to_html(tmp_path / "partial.html")
-    assert "stopped" in (tmp_path / "partial.html").read_text()
+    page = (tmp_path / "partial.html").read_text()
+    assert "stopped" in page
+    # what was made by then
+    shown = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["rows"]
+    assert {row[2] for row in shown} == {"happy"}
+    assert len(shown) == 10
+    assert all(row[7] for row in shown)
 
 
 def test_command(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
