@@ -72,7 +72,7 @@ def as_rows(image: torch.Tensor) -> np.ndarray:
 
 def chances(policy: Any) -> Image.Image:
     """Return how likely each target (column) is for each source (row), as squares."""
-    everything, cell, left, top = list(Expression), 46, 84, 24
+    everything, cell, left, top = list(Expression), 52, 84, 24
     size = (left + cell * len(everything), top + cell * len(everything) * 5 // 8)
     sheet = Image.new("RGB", (size[0], size[1] + 4), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)

@@ -8,6 +8,7 @@ under the picture that `docs/pictures.py` draws of it.
 from __future__ import annotations
 
 import importlib.util
+import json
 import posixpath
 import re
 import sys
@@ -77,6 +78,12 @@ REFERENCE: dict[str, tuple[str, list[str]]] = {
     "errors": ("Errors", ["errors"]),
 }
 """Title and members of each page of the reference."""
+
+OPTIONS: dict[str, dict[str, object]] = {
+    # its other methods and bases are what albumentations calls and asks for
+    "transforms.albumentations.RandomExpression": {"members": False, "show_bases": False},
+}
+"""What mkdocstrings is told of single members."""
 
 
 def on_pre_build(config: MkDocsConfig) -> None:
@@ -189,7 +196,9 @@ def _reference() -> dict[str, tuple[str, str]]:
             picture = PICTURES / f"{member}.png"
             if picture.is_file():
                 parts.append(f"![{member}](../pictures/{picture.name})\n")
-            parts.append(f"::: expraug.{member}\n")
+            # two classes of one name are told apart by where they are imported from
+            options = {"heading": member, "toc_label": member} | OPTIONS.get(member, {})
+            parts.append(f"::: expraug.{member}\n    options: {json.dumps(options)}\n")
         made[f"reference/{page}.md"] = (title, "\n".join(parts))
     made["reference/command-line.md"] = ("Command line", _command_line())
     return made

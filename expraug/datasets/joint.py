@@ -53,7 +53,7 @@ class JointTransform(Dataset[Any]):
             message names the first index), or a `RandomExpression` has none and the data set does
             not tell.
 
-    Example:
+    Examples:
         >>> from torchvision.datasets import ImageFolder
         >>> from torchvision.transforms import v2
         >>> folder = ImageFolder("examples/faces")

@@ -44,7 +44,7 @@ class ExpressionMixDataset(ExpressionAugmentedDataset):
     Raises:
         LabelError, ValueError: as `ExpressionAugmentedDataset`.
 
-    Example:
+    Examples:
         >>> import timm.data
         >>> from expraug import ExpressionAugmenter
         >>> faces = timm.data.create_dataset("", "examples/faces")

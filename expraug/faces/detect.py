@@ -282,7 +282,7 @@ def detect_faces(
         TypeError: one image instead of a list of them.
         UnreadableImageError, ValueError: a file that is no image, or an image of another kind.
 
-    Example:
+    Examples:
         >>> ((face,),) = detect_faces(["examples/faces/neutral/london_008.jpg"])
         >>> face.points.shape
         (5, 2)

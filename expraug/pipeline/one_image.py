@@ -60,7 +60,7 @@ def augment(
             is no image, no such expression, no such synthesizer, or what it needs is not installed.
         ValueError: an argument out of range, or an image of another kind.
 
-    Example:
+    Examples:
         >>> smiling = augment("examples/faces/neutral/london_008.jpg", "neutral", "happy")
         >>> smiling.size
         (256, 256)

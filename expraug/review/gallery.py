@@ -105,7 +105,7 @@ def show(
         MissingDependencyError: as `augment` does.
         ValueError: an argument out of range, or an image of another kind.
 
-    Example:
+    Examples:
         >>> show("examples/faces/neutral/london_008.jpg", "neutral", ["happy", "sad"])
         <2 faces beside 1 sources: shown by a notebook, or `save`>
     """

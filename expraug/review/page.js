@@ -116,7 +116,7 @@ function image(src, alt, className) {
 function card(row, position) {
   const refused = row.reason !== "";
   const told = score(row) === null ? "" : `score ${score(row).toFixed(2)}`;
-  const asked = [row.source[0], row.maker[0], row.intensity,
+  const asked = [row.maker[0], row.intensity === null ? null : `intensity ${row.intensity}`,
     row.variant === null ? null : `variant ${row.variant}`].filter((part) => part !== null);
   const made = element("article", { id: `face-${row.index}`, className: decided.get(row.key) || "",
     onclick: () => { choose(position); } },
@@ -126,6 +126,7 @@ function card(row, position) {
     element("div", { className: "about" },
       element("b", { textContent: `${row.source[1]} → ${row.target}` }),
       element("span", { textContent: told })),
+    element("div", { className: "small", textContent: row.source[0] }),
     element("div", { className: "small", textContent: asked.join(" · ") }));
   if (refused)
     made.append(element("div", { className: "small", textContent: data.messages[row.reason] || row.reason }));

@@ -75,14 +75,11 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
     before every random and every normalising transform: a face that differs each time is never
     found in the cache.
 
-    Targets:
-        image: (H, W, 3) RGB, (H, W) or (H, W, 1) grey; uint8, or float in [0, 1]. Keeps shape and
-            dtype.
-        label: class index (int, NumPy integer, array or tensor without dimensions), the data set's
-            own class name, or a one-hot or soft vector over the classes (one-hot where it was
-            changed). Keeps its type.
-
-    Masks, boxes, keypoints and everything else pass through.
+    Its targets are `image`, (H, W, 3) RGB, (H, W) or (H, W, 1) grey, uint8 or float in [0, 1],
+    which keeps shape and dtype; and `label`, a class index (int, NumPy integer, array or tensor
+    without dimensions), the data set's own class name, or a one-hot or soft vector over the classes
+    (one-hot where it was changed), which keeps its type. Masks, boxes, keypoints and everything
+    else pass through.
 
     Args:
         scheme: what the labels mean: name of a published scheme ("fer2013"), class names in index
@@ -125,7 +122,7 @@ class RandomExpression(LabelledTransform, _SamplingHooks, ImageOnlyTransform):  
     on a label outside the scheme or that cannot be right, and CacheMissError as
     `ExpressionAugmenter` does.
 
-    Example:
+    Examples:
         >>> import albumentations as A
         >>> import numpy as np
         >>> from PIL import Image

@@ -83,7 +83,7 @@ class RandomExpression(LabelledTransform, v2.Transform):  # type: ignore[misc]
         ValueError: arguments out of range, or that exclude each other; when called, no image
             found, or one that cannot be right, as after Normalize.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from torchvision.transforms import v2
         >>> from expraug.transforms.torchvision import RandomExpression

@@ -53,7 +53,7 @@ class RandomExpressionClip(RandomExpression):
         LabelError, UnsupportedExpressionError, CacheMissError, ValueError: as `RandomExpression`
             does; ValueError also for fewer than two frames.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from expraug.transforms.video import RandomExpressionClip
         >>> to_video = RandomExpressionClip(["happy", "neutral"], frames=8, p=1.0)

@@ -112,7 +112,7 @@ def main(
     found = {setup: Found() for setup in SETUPS}
     end = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as root:
-        while time.monotonic() < end or number % len(SETUPS):
+        while not number or time.monotonic() < end or number % len(SETUPS):
             store, workers = setup = SETUPS[number % len(SETUPS)]
             draw = number // len(SETUPS) % DRAWS
             cache = SynthesisCache(Path(root) / store, store, max_bytes=limit)
