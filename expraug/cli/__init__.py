@@ -260,8 +260,8 @@ def evaluate_command(
     if html is not None:
         evaluation.to_html(html)
     console = Console()
-    # a file or a pipe has no width of its own
-    Console(width=None if console.is_terminal else 120).print(evaluation.table())
+    width = console.width if console.is_terminal else 120  # a file or a pipe has none of its own
+    Console(width=width).print(evaluation.table(width))
     if evaluation.stopped:
         raise typer.Exit(130)
 

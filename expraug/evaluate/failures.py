@@ -120,4 +120,4 @@ def _moved(context: Context, target: Expression) -> Synthetics:
 
 
 def _told(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none lost"
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"

@@ -66,13 +66,21 @@ class Evaluation:
 
         write_page(self, Path(path))
 
-    def table(self) -> Table:
-        """Return the table, to be printed by rich."""
-        table = Table(title=self.title(), caption=self.caption())
+    def table(self, width: int = 120) -> Table:
+        """Return the table, to be printed by rich.
+
+        Args:
+            width: of what it is printed on, in characters. Below 100, what stands beside a value
+                stands under it.
+        """
+        narrow = width < 100
+        table = Table(title=self.title(), caption=self.caption(), padding=(0, 0 if narrow else 1))
         for column in COLUMNS:
+            if narrow and column == "beside":
+                continue
             side: Literal["left", "right"] = "right" if column == "n" else "left"
-            most = {"measure": 34, "expression": 16}.get(column)
-            folds = column in ("measure", "expression", "beside")
+            most = {"measure": width // 4, "expression": 16}.get(column)
+            folds = narrow or column in ("measure", "expression", "beside")
             table.add_column(
                 column, justify=side, overflow="fold", no_wrap=not folds, max_width=most
             )
@@ -81,7 +89,12 @@ class Evaluation:
             if last and line.measure != last:
                 table.add_section()
             name = "" if line.measure == last else line.measure
-            table.add_row(*(Text(cell) for cell in (name, *line[1:])))
+            if narrow:
+                value = "\n".join(filter(None, (line.value, line.beside)))
+                cells = [name, line.expression, value, line.n]
+            else:
+                cells = [name, *line[1:]]
+            table.add_row(*map(Text, cells))
             last = line.measure
         return table
 
@@ -99,11 +112,26 @@ class Evaluation:
         return "; ".join(parts) + "; intervals: bootstrap over people"
 
     def lines(self) -> list[Line]:
-        """Return the table's lines."""
+        """Return the table's lines; what was not measured for one reason shares a line."""
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.skipped.items():
+            reasons.setdefault(why, []).append(name)
         return [
             *(line for result in self.results.values() for line in result.lines()),
-            *(Line("not measured", name, "", why) for name, why in self.skipped.items()),
+            *(
+                Line("not measured", "", "", f"{_listed(names)}: {why}")
+                for why, names in reasons.items()
+            ),
         ]
+
+
+def _listed(names: list[str]) -> str:
+    """Return names with what several begin with once: "recall, sad, fear" for two of them."""
+    ends: dict[str, list[str]] = {}
+    for name in names:
+        start, _, end = name.rpartition(", ")
+        ends.setdefault(start, []).append(end)
+    return "; ".join(", ".join(filter(None, (start, *found))) for start, found in ends.items())
 
 
 def _finite(value: Any) -> Any:
