@@ -137,7 +137,12 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
 
 def on_page_content(html: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Put each picture of the reference under the heading of what it shows."""
+    """Put each picture of the reference under the heading of what it shows.
+
+    Links of notebooks are led to pages here, since they come as HTML that mkdocs does not read.
+    """
+    if page.file.src_uri.endswith(".ipynb"):
+        return re.sub(r'href="(?!\w+:)([^"#]+)\.md', r'href="../\1/', html)
     return re.sub(
         r"(<p><img[^>]*></p>)\s*(<div class=\"doc doc-object.*?</h2>)",
         r"\2\n\1",

@@ -72,6 +72,11 @@ def test_the_site_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     config = load_config("mkdocs.yml", site_dir=str(site), strict=True)
     config.plugins.on_startup(command="build", dirty=False)
     build(config)
+    notebook = site / "notebooks" / "augment_and_look"
+    (link,) = re.findall(
+        r'href="([^"]*labels[^"]*)">list of reasons', (notebook / "index.html").read_text()
+    )
+    assert (notebook / link / "index.html").is_file()
     for name in expraug.__all__:
         pages = [p for p in (site / "reference").rglob("*.html") if f'id="expraug.{name}"' in
                  p.read_text()]  # fmt: skip
