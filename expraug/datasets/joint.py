@@ -45,7 +45,9 @@ class JointTransform(Dataset[Any]):
     Attributes:
         transform: None, or a function for the image alone, applied last. timm's `create_loader`
             sets it.
-        classes, class_to_idx, targets: of the data set; targets are those before the transform.
+        classes: of the data set.
+        class_to_idx: of the data set.
+        targets: of the data set, before the transform.
         scheme: what the labels mean; None where neither the data set nor the transform tells.
 
     Raises:
