@@ -28,11 +28,12 @@ _CLOSING = (0.02, 0.05)
 _SHUT = (0.07, 0.10)
 """How far lips may be apart to count as shut, and from where on they do not, in the same widths."""
 _SPILL = 1.2  # pixels of the window beside the line in which a flow still leads to teeth
-_TALLEST = 7  # pixels of the window, odd: what is lower and light between shut lips goes
-_SHADOW = (0.25, -0.5, 1.8)
+_TALLEST = 7  # pixels of the window, odd: a slit between shut lips that is not higher goes
+_SHADOW, _DARKEST = (0.25, -0.5, 1.8), 0.6
 """Of the line between shut lips: how much darker it is than they are, and, in pixels of the window,
-by how much it lies below their middle and how wide it is. 1,093 real shut mouths (LFW, London) are
-0.26 to 0.30 darker in the median; a part of that comes with the lips."""
+by how much it lies below their middle and how wide it is; and its darkest share of their light.
+1,093 real shut mouths (LFW, London) are 0.09 to 0.49 darker there, from the 10th to the 90th
+percentile, in the median 0.26 to 0.30."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,16 +199,23 @@ def close_lips(faces: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Te
         curve_height(curve, x)[:, None, None] for curve in (shares, window.upper, window.lower)
     )
     away = y - (top + bottom) / 2
-    # a morphological opening by an upright line takes the slit away, and leaves the lips
-    tall = {"kernel_size": (_TALLEST, 1), "stride": 1, "padding": (_TALLEST // 2, 0)}
-    lips = F.max_pool2d(-F.max_pool2d(-cut, **tall), **tall)
+    # morphology by an upright line: opening takes a light slit away, closing a dark one, and both
+    # leave the lips
+    darker = _highest(-_highest(-cut))
+    lips = -_highest(-_highest(darker))
     depth, below, width = _SHADOW
-    seam = lips * (1 - depth * torch.exp(-(((away - below) / width).square())))
+    shade = 1 - depth * torch.exp(-(((away - below) / width).square()))
+    seam = torch.minimum(torch.maximum(darker, _DARKEST * lips), shade * lips)
     reach = ((bottom - top) / 2).clamp(min=0) + _SPILL
     where = ((reach - away.abs()) / 2 + 1).clamp(0, 1) * shown
     both = window.put_back(torch.cat([seam, where], 1), faces.shape[-1]).clamp(0, 1)
     paint[asked], matte[asked] = both[:, :3], both[:, 3:]
     return paint, matte
+
+
+def _highest(windows: Tensor) -> Tensor:
+    """Return the highest of the pixels above and below each one of windows."""
+    return F.max_pool2d(windows, (_TALLEST, 1), 1, (_TALLEST // 2, 0))
 
 
 def _ramp(x: Tensor, start: float, end: float) -> Tensor:
