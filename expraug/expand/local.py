@@ -37,6 +37,7 @@ _MESSAGES = {
     "expression_not_seen": "the gate did not see the target in it",
     "exaggerated": "its landmarks go further than those of real faces",
     "landmarks_disagree": "its landmarks still show what those of the source did",
+    "turned_away": "the face is turned or nods by more than 35 degrees: half is out of sight",
     "eyes_shut": "the eyes are shut, and the expression would open them",
     "not_finite": "the synthesizer made numbers that are not finite",
     "out_of_range": "the synthesizer made values far outside the range of pixels",

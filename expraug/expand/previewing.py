@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from expraug.datasets.source import FaceSource
 from expraug.errors import NoFaceError, RejectedError
 from expraug.expand.checks import open_face_set
 from expraug.expand.contact_sheet import Crops, contact_sheet, crop, draw_sheet, shown_faces
@@ -160,27 +161,13 @@ def preview_clip(
         clip, count = augmenter.clip(image, shows, targets[0], frames), 1
     else:
         assert face_set is not None
-        augmenter.detector = MemoizedDetector(augmenter.detector)
         wanted = augmenter.synthesizer.expressions if targets is None else targets
         plan = Plan.create(augmenter, face_set.classes, scheme=scheme, targets=wanted)
-
-        def show(
-            augmenter: ExpressionAugmenter,
-            image: np.ndarray,
-            face: DetectedFace,
-            job: Job,
-        ) -> list[Crops]:
-            shown = plan.expression_of[job.item.class_name]
-            return _crops_in_time(augmenter, image, face, shown, job, frames)
-
-        rows = list(
-            shown_faces(face_set, plan, augmenter, faces_shown, show, max_pixels=max_pixels)
+        clip, count = _sheet_in_time(
+            face_set, plan, augmenter, faces_shown, frames, max_pixels=max_pixels
         )
-        if not rows:
+        if not count:
             raise _nothing_to_show(source, augmenter)
-        rows.sort(key=lambda row: row.index)
-        sheets = [np.asarray(draw_sheet(rows, k)) for k in range(frames)]
-        clip, count = np.stack(sheets).transpose(0, 3, 1, 2), len(rows)
     write_clip(
         clip,
         path,
@@ -197,6 +184,36 @@ def _image_at(path: Path, max_pixels: int) -> np.ndarray | None:
     if path.is_dir() or path.suffix.lower() not in Image.registered_extensions():
         return None
     return read_image(path, max_pixels=max_pixels)
+
+
+def _sheet_in_time(
+    face_set: FaceSource,
+    plan: Plan,
+    augmenter: ExpressionAugmenter,
+    faces_shown: int,
+    frames: int,
+    *,
+    max_pixels: int,
+) -> tuple[np.ndarray, int]:
+    """Return a contact sheet in motion, (T, 3, H, W) uint8, and the number of faces on it; without
+    any, the sheet is empty."""
+    augmenter.detector = MemoizedDetector(augmenter.detector)
+
+    def show(
+        augmenter: ExpressionAugmenter,
+        image: np.ndarray,
+        face: DetectedFace,
+        job: Job,
+    ) -> list[Crops]:
+        shown = plan.expression_of[job.item.class_name]
+        return _crops_in_time(augmenter, image, face, shown, job, frames)
+
+    found = shown_faces(face_set, plan, augmenter, faces_shown, show, max_pixels=max_pixels)
+    rows = sorted(found, key=lambda row: row.index)
+    if not rows:
+        return np.zeros((frames, 3, 0, 0), np.uint8), 0
+    sheets = [np.asarray(draw_sheet(rows, k)) for k in range(frames)]
+    return np.stack(sheets).transpose(0, 3, 1, 2), len(rows)
 
 
 def _crops_in_time(

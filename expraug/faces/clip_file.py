@@ -33,7 +33,7 @@ def write_clip(
         frames: (T, C, H, W) uint8, grey or RGB, as `ExpressionAugmenter.clip` returns them.
         path: its suffix says what is written: ".png" (the frames from left to right), or as of
             `expraug.faces.video_file.write_video`.
-        fps: frames a second; a GIF's pauses are whole hundredths of a second, two at least.
+        fps: frames per second; a GIF's pauses are whole hundredths of a second, two at least.
         fingerprint: of the synthesizer that made it.
         target: the expression of the last frame.
         source: where the face came from.

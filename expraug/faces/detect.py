@@ -235,9 +235,7 @@ def _load_mtcnn(device: torch.device) -> Any:
     return MTCNN(keep_all=True, device=device)
 
 
-def create_detector(
-    mode: str, device: str | torch.device = "cpu", *, landmarks: bool = False
-) -> Detector:
+def create_detector(mode: str, device: str | torch.device = "cpu") -> Detector:
     """Return the detector for "crop" (face crops) or "detect" (photographs).
 
     Both are a `LandmarkDetector`, which finds as many faces as MTCNN in photographs, more in face

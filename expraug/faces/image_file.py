@@ -17,7 +17,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 ImageFormat = Literal["png", "jpeg", "webp"]
-FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
 
 DIGITAL_SOURCE_TYPE = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"

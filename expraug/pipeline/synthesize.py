@@ -12,6 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from expraug.errors import NoFaceError
 from expraug.exact import exact
 from expraug.faces.batches import aligned, composited, ordered
 from expraug.faces.composite import masked
@@ -26,9 +27,13 @@ from expraug.pipeline.synthetic import Synthetic
 from expraug.synthesizer import Synthesizer
 from expraug.threads import map_threads, single_threaded
 
-COMPOSITING_VERSION = 5
-"""Raised when alignment or compositing gives other pixels; part of every cache key."""
-
+COMPOSITING_VERSION = 6
+"""Raised when alignment or compositing gives other pixels, or other faces are refused; part of
+every cache key."""
+MOST_TURNED = 35.0
+"""Degrees of yaw or pitch beyond which a face is refused by synthesizers that need landmarks: half
+of it is out of sight, landmarks there are guesses, and what follows them folds over the nose."""
+TURNED_AWAY = "turned_away"
 
 _OVERSHOOT = 0.5
 """What leaves [0, 1] by more is no picture: of a broken synthesizer, or in another range."""
@@ -72,6 +77,17 @@ def settle(
     return Settled(framed.size, synthesizer.settle(target, variant, **extra))
 
 
+def refusal(face: DetectedFace | None, synthesizer: Synthesizer) -> str:
+    """Return why nothing is made of a face: "no_face" or "turned_away"; "" if it can be."""
+    if face is None:
+        return NoFaceError.reason
+    if synthesizer.needs_landmarks and face.pose is not None:
+        yaw, pitch = face.pose[:2]
+        if max(abs(yaw), abs(pitch)) > MOST_TURNED:
+            return TURNED_AWAY
+    return ""
+
+
 @torch.inference_mode()
 def synthesize(
     images: Sequence[Pixels],
@@ -100,7 +116,7 @@ def synthesize(
 
     Returns:
         For each image its frames (one without `frames`): the changed box, and scores in the last.
-        Or a single one without a picture and with a reason: "no_face";
+        Or a single one without a picture and with a reason: what `refusal` says of the face;
         "not_finite" or "out_of_range", what the synthesizer made is no picture; or "unchanged", it
         equals its source; or a reason of the synthesizer's own (`SynthesizedFaces.refused`).
     """
@@ -108,14 +124,14 @@ def synthesize(
     # what was loaded in inference mode moves in it alone; the others may be trained later
     with torch.inference_mode(any(one.is_inference() for one in weights)):
         synthesizer = synthesizer.to(device)
-    entries = [[Synthetic(None, reason="no_face")] for _ in images]
+    entries = [[Synthetic(None, reason=refusal(face, synthesizer))] for face in faces]
     size, agnostic = synthesizer.image_size, synthesizer.size_agnostic
     if settled is not None:
         size, agnostic = settled.size, False
     framed = [
         (i, frame(image, face, size, agnostic))
         for i, (image, face) in enumerate(zip(images, faces, strict=True))
-        if face is not None
+        if face is not None and not entries[i][0].reason
     ]
     framed = [framed[k] for k in ordered([face for _, face in framed])]
     with single_threaded() as threads:

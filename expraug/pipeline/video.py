@@ -24,15 +24,11 @@ from expraug.gate import Gate, GateLike
 from expraug.pipeline.augmenter import ExpressionAugmenter
 from expraug.pipeline.guess import warn_of_source
 from expraug.pipeline.requests import SynthesisRequest
-from expraug.pipeline.synthesize import Settled, settle, synthesize
+from expraug.pipeline.synthesize import TURNED_AWAY, Settled, refusal, settle, synthesize
 from expraug.pipeline.synthetic import Synthetic, beside, with_patch
 from expraug.progress import Progress, silent
 from expraug.synthesizer import AUTO, Synthesizer
 
-MOST_TURNED = (45.0, 35.0)
-"""Yaw and pitch, in degrees, beyond which a frame stays as it is: half of the face is out of sight,
-and landmarks there are guesses."""
-TURNED = "turned_away"
 EASE = 0.3
 """Seconds in which the expression goes before a frame that stays as it is, and comes after it."""
 _LOOK = 0.25
@@ -197,13 +193,13 @@ class _Work:
             )
         held = zip(found, self.faces, strict=True)
         self.bridged = {i for i, (was, now) in enumerate(held) if was is None and now is not None}
-        self.reasons = [_why_not(face) for face in self.faces]
+        self.reasons = [refusal(face, self.augmenter.synthesizer) for face in self.faces]
 
     def look(self) -> None:
         """Choose what all frames have in common, and find the frames that are refused."""
         usable = [i for i, reason in enumerate(self.reasons) if not reason]
         if not usable:
-            raise failure(TURNED, {}, f"{self.file.path}: {self.request.target}", ())
+            raise failure(TURNED_AWAY, {}, f"{self.file.path}: {self.request.target}", ())
         wanted = {*self._looked_at(usable), usual := self._usual(usable)}
         frame = next(islice((frame for _, frame in self.file), usual, None))
         face = self.faces[usual]
@@ -340,15 +336,6 @@ class _Work:
             settled=self.settled,
         )
         return [one for (one,) in made]
-
-
-def _why_not(face: DetectedFace | None) -> str:
-    if face is None:
-        return NoFaceError.reason
-    if face.pose is None:
-        return ""
-    yaw, pitch = np.abs(face.pose[:2])
-    return TURNED if yaw > MOST_TURNED[0] or pitch > MOST_TURNED[1] else ""
 
 
 def _look(face: DetectedFace) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How many synthetic faces a second, once landmarks are known.
+"""How many synthetic faces per second, once landmarks are known.
 
     python -m recipes.benchmarks.synthesizers transfer unet_cgan --image FACE.jpg --threads 2
 

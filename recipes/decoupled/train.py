@@ -37,7 +37,7 @@ from recipes.latent.train_generator import read_nets
 from recipes.pairs.moves import Moves, moves_of_pairs, one_sided, part_of
 from recipes.pairs.watching import expression_net
 from recipes.real_faces import training_faces
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 from recipes.training.loss_networks import LossNetworks
 from recipes.training.options import load_settings
 
@@ -121,12 +121,10 @@ def train(
     setting: Setting,
     classifier: FERNet,
     identity: str,
-    out: Path,
-    scratch: Path,
-    minutes: float,
-    device: torch.device,
+    run_options: RunOptions,
 ) -> None:
     """Teach a synthesizer, then train it on drawn faces, and save it."""
+    device = run_options.device
     learning = deepcopy(model.net).requires_grad_(True).to(device)
     held = watched(moves)
     trained, kept = (part_of(moves, rows.nonzero()[:, 0]) for rows in (~held, held))
@@ -137,9 +135,9 @@ def train(
 
     def save(net: nn.Module) -> None:
         model.net.load_state_dict(net.state_dict())
-        model.eval().save_pretrained(out)
+        model.eval().save_pretrained(run_options.out)
 
-    if setting.teaching.steps and not (scratch / "state.pt").is_file():
+    if setting.teaching.steps and not (run_options.work / "state.pt").is_file():
         draw = Draw(trained, real, None, setting.batch)
         teach_latents(learning, draw, setting.teaching, device, print_line)
         save(learning)
@@ -154,17 +152,16 @@ def train(
 
     def report(done: int) -> dict[str, float]:
         save(trainer.average.get_submodule("net"))
-        return {"agreement": watch(model, kept, classifier, scratch / f"step-{done:06d}.png")}
+        return {"agreement": watch(model, kept, classifier, run_options.sheet(done))}
 
     run(
         trainer,
         lambda: trainer.step(draw().to(device)),
         report,
-        scratch,
+        run_options,
         steps=setting.steps,
         every=setting.report_every,
         seed=setting.seed,
-        minutes=minutes,
     )
 
 
@@ -205,10 +202,7 @@ def main(
         setting,
         load_fer_classifier(classifier),
         identity,
-        out,
-        scratch,
-        minutes,
-        torch.device(device),
+        RunOptions(out, scratch, torch.device(device), minutes),
     )
 
 

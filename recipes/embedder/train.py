@@ -32,7 +32,7 @@ from expraug.networks.identity import create_identity_encoder
 from recipes.embedder.trainer import Trainer
 from recipes.labelled_faces import SIZE, aligned, prepared
 from recipes.pairs.data import describe, vary_alike
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 
 HELD_OUT = 256
 """Faces, at most and no more than a tenth of all, that are not trained on."""
@@ -160,11 +160,10 @@ def main(
         trainer,
         step,
         report,
-        work,
+        RunOptions(out, work, on, minutes),
         steps=steps,
         every=report_every,
         seed=seed,
-        minutes=minutes,
     )
 
 

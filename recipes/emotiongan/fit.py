@@ -225,7 +225,7 @@ def fit(
         rows = [int(e) for e in model.expressions]
         model.interiors.copy_(pairs.interior[rows])
     if model.binomial:
-        readout, found = fit_pairs(model, matched, moves, kept, setting)
+        readout, found = fit_pairs(matched, moves, kept, setting)
     else:
         readout = fit_labels(model, data, flat, setting)
         found = torch.stack(
@@ -258,7 +258,6 @@ def refuse_none(model: EmotionGANSynthesizer, matched: list[Tensor]) -> None:
 
 
 def fit_pairs(
-    model: EmotionGANSynthesizer,
     matched: list[Tensor] | None,
     moves: list[Tensor],
     kept: Tensor,

@@ -11,12 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_average_precision,
-    multiclass_recall,
-)
 from torchvision.transforms import v2
+
+from recipes.fer.metrics import measure
 
 STATE, RESULTS = "state.pt", "results.csv"
 
@@ -129,18 +126,8 @@ def measured(
     classes: Sequence[str],
     device: str,
 ) -> dict[str, float]:
-    """Return accuracy, balanced accuracy, and recall and average precision of each class."""
+    """Return what `measure` says of a net on a test, rounded."""
     net.eval()
     found = [(net(x.to(device)).softmax(1).cpu(), y) for x, y in batches]
     probabilities, labels = (torch.cat(part) for part in zip(*found, strict=True))
-    count = len(classes)
-    recall = multiclass_recall(probabilities, labels, count, average="none")
-    precision = multiclass_average_precision(probabilities, labels, count, average="none")
-    assert isinstance(precision, Tensor)
-    shares = {
-        "accuracy": multiclass_accuracy(probabilities, labels, count, average="micro"),
-        "balanced_accuracy": recall.mean(),
-    }
-    for i, name in enumerate(classes):
-        shares |= {f"recall_{name}": recall[i], f"ap_{name}": precision[i]}
-    return {name: round(float(value), 4) for name, value in shares.items()}
+    return {k: round(v, 4) for k, v in measure(probabilities, labels, classes).items()}

@@ -20,7 +20,7 @@ OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "mean_ap", "ece")
 
 
 def measure(
-    probabilities: Tensor, labels: Tensor, classes: Sequence[Expression]
+    probabilities: Tensor, labels: Tensor, classes: Sequence[Expression | str]
 ) -> dict[str, float]:
     """Return the metrics of one test, all in [0, 1].
 
@@ -28,7 +28,7 @@ def measure(
         probabilities: (N, E) float.
         labels: (N,) long, indices in `classes`. A class without a face is left out, in what the
             net says too: of other sets, only the expressions that both name are asked.
-        classes: E of them.
+        classes: E of them, by expression or by name.
 
     Returns:
         accuracy, balanced_accuracy, macro_f1, mean_ap (of the average precision of each class

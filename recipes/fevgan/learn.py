@@ -24,7 +24,7 @@ from recipes.fevgan.trainer import Options, Trainer
 from recipes.pairs.data import importance
 from recipes.pairs.made import Pairs
 from recipes.pairs.watching import expression_net
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 from recipes.training.loss_networks import LossNetworks
 
 CATEGORIES = tuple(e for e in Expression if e != Expression.NEUTRAL)
@@ -140,13 +140,7 @@ def learn(
     real: Sequence[Tensor],
     classifiers: Sequence[FERNet],
     start: FEVGANSynthesizer,
-    out: Path,
-    work: Path,
-    device: torch.device,
-    minutes: float = 0,
-    finish: bool = False,
-    since: float | None = None,
-    sheets: Path | None = None,
+    run_options: RunOptions,
 ) -> None:
     """Train, and write the weights at each report.
 
@@ -156,12 +150,9 @@ def learn(
         real: as `recipes.fevgan.clips.real_faces` returns them.
         classifiers: nets that are asked what faces show.
         start: whose net is trained; where lips are and who a face is, it knows already.
-        out: folder of the weights.
-        work: folder of state and log.
-        device: where all of it is.
-        minutes, finish, since: as `recipes.training.loop.run` takes them.
-        sheets: folder of contact sheets; that of the state if None.
+        run_options: where, and for how long.
     """
+    device = run_options.device
     rows = neutral_rows(pairs, CATEGORIES)
     watched = held_out(pairs, rows, HELD_OUT)
     all_maps = pairs.maps(rows)
@@ -193,10 +184,8 @@ def learn(
 
     def report(done: int) -> dict[str, float]:
         model.net.load_state_dict(trainer.average.state_dict())
-        model.save_pretrained(out)
-        return watch(
-            model, pairs, rows[watched], codes, nets, (sheets or work) / f"step-{done:06d}.png"
-        )
+        model.save_pretrained(run_options.out)
+        return watch(model, pairs, rows[watched], codes, nets, run_options.sheet(done))
 
     shown = ", ".join(f"{len(r)} {c}" for r, c in zip(real, CATEGORIES, strict=True))
     print(
@@ -206,11 +195,8 @@ def learn(
         trainer,
         lambda: trainer.step(draw()),
         report,
-        work,
+        run_options,
         steps=setting.steps,
         every=setting.report_every,
         seed=setting.seed,
-        minutes=minutes,
-        finish=finish,
-        since=since,
     )

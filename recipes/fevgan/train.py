@@ -35,6 +35,7 @@ from expraug.synthesizers.fevgan import FEVGANSynthesizer
 from recipes.fevgan.clips import real_faces
 from recipes.fevgan.learn import CATEGORIES, Setting, learn, new_synthesizer
 from recipes.pairs.made import Pairs
+from recipes.training.loop import RunOptions
 from recipes.training.options import load_settings
 
 
@@ -83,11 +84,7 @@ def main(
         real_faces(data, faces, CATEGORIES),
         [load_fer_classifier(folder) for folder in classifier],
         first,
-        out,
-        work,
-        torch.device(device),
-        minutes,
-        finish,
+        RunOptions(out, work, torch.device(device), minutes, finish),
     )
 
 

@@ -49,6 +49,7 @@ from recipes.gpu.mouths import packed_mouths, unpack_mouths
 from recipes.mouth_painter import learn as mouth_painter
 from recipes.pairs.made import Pairs
 from recipes.pairs.packed import pack_faces, pack_pairs, unpack_faces, unpack_pairs
+from recipes.training.loop import RunOptions
 from recipes.unet_cgan import learn as unet_cgan
 from recipes.unet_cgan.data import Singles
 
@@ -257,18 +258,13 @@ def train(
     start = REPOSITORY / "expraug" / "weights" / name
     work = out / name
     work.mkdir(parents=True, exist_ok=True)
-    common: dict[str, Any] = {
-        "out": work,
-        "work": work,
-        "device": torch.device(device),
-        "minutes": minutes - LAST_REPORT / 60,
-        "finish": True,
-        "since": since,
-    }
+    run_options = RunOptions(
+        work, work, torch.device(device), minutes - LAST_REPORT / 60, finish=True, since=since
+    )
     if name == "mouth_painter":
         with np.load(unpacked / MOUTHS) as kept:
             mouths = unpack_mouths({k: kept[k] for k in kept.files})
-        mouth_painter.learn(setting, mouths, start=start, **common)
+        mouth_painter.learn(setting, mouths, run_options, start=start)
         return
     pairs = Pairs.load(unpacked)
     nets = [load_fer_classifier(folder) for folder in sorted(pack.glob("net*"))]
@@ -276,13 +272,13 @@ def train(
         with np.load(unpacked / SINGLES) as kept:
             singles = Singles(*(torch.from_numpy(kept[f.name]) for f in fields(Singles)))
         encoder = create_identity_encoder("dlib")
-        unet_cgan.learn(setting, pairs, singles, nets, encoder, start=start, **common)
+        unet_cgan.learn(setting, pairs, singles, nets, encoder, run_options, start=start)
         return
     first = Synthesizer.from_pretrained(start)
     assert isinstance(first, FEVGANSynthesizer)
     with np.load(unpacked / REAL) as kept:
         real = [torch.from_numpy(kept[str(n)]) for n in range(len(fevgan.CATEGORIES))]
-    fevgan.learn(setting, pairs, real, nets, first, **common)
+    fevgan.learn(setting, pairs, real, nets, first, run_options)
 
 
 def settings_of(name: str, pack: Path) -> Any:

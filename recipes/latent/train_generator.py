@@ -36,7 +36,7 @@ from expraug.networks.fer_classifier import load_fer_classifier, see
 from recipes.face_measures import mesh_of
 from recipes.labelled_faces import SIZE, prepared
 from recipes.latent.trainer import Options, Trainer, teach_shapes
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 from recipes.training.options import load_settings
 
 HELD_OUT = 32
@@ -194,7 +194,8 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
     setting = load_settings(Setting, config, option or [])
-    on = torch.device(device)
+    run_options = RunOptions(out, work, torch.device(device), minutes)
+    on = run_options.device
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(setting.seed)
     faces = real_faces(work, sets, half, setting.size).to(on)
@@ -232,18 +233,17 @@ def main(
     def report(done: int) -> dict[str, float]:
         fit_mapping(nets, faces[:MAPPED])
         save(out, nets, setting)
-        return {"held l1": draw_sheet(nets, held, work / f"step-{done:06d}.png")}
+        return {"held l1": draw_sheet(nets, held, run_options.sheet(done))}
 
     print(f"{len(faces)} faces", flush=True)
     run(
         trainer,
         step,
         report,
-        work,
+        run_options,
         steps=setting.steps,
         every=setting.report_every,
         seed=setting.seed,
-        minutes=minutes,
     )
 
 

@@ -14,7 +14,7 @@ from recipes.mouth_painter.data import SPLITS, Mouths
 from recipes.mouth_painter.drawing import EVENNESS, Batch, Draw, codes_of, nearest
 from recipes.mouth_painter.trainer import Options, Trainer, paint
 from recipes.real_faces import LFW, LONDON
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 
 SHOWN = 48
 """Mouths on a sheet."""
@@ -46,29 +46,20 @@ class Setting:
 def learn(
     setting: Setting,
     mouths: Mouths,
-    out: Path,
-    work: Path,
-    device: torch.device,
+    run_options: RunOptions,
     colour: Tensor | None = None,
     start: Path | None = None,
-    minutes: float = 0,
-    finish: bool = False,
-    since: float | None = None,
-    sheets: Path | None = None,
 ) -> None:
     """Train, and write the weights at each report.
 
     Args:
         setting: see there.
         mouths: grey; those of training people are learned from, others are watched.
-        out: folder of the weights.
-        work: folder of state and log.
-        device: where all of it is.
+        run_options: where, and for how long.
         colour: as `recipes.mouth_painter.colour.fit_colour` returns it; None: that of the start.
         start: folder of weights of the same width to start from.
-        minutes, finish, since: as `recipes.training.loop.run` takes them.
-        sheets: folder of the sheets; that of the state if None.
     """
+    device = run_options.device
     torch.manual_seed(setting.seed)
     draw = Draw(taught(mouths).to(device), setting.batch, setting.others)
     held = held_out(mouths).to(device)
@@ -82,20 +73,17 @@ def learn(
 
     def report(done: int) -> dict[str, float]:
         kept.load_state_dict(trainer.average.state_dict())
-        kept.save_pretrained(out)
-        return watch(kept, held, (sheets or work) / f"step-{done:06d}.png")
+        kept.save_pretrained(run_options.out)
+        return watch(kept, held, run_options.sheet(done))
 
     run(
         trainer,
         lambda: trainer.step(draw()),
         report,
-        work,
+        run_options,
         steps=setting.steps,
         every=setting.report_every,
         seed=setting.seed,
-        minutes=minutes,
-        finish=finish,
-        since=since,
     )
 
 

@@ -21,6 +21,7 @@ import typer
 from recipes.mouth_painter.colour import fit_colour
 from recipes.mouth_painter.data import open_mouths
 from recipes.mouth_painter.learn import Setting, learn, taught
+from recipes.training.loop import RunOptions
 from recipes.training.options import load_settings
 
 
@@ -43,11 +44,8 @@ def main(
     learn(
         setting,
         mouths,
-        out,
-        work,
-        torch.device(device),
+        RunOptions(out, work, torch.device(device), minutes),
         colour=fit_colour(taught(coloured)),
-        minutes=minutes,
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,40 @@ from torch import Tensor
 
 REPORT_SECONDS = 45.0
 """Between two reports of a run that finishes in time."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a training writes and computes, and how long it may take.
+
+    Args:
+        out: folder of the weights.
+        work: folder of `state.pt`, `log.csv` and contact sheets.
+        device: where all of it is.
+        minutes: stop after so long; 0 for never.
+        finish: what fits into the minutes is the whole run, whose schedule ends with them; steps
+            do not count, and reports come every `REPORT_SECONDS`. Nothing goes on from an earlier
+            run.
+        since: when the minutes began, by `time.monotonic`; now if None.
+
+    Raises:
+        ValueError: a run that is to finish in time, and no minutes.
+    """
+
+    out: Path
+    work: Path
+    device: torch.device
+    minutes: float = 0
+    finish: bool = False
+    since: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.finish and not self.minutes:
+            raise ValueError("a run that is to finish in time must be told how many minutes it has")
+
+    def sheet(self, step: int) -> Path:
+        """Return the file of the contact sheet after so many steps."""
+        return self.work / f"step-{step:06d}.png"
 
 
 class Learner(Protocol):
@@ -34,14 +69,11 @@ def run(
     trainer: Learner,
     step: Callable[[], Mapping[str, float | Tensor]],
     report: Callable[[int], dict[str, float]],
-    work: Path,
+    run_options: RunOptions,
     *,
     steps: int,
     every: int,
     seed: int,
-    minutes: float,
-    finish: bool = False,
-    since: float | None = None,
 ) -> None:
     """Train, from the state in the work folder on if there is one.
 
@@ -50,19 +82,14 @@ def run(
         step: takes one step and returns its losses.
         report: called with the number of steps done, every so often: writes what has become of
             the training, and returns figures.
-        work: where `state.pt` and `log.csv` are.
+        run_options: where, and for how long.
         steps: of the whole run.
         every: steps between two reports.
         seed: of the draws; a run that was broken off goes on with those it would have had.
-        minutes: stop after so long; 0 for never.
-        finish: what fits into the minutes is the whole run, whose schedule ends with them; steps
-            do not count, and reports come every `REPORT_SECONDS`. Nothing goes on from an earlier
-            run.
-        since: when the minutes began, by `time.monotonic`; now if None.
     """
-    if finish and not minutes:
-        raise ValueError("a run that is to finish in time must be told how many minutes it has")
-    start, checkpoint = time.monotonic() if since is None else since, work / "state.pt"
+    work, minutes, finish = run_options.work, run_options.minutes, run_options.finish
+    start = time.monotonic() if run_options.since is None else run_options.since
+    checkpoint = work / "state.pt"
     last = time.monotonic()
     if finish:
         trained, length = last, start + 60 * minutes - last

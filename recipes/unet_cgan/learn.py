@@ -15,7 +15,7 @@ from expraug.synthesizer import Synthesizer
 from expraug.synthesizers.unet_cgan import UNetCGANSynthesizer
 from recipes.pairs.made import Pairs
 from recipes.pairs.watching import expression_net
-from recipes.training.loop import run
+from recipes.training.loop import RunOptions, run
 from recipes.training.loss_networks import LossNetworks
 from recipes.unet_cgan.data import CodedPairs, Draw, Singles
 from recipes.unet_cgan.trainer import Options, Trainer
@@ -58,14 +58,8 @@ def learn(
     singles: Singles,
     classifiers: Sequence[FERNet],
     encoder: nn.Module,
-    out: Path,
-    work: Path,
-    device: torch.device,
+    run_options: RunOptions,
     start: Path | None = None,
-    minutes: float = 0,
-    finish: bool = False,
-    since: float | None = None,
-    sheets: Path | None = None,
 ) -> None:
     """Train, and write the weights at each report.
 
@@ -74,13 +68,10 @@ def learn(
         pairs, singles: what is learned from.
         classifiers: nets that are asked what faces show.
         encoder: tells who a face is.
-        out: folder of the weights.
-        work: folder of state and log.
-        device: where all of it is.
+        run_options: where, and for how long.
         start: folder of weights of the same shape to start from.
-        minutes, finish, since: as `recipes.training.loop.run` takes them.
-        sheets: folder of contact sheets; that of the state if None.
     """
+    device = run_options.device
     torch.manual_seed(setting.seed)
     names = [str(c) for c in CATEGORIES]
     shape = names, setting.size, setting.width, setting.variants, setting.code
@@ -107,20 +98,17 @@ def learn(
 
     def report(done: int) -> dict[str, float]:
         model.generator.load_state_dict(trainer.average.state_dict())
-        model.save_pretrained(out)
-        return watch(model, coded, nets, (sheets or work) / f"step-{done:06d}.png")
+        model.save_pretrained(run_options.out)
+        return watch(model, coded, nets, run_options.sheet(done))
 
     run(
         trainer,
         lambda: trainer.step(draw()),
         report,
-        work,
+        run_options,
         steps=setting.steps,
         every=setting.report_every,
         seed=setting.seed,
-        minutes=minutes,
-        finish=finish,
-        since=since,
     )
 
 

@@ -29,6 +29,7 @@ import typer
 from expraug.networks.fer_classifier import load_fer_classifier
 from expraug.networks.identity import create_identity_encoder
 from recipes.pairs.made import Pairs
+from recipes.training.loop import RunOptions
 from recipes.training.options import load_settings
 from recipes.unet_cgan.data import Singles
 from recipes.unet_cgan.learn import Setting, learn
@@ -65,12 +66,8 @@ def main(
         Singles.read(data, real_faces, setting.singles, setting.seed),
         [load_fer_classifier(folder) for folder in classifier],
         create_identity_encoder(identity),
-        out,
-        work,
-        torch.device(device),
+        RunOptions(out, work, torch.device(device), minutes, finish),
         start,
-        minutes,
-        finish,
     )
 
 

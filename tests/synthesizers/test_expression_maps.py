@@ -9,11 +9,17 @@ from torch import Tensor
 from transfer_faces import Known, read
 
 from expraug import Expression, create_synthesizer, list_synthesizers
-from expraug.faces.mouth import lips_of
+from expraug.faces.composite import luminance
+from expraug.faces.mouth import MouthWindow, lip_gaps, lips_of
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
 from expraug.faces.warp import pixel_grid, resized
 from expraug.synthesizers import TransferSynthesizer
-from expraug.synthesizers.expression_maps import ExpressionMaps, beyond_the_frame, mouth_painter
+from expraug.synthesizers.expression_maps import (
+    ExpressionMaps,
+    beyond_the_frame,
+    close_lips,
+    mouth_painter,
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,56 @@ def test_the_mouth_that_opens_is_painted_and_no_other(
     shut = still.applied(faces)
     assert shut.matte is not None
     assert not shut.matte.any()
+
+
+@pytest.fixture(scope="module")
+def smiling(happy_images: list[np.ndarray]) -> tuple[Tensor, Known]:
+    faces, known = read(happy_images)
+    toothy = lip_gaps(lips_of(known["landmarks"])).mean(1) > 0.1
+    assert toothy.sum() >= 2
+    return faces[toothy], {name: given[toothy] for name, given in known.items()}
+
+
+def test_no_teeth_show_between_lips_that_meet(
+    transfer: TransferSynthesizer, smiling: tuple[Tensor, Known]
+) -> None:
+    faces, known = smiling
+    points = known["landmarks"], known["blendshapes"], known["pose"]
+    closed = (transfer.shows == int(Expression.CONTEMPT)) & (transfer.gaps.mean(1) < 0.01)
+    row = closed.nonzero()[: len(faces), 0]
+    maps = transfer.maps(faces, torch.ones(len(faces)), row, row < 0, *points)[0]
+    made = maps.applied(faces)
+    assert made.matte is not None
+
+    window = MouthWindow.around(maps.moved_lips)
+    outline = window.outline()
+    line = (outline.depth.abs() < 1.5) & (outline.u > 0.25) & (outline.u < 0.75)
+    lip = (outline.depth < -3) & (outline.depth > -5) & (outline.u > 0.25) & (outline.u < 0.75)
+
+    def lightest(faces: Tensor) -> Tensor:
+        """How light the lightest part of the line is, against the lips."""
+        grey = luminance(window.cut(faces))
+        means = (grey * lip).sum((1, 2, 3)) / lip.sum((1, 2, 3))
+        return (grey * line).amax((1, 2, 3)) / means
+
+    torn = SynthesizedFaces(made.change * 0, made.flow).render(faces)
+    assert (lightest(torn) > 1.15).all(), "teeth must be there to be hidden"
+    assert (lightest(made.render(faces)) < 1.1).all()
+
+
+def test_only_lips_that_meet_get_a_line(
+    smiling: tuple[Tensor, Known], calm: tuple[Tensor, Known]
+) -> None:
+    faces, apart = smiling[0], lips_of(smiling[1]["landmarks"])
+    shut = lips_of(calm[1]["landmarks"])
+    assert (lip_gaps(shut).amax(1) < 0.02).all()
+    middle = apart.mean(1, keepdim=True)
+    for before, after in ((apart, apart), (apart, middle.lerp(apart, 0.8)), (shut, shut)):
+        _, matte = close_lips(faces[: len(before)], before[: len(faces)], after[: len(faces)])
+        assert not matte.any()
+    _, matte = close_lips(faces, apart, middle.expand_as(apart))
+    assert (matte.amax((1, 2, 3)) > 0.9).all()
+    assert (matte.mean((1, 2, 3)) < 0.02).all(), "it is a line"
 
 
 def test_colour_stays_where_it_gets_lighter(calm: tuple[Tensor, Known]) -> None:

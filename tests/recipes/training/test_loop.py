@@ -10,7 +10,7 @@ from paired_faces import log
 from torch import nn
 
 from recipes.training.adversarial import AdversarialTrainer, Optimization
-from recipes.training.loop import append_line, run
+from recipes.training.loop import RunOptions, append_line, run
 
 
 class Towards(AdversarialTrainer):
@@ -52,11 +52,10 @@ def go(tmp_path: Path) -> Callable[..., tuple[Towards, Reported]]:
             trainer,
             trainer.step,
             report,
-            tmp_path / work,
+            RunOptions(tmp_path / "out", tmp_path / work, trainer.device, minutes),
             steps=6,
             every=every,
             seed=1,
-            minutes=minutes,
         )
         return trainer, reported
 
