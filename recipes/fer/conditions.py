@@ -13,6 +13,9 @@ CLEAREST = ", clearest"
 these only those at full intensity, or the third of each class that the gate's classifier sees most
 clearly."""
 
+OTHERS = ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
+"""The published systems."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -104,9 +107,6 @@ CONDITIONS = {
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
         replace(_TRANSFER, name="transfer first", phases=FIRST),
         Condition("more draws first", REAL, FIRST),
-        *(
-            Condition(f"{name} 6/64", name, SIX)
-            for name in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
-        ),
+        *(Condition(f"{name} 6/64, neutral", name, SIX, only=NEUTRAL) for name in OTHERS),
     )
 }

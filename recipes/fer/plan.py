@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recipes.fer.conditions import OTHERS
 from recipes.fer.nets import Net
 
 LITE0 = "tf_efficientnet_lite0"
@@ -22,7 +23,7 @@ _MECHANISMS = (
     *("transfer 12/64, split norm", "transfer falling", "transfer 12/64, natural"),
     *("transfer 12/64, weight 0.5", "transfer first", "more draws falling", "more draws first"),
 )
-_OTHERS = tuple(f"{n} 6/64" for n in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan"))
+_OTHERS = tuple(f"{name} 6/64, neutral" for name in OTHERS)
 CARD = (
     *(("ferplus", HALF, name) for name in (*_CORE, *_MORE)),
     *(("ferplus_20", HALF, name) for name in (*_CORE, *_MORE)),
