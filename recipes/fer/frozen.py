@@ -44,7 +44,7 @@ DECAYS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 BALANCES = (1.0, 0.5, 0.0)
 RUNS = (
     *("none", "transfer 6/64, neutral", "more draws 6/64", "own label 6/64", "even draws"),
-    *("transfer 6/64, clearest", "transfer 12/64, neutral", "transfer 12/64, neutral, soft labels"),
+    *("transfer 6/64, clearest", "transfer 12/64, neutral", "transfer 6/64"),
     *(f"{name} 6/64, neutral" for name in OTHERS),
 )
 _SAVE_EVERY = 4096

@@ -47,7 +47,7 @@ _WAYS = (
     *("transfer 12/64, neutral, split norm", "transfer 12/64, neutral, soft labels"),
     *("transfer 12/64, neutral", "transfer 12/64, neutral, first", "altered copies 6/64"),
 )
-_SMALL = ("ferplus_20", "lfw", "fer2013_10pct")
+_SMALL = ("lfw", "ferplus_20", "fer2013_10pct")
 CORE = (
     *(("ferplus", QUARTER, name) for name in (*_FIRST[:2], *_WAYS[:3], *_FIRST[2:])),
     *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[:3]),
