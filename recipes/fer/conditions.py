@@ -8,8 +8,13 @@ REAL, OWN = "real", "own"
 """Sources of extra samples besides the synthesizers' names: the real faces of the rare classes, and
 those rendered to the expression that they have."""
 NATURAL, NEUTRAL, STRONG = ", natural", ", neutral", ", neutral, strong"
-"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing; and
-only those of these at full intensity."""
+CLEAREST = ", clearest"
+"""Only synthetics that pass `gate="natural"`; only those of them whose source shows nothing; and of
+these only those at full intensity, or the third of each class that the gate's classifier sees most
+clearly."""
+
+OTHERS = ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
+"""The published systems."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Condition:
         strength: of the augmentation of the extra samples.
         weight: of the extra samples in the loss.
         split_norm: whether they have batch normalisation of their own (Xie et al. 2020).
-        only: "" for all synthetics of the synthesizer, `NATURAL`, `NEUTRAL` or `STRONG`.
+        only: "" for all synthetics of the synthesizer; else `NATURAL`, `NEUTRAL` and so on.
         soft: share of a synthetic's label that stays with the expression of its source.
         balance: of the real draws, as `Recipe.balance`; None for what is tuned.
     """
@@ -64,7 +69,7 @@ def on_top(share: float) -> tuple[Phase, ...]:
     return (Phase(1.0, 1.0, share),)
 
 
-SIX, TWELVE = on_top(6 / 64), on_top(12 / 64)
+THREE, SIX, TWELVE = (on_top(n / 64) for n in (3, 6, 12))
 FALLING = (Phase(0.4, 1.0, 12 / 64), Phase(0.3, 1.0, 6 / 64), Phase(0.3, 1.0, 0.0))
 FIRST = (Phase(0.25, 0.5, 0.5), Phase(0.75, 1.0, 0.0))
 """A quarter of the steps on batches of which half is extra, then real faces alone."""
@@ -94,13 +99,14 @@ CONDITIONS = {
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, split norm", split_norm=True),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, soft labels", soft=0.3),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, strong", only=STRONG),
+        replace(_NEUTRAL, name="transfer 6/64, neutral, weight 0.5", phases=SIX, weight=0.5),
+        Condition("transfer 6/64, clearest", "transfer", SIX, only=CLEAREST),
+        Condition("transfer 3/64, clearest", "transfer", THREE, only=CLEAREST),
+        Condition("more draws 3/64", REAL, THREE),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, falling", phases=FALLING),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
         replace(_TRANSFER, name="transfer first", phases=FIRST),
         Condition("more draws first", REAL, FIRST),
-        *(
-            Condition(f"{name} 6/64", name, SIX)
-            for name in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
-        ),
+        *(Condition(f"{name} 6/64, neutral", name, SIX, only=NEUTRAL) for name in OTHERS),
     )
 }

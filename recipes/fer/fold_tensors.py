@@ -12,9 +12,10 @@ from torch import Tensor
 
 from expraug.expressions import Expression
 from expraug.networks.class_index import class_index
-from recipes.fer.conditions import CONDITIONS, NATURAL, NEUTRAL, OWN, REAL, STRONG
+from recipes.fer.conditions import CLEAREST, CONDITIONS, NATURAL, NEUTRAL, OWN, REAL, STRONG
 from recipes.fer.folds import LFW, LONDON, SETTINGS, FaceSet, Setting, training_rows
 from recipes.fer.pack_tables import Pack, load_synthetics
+from recipes.fer.synthetics import Synthetics
 from recipes.fer.training import Samples
 
 VALIDATION, UNIQUE, POOLED = "validation", "test without duplicates", "pooled"
@@ -76,6 +77,7 @@ def read_fold(
         neutral &= natural
         masks = {"": True, NATURAL: natural, NEUTRAL: neutral}
         masks[STRONG] = neutral & (made.intensity == 1)
+        masks[CLEAREST] = neutral & _clearest(made, neutral & usable)
         for only, mask in masks.items():
             pools[name + only] = place[torch.from_numpy(usable & mask)]
         if name == "transfer":
@@ -94,6 +96,16 @@ def read_fold(
         torch.cat(sources).to(device),
     )
     return Fold(setting, samples, _tests(setting, pack, folder, device), torch.from_numpy(rows))
+
+
+def _clearest(made: Synthetics, among: np.ndarray) -> np.ndarray:
+    """Return the third of each class, among some, that the classifier sees most clearly, (N,)
+    bool."""
+    found = np.zeros(len(made), bool)
+    for target in np.unique(made.target[among]):
+        rows = np.flatnonzero(among & (made.target == target))
+        found[rows[np.argsort(-made.seen[rows], kind="stable")[: -(-len(rows) // 3)]]] = True
+    return found
 
 
 def _tests(

@@ -28,7 +28,7 @@ import xxhash
 from torch import Tensor, nn
 
 from recipes.fer.augment import view
-from recipes.fer.conditions import CONDITIONS, NONE, Condition
+from recipes.fer.conditions import CONDITIONS, NONE, OTHERS, Condition
 from recipes.fer.fold_tensors import UNIQUE, VALIDATION, Fold, read_fold
 from recipes.fer.folds import SETTINGS
 from recipes.fer.metrics import measure
@@ -40,12 +40,12 @@ from recipes.fer.training import Samples
 NET = f"{LITE0}, frozen"
 SIDE, FIELDS, STAGES = 96, 3, 5
 COMPONENTS = 384
-DECAYS = (3e-3, 1e-2, 3e-2, 0.1, 0.3)
+DECAYS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 BALANCES = (1.0, 0.5, 0.0)
 RUNS = (
     *("none", "transfer 6/64, neutral", "more draws 6/64", "own label 6/64", "even draws"),
-    *("transfer 12/64, neutral", "transfer 12/64, neutral, soft labels", "transfer 6/64"),
-    *("transfer 12/64, neutral, strong", "more draws 12/64", "own label 12/64"),
+    *("transfer 6/64, clearest", "transfer 12/64, neutral", "transfer 6/64"),
+    *(f"{name} 6/64, neutral" for name in OTHERS),
 )
 _SAVE_EVERY = 4096
 

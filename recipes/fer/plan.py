@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recipes.fer.conditions import OTHERS
 from recipes.fer.nets import Net
 
 LITE0 = "tf_efficientnet_lite0"
@@ -22,7 +23,7 @@ _MECHANISMS = (
     *("transfer 12/64, split norm", "transfer falling", "transfer 12/64, natural"),
     *("transfer 12/64, weight 0.5", "transfer first", "more draws falling", "more draws first"),
 )
-_OTHERS = tuple(f"{n} 6/64" for n in ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan"))
+_OTHERS = tuple(f"{name} 6/64, neutral" for name in OTHERS)
 CARD = (
     *(("ferplus", HALF, name) for name in (*_CORE, *_MORE)),
     *(("ferplus_20", HALF, name) for name in (*_CORE, *_MORE)),
@@ -39,19 +40,21 @@ CARD = (
 """Setting, net and condition: what a GPU trains."""
 
 _NEUTRAL = "transfer 6/64, neutral"
-_FIRST = ("none", _NEUTRAL, "even draws", "more draws 6/64")
-_THEN = ("altered copies 6/64", "own label 6/64", "transfer 12/64, neutral")
-_LAST = tuple(
-    f"transfer 12/64, neutral, {how}" for how in ("split norm", "soft labels", "falling", "first")
+_FIRST = ("none", _NEUTRAL, "more draws 6/64", "own label 6/64")
+_WAYS = (
+    *("transfer 6/64, clearest", "transfer 3/64, clearest", "more draws 3/64"),
+    *("transfer 6/64, neutral, weight 0.5", "transfer 12/64, neutral, falling"),
+    *("transfer 12/64, neutral, split norm", "transfer 12/64, neutral, soft labels"),
+    *("transfer 12/64, neutral", "transfer 12/64, neutral, first", "altered copies 6/64"),
 )
-_SMALL = ("ferplus_20", "lfw", "fer2013_10pct")
+_SMALL = ("lfw", "ferplus_20", "fer2013_10pct")
 CORE = (
-    *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST),
-    *(("ferplus", QUARTER, name) for name in _FIRST[:2]),
-    *(("ferplus_20", QUARTER, name) for name in (*_THEN, *_LAST)),
-    *((setting, QUARTER, name) for setting in ("lfw", "fer2013_10pct") for name in _THEN),
-    *(("ferplus_20", LITE0, name) for name in _FIRST[:2]),
-    *((setting, QUARTER, name) for setting in ("lfw", "fer2013_10pct") for name in _LAST),
+    *(("ferplus", QUARTER, name) for name in (*_FIRST[:2], *_WAYS[:3], *_FIRST[2:])),
+    *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[:3]),
+    *(("ferplus", QUARTER, name) for name in _OTHERS),
+    *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[3:]),
+    *((setting, QUARTER, name) for setting in _SMALL for name in _WAYS),
+    *(("ferplus", QUARTER, name) for name in _WAYS[3:]),
 )
 """What one core of a CPU trains."""
 
@@ -79,5 +82,5 @@ class Plan:
 
 PLANS = {
     "card": Plan(CARD, ("ferplus", HALF)),
-    "core": Plan(CORE, ("ferplus_20", QUARTER), 0.25, 64, (100,), True),
+    "core": Plan(CORE, ("ferplus", QUARTER), 1.0, 64, (100,), True),
 }

@@ -10,7 +10,6 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from expraug.expressions import Expression
 from recipes.fer import frozen
 from recipes.fer.conditions import CONDITIONS, NONE
 from recipes.fer.fold_tensors import read_fold
@@ -18,7 +17,6 @@ from recipes.fer.folds import SETTINGS
 from recipes.fer.frozen import Fits, features, fit, weighted
 from recipes.fer.plan import LITE0
 from recipes.fer.results import read_results
-from recipes.fer.seen_as import asked, row
 
 CPU = torch.device("cpu")
 
@@ -98,16 +96,3 @@ def test_what_is_seen_is_kept_and_the_table_goes_on(packed, fold, tmp_path, monk
     assert not torch.equal(again[0], again[5])
     fits = Fits(fold, {"": features(fold.samples.pixels, None, kept)})
     assert fits.seen[""].shape == (len(fold.samples.pixels), 9)
-
-
-def test_what_synthetics_are_taken_for_is_said_by_fits_that_did_not_see_their_sources(fold):
-    samples = fold.samples
-    halves = torch.arange(len(samples.labels)) // 8 % 2  # each has all labels
-    shown = torch.eye(8)[samples.labels] * 4
-    assert torch.equal(asked(fold, shown, halves, 0.0, 1e-4).argmax(1), samples.labels)
-    # in the second half features stand for the next label
-    shown[halves == 1] = shown[halves == 1].roll(1, 1)
-    said = asked(fold, shown, halves, 0.0, 1e-4).argmax(1)
-    assert torch.equal(said, (samples.labels + torch.where(halves == 1, 1, -1)) % 8)
-    line = row(Expression.FEAR, "real", torch.eye(8)[[4, 4, 0, 0]], 4, fold.setting.classes)
-    assert line.startswith("| fear | real | 4 | 0.50 | 0.50 | neutral 0.50, ")
