@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from expraug.expressions import Expression
 from expraug.synthesizer import Synthesizer
 from recipes.strength.instrument import FAMILIES, Instrument, make, people_of
 
-SHAPES = (0.65, 0.8, 1.0, 1.15, 1.35)
+SHAPES = (0.5, 0.65, 0.8, 1.0, 1.15, 1.35)
 """Strengths of shape that are tried."""
 BRIGHTEST, LIGHTS = 1.0, (0.33, 0.5, 0.67, 0.83, 1.0)
 """The strongest light, and shares of it that are tried: light that is stronger than what was
@@ -91,6 +92,7 @@ class Limits:
 
 def search(look: Callable[[float, float], Tried], limits: Limits) -> Tried:
     """Return the best of the strengths that are tried."""
+    look = cache(look)
     exaggerated, lights = limits.exaggerated, [limits.brightest * share for share in LIGHTS]
     allowed = [shape for shape in SHAPES if shape <= limits.largest]
 
