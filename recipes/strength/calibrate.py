@@ -8,8 +8,8 @@ as `recipes.real_faces` takes them; only validation people of LFW and London are
 Chosen is what brings both families of classifiers to see the target as often as in real faces that
 show it: of the recall ratio r of each counts min(r, 1 / r), and of both the product, so that one
 that is far off is not made good by the other. Light says little to landmarks, so
-these choose the shape first; then both choose the light, and the shape again. It goes no further
-than where more faces than `--exaggerated` move further than 95 % of real ones do.
+these choose the shape first; then both choose the light, and among the next shapes. It goes no
+further than where more faces than `--exaggerated` move further than 95 % of real ones do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from recipes.strength.instrument import FAMILIES, Instrument, make, people_of
 
 SHAPES = (0.5, 0.65, 0.8, 1.0, 1.15, 1.35)
 """Strengths of shape that are tried."""
-BRIGHTEST, LIGHTS = 1.0, (0.33, 0.5, 0.67, 0.83, 1.0)
+BRIGHTEST, LIGHTS = 1.0, (0.5, 0.75, 1.0)
 """The strongest light, and shares of it that are tried: light that is stronger than what was
 learned pleases nets and looks like patches."""
 SAME = 0.02
@@ -99,12 +99,12 @@ def search(look: Callable[[float, float], Tried], limits: Limits) -> Tried:
     def both(tried: Tried) -> float:
         return float(tried.scores().prod())
 
-    shapes = [look(shape, lights[3]) for shape in allowed]
+    shapes = [look(shape, lights[1]) for shape in allowed]
     first = choose(shapes, lambda t: float(t.scores()[1]), exaggerated)
     second = choose([look(first.shape, light) for light in lights], both, exaggerated)
-    others = [look(shape, second.light) for shape in allowed if shape != second.shape]
-    ordered = sorted([second, *others], key=lambda t: t.shape)
-    return choose(ordered, both, exaggerated)
+    at = allowed.index(second.shape)
+    near = allowed[max(at - 1, 0) : at + 2]
+    return choose([look(shape, second.light) for shape in near], both, exaggerated)
 
 
 def looking(
