@@ -24,7 +24,7 @@ from expraug.errors import (
     RejectedError,
 )
 from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio
-from expraug.evaluate.classifier_recall import classified
+from expraug.evaluate.classifier_recall import classified, short_name
 from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import SIZE, TooFewFacesError, aligned
 from expraug.evaluate.identity import embed
@@ -42,7 +42,8 @@ ALL = "all"
 STILL = 1e-4
 """Mean change of luminance, of a range of 1, up to which a clip counts as standing still."""
 
-RECALLS = ("apex recall", "middle recall")
+RECALLS = ("apex recall", "recall at half of the change", "recall at half of the time")
+"""Figures of each classifier: in the last frame, and in two that are in the middle."""
 
 Curves = dict[str, np.ndarray]
 """By name of the figure, a value for each clip, (N,) float; nan where it cannot be had."""
@@ -271,23 +272,31 @@ def expression_over_time(
 ) -> Curves:
     """Measure where the classifier sees the target.
 
+    What is the middle can be told by what has changed or by the time. At half of the change, a
+    cross-fade shows half of the last frame with everything where it is to be at the end, and a face
+    that moves is half-way; at half of the time both may be less far.
+
     Args:
         clips: (N, T, 3, S, S) float in [0, 1].
-        half: (N,) long, the frames of middle intensity.
+        half: (N,) long, the frames by which half of all change has happened.
     """
     column = classifier.expressions.index(target)
     seen = classified(classifier, _bytes(clips).flatten(0, 1)).unflatten(0, clips.shape[:2])
     probability = seen[:, :, column]
     named = seen.argmax(2) == column
-    at = torch.arange(len(clips))
-    return {
-        "apex recall": named[:, -1].float().numpy(),
-        "apex probability": probability[:, -1].numpy(),
-        "middle recall": named[at, half].float().numpy(),
-        "middle probability": probability[at, half].numpy(),
-        "never falls": (probability.diff(dim=1) >= -TOLERANCE).all(1).float().numpy(),
-        "rank correlation with time": rank_correlation(probability.double().numpy()),
+    at, middle = torch.arange(len(clips)), clips.shape[1] // 2
+    figures = {
+        "apex recall": named[:, -1].float(),
+        "recall at half of the change": named[at, half].float(),
+        "recall at half of the time": named[:, middle].float(),
+        "apex probability": probability[:, -1],
+        "probability at half of the change": probability[at, half],
+        "probability at half of the time": probability[:, middle],
+        "never falls": (probability.diff(dim=1) >= -TOLERANCE).all(1).float(),
     }
+    curves = {name: values.numpy() for name, values in figures.items()}
+    curves["rank correlation with time"] = rank_correlation(probability.double().numpy())
+    return {f"{name}, {short_name(classifier.name)}": values for name, values in curves.items()}
 
 
 def rank_correlation(values: np.ndarray) -> np.ndarray:
@@ -307,12 +316,12 @@ class ClipMeasures:
     """What clips of one kind are measured with.
 
     Args:
-        classifier, encoder: look at the frames.
+        classifiers, encoder: look at the frames.
         threshold: cosine above which two faces are one person's.
         onset: (T,) progress of a real onset.
     """
 
-    classifier: FERClassifier
+    classifiers: Sequence[FERClassifier]
     encoder: IdentityEncoder
     threshold: float
     onset: np.ndarray
@@ -328,29 +337,31 @@ class ClipMeasures:
         if not clips.made.any():
             raise TooFewFacesError(f"no clip of {target} could be made")
         smooth, half = change_over_time(clips.frames, self.onset)
-        found = expression_over_time(self.classifier, clips.frames, target, half)
+        found: Curves = {}
+        for classifier in self.classifiers:
+            found |= expression_over_time(classifier, clips.frames, target, half)
         found |= identity_over_time(self.encoder, clips.frames, self.threshold) | smooth
         return {name: _spread(name, values, clips.made) for name, values in found.items()}
 
 
 def _spread(name: str, values: np.ndarray, made: np.ndarray) -> np.ndarray:
     """Return the (M,) figures of the clips that were made as those of all N."""
-    every = np.full(len(made), 0.0 if name in RECALLS else np.nan)
+    every = np.full(len(made), 0.0 if name.startswith(RECALLS) else np.nan)
     every[made] = values
     return every
 
 
 def estimates(
     measured: Mapping[Expression, tuple[Curves, Sequence[str]]],
-    real: Mapping[Expression, np.ndarray],
+    real: Mapping[str, Mapping[Expression, np.ndarray]],
     bootstrap: Bootstrap,
 ) -> Figures:
     """Return the figures of one way of making clips with their intervals.
 
     Args:
         measured: by target, what `ClipMeasures` returned, and the N people shown.
-        real: by target, the rounds of the classifier's recall of real faces; a target without
-            has no ratio to it.
+        real: by classifier's name as in the figures and by target, the rounds of its recall of
+            real faces; a target without has no ratio to it.
         bootstrap: on the people of the clips and of the real faces.
     """
     figures: Figures = {}
@@ -359,18 +370,20 @@ def estimates(
         every = np.concatenate([curves[name] for curves, _ in measured.values()])
         everyone = [person for _, people in measured.values() for person in people]
         figures[name] = {ALL: _estimate(every, everyone, bootstrap)} | row
-        if name != "apex recall":
+        figure, _, classifier = name.partition(", ")
+        known = real.get(classifier, {})
+        if figure != "apex recall":
             continue
         quotients = {
-            target: (ratio(bootstrap.mean(curves[name], people), real[target]), len(people))
+            target: (ratio(bootstrap.mean(curves[name], people), known[target]), len(people))
             for target, (curves, people) in measured.items()
-            if target in real
+            if target in known
         }
         if quotients:
             mean = np.mean([quotient for quotient, _ in quotients.values()], axis=0)
             of_all = Estimate.of(mean, sum(n for _, n in quotients.values()))
             own = {str(t): Estimate.of(q, n) for t, (q, n) in quotients.items()}
-            figures["apex recall, synthetic/real"] = {ALL: of_all} | own
+            figures[f"apex recall, synthetic/real, {classifier}"] = {ALL: of_all} | own
     return figures
 
 

@@ -173,6 +173,20 @@ class MouthOutline:
     v: Tensor
 
 
+def lips_met(moved: Tensor, landmarks: Tensor) -> Tensor:
+    """Return moved landmarks whose lips do not cross: they meet half-way.
+
+    Args:
+        moved, landmarks: (B, 478, 2), after and before; lips that crossed before may still do.
+    """
+    upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
+    gaps = [(points[:, lower, 1] - points[:, upper, 1]) for points in (moved, landmarks)]
+    over = torch.relu(gaps[1].clamp(max=0) - gaps[0]) / 2
+    down = torch.zeros_like(moved[..., 0])
+    down[:, upper], down[:, lower] = -over, over
+    return torch.stack([moved[..., 0], moved[..., 1] + down], 2)
+
+
 def lips_of(landmarks: Tensor) -> Tensor:
     """Return the inner edges of the lips, (B, 2, 11, 2): the upper one first, corner to corner.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from expraug.faces.composite import luminance, moving_face_mask
-from expraug.faces.mouth import LIPS, lips_of
+from expraug.faces.mouth import LIPS, lips_met, lips_of
 from expraug.faces.read import read_face
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, canonical_part
 from expraug.faces.warp import resized, warp
@@ -130,7 +130,7 @@ def maps_of(
     pictures = generator.pictures
     assert pictures is not None
     shape, other = before[:, -1], after[:, -1]
-    moved = landmarks + pictures.displacement(shape, other)
+    moved = lips_met(landmarks + pictures.displacement(shape, other), landmarks)
     flow = flow_between(pictures, landmarks, moved)
     shift = 2 * canonical_part(flow)
 

@@ -27,7 +27,7 @@ from expraug.expressions import Expression
 from expraug.faces.composite import face_mask, luminance
 from expraug.faces.landmark_finder import LandmarkFinder
 from expraug.faces.mesh import SurfacePoints, splat_face, with_rings
-from expraug.faces.mouth import LOWER_LIP, UPPER_LIP, lips_of
+from expraug.faces.mouth import lips_met, lips_of
 from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces, canonical_part, joined
 from expraug.faces.warp import pixel_grid, resized, sample
 from expraug.networks.batching import independently
@@ -273,20 +273,6 @@ def laid_over(landmarks: Tensor, rest: Tensor, steady: Tensor) -> tuple[Tensor, 
     size = (own.abs().square() * share).sum(1, keepdim=True).clamp(min=1e-12)
     factor = (own.conj() * wanted * share).sum(1, keepdim=True) / size
     return torch.view_as_real(own * factor + goal_middle), factor
-
-
-def lips_met(moved: Tensor, landmarks: Tensor) -> Tensor:
-    """Return moved landmarks whose lips do not cross: they meet half-way.
-
-    Args:
-        moved, landmarks: (B, 478, 2), after and before; lips that crossed before may still do.
-    """
-    upper, lower = list(UPPER_LIP[1:-1]), list(LOWER_LIP[1:-1])
-    gaps = [(points[:, lower, 1] - points[:, upper, 1]) for points in (moved, landmarks)]
-    over = torch.relu(gaps[1].clamp(max=0) - gaps[0]) / 2
-    down = torch.zeros_like(moved[..., 0])
-    down[:, upper], down[:, lower] = -over, over
-    return torch.stack([moved[..., 0], moved[..., 1] + down], 2)
 
 
 def _limited(lightening: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ Each synthesizer gives two ways: the clips that users get from the pipeline, and
 each faded over into its last in the same time. All frames are aligned afterwards, as their source
 is, and measured at one size. With bootstrap 95 % intervals over people:
 
-* expression: the share of last frames in which the classifier names the target, also as a share of
+* expression: the share of last frames in which each classifier names the target, also as a share of
   what it names among real faces of the class (as `expraug evaluate` does), and the same at the
-  frame by which half of all change has happened. A source of which no clip could be made counts as
-  one in which the target is not named;
+  frame by which half of all change has happened, and at that in the middle of the time. A source
+  of which no clip could be made counts as one in which the target is not named;
 * identity: cosine of the frames to the source, its worst frame, clips that are verified in every
   frame, and ACD-I and ACD-C, the mean distance of a frame's embedding to the source's and the
   next frame's;
@@ -38,7 +38,7 @@ from expraug import Expression, create_synthesizer
 from expraug.datasets.readers import open_dataset
 from expraug.errors import ExpraugError
 from expraug.evaluate import Context, build_context
-from expraug.evaluate.classifier_recall import real_recall
+from expraug.evaluate.classifier_recall import real_recall, short_name
 from expraug.evaluate.clips import (
     ClipMeasures,
     Curves,
@@ -53,23 +53,26 @@ from expraug.evaluate.clips import (
 from expraug.evaluate.identity import embeddings, threshold
 from expraug.faces import create_detector
 from expraug.faces.detect import Detector
+from expraug.networks.classifiers import EMBEDDED_CLASSIFIERS
 from expraug.pipeline.memo import MemoizedDetector
 
 
 def targets_of(context: Context) -> list[Expression]:
-    """Return the targets that the classifier knows and that can be made of a neutral face."""
-    model, known = context.augmenter.synthesizer, context.classifier.expressions
+    """Return the targets that all classifiers know and that can be made of a neutral face."""
+    model = context.augmenter.synthesizer
+    known = set.intersection(*(set(c.expressions) for c in context.classifiers))
     return [t for t in context.targets if t in known and model.supports(Expression.NEUTRAL, t)]
 
 
-def real_recalls(context: Context) -> dict[Expression, np.ndarray]:
-    """Return, by target, the rounds of the classifier's recall of real faces."""
-    found = {}
-    for target in context.classifier.expressions:
-        real = context.real(target)
-        if len(real.of(target)):
-            rounds, _ = real_recall(context.classifier, real, target, context.bootstrap)
-            found[target] = rounds
+def real_recalls(context: Context) -> dict[str, dict[Expression, np.ndarray]]:
+    """Return, by classifier and target, the rounds of its recall of real faces."""
+    found: dict[str, dict[Expression, np.ndarray]] = {}
+    for classifier in context.classifiers:
+        own = found.setdefault(short_name(classifier.name), {})
+        for target in classifier.expressions:
+            real = context.real(target)
+            if len(real.of(target)):
+                own[target], _ = real_recall(classifier, real, target, context.bootstrap)
     return found
 
 
@@ -107,7 +110,7 @@ def main(
     ] = None,
     identity: Annotated[str, typer.Option(help="'dlib' or 'facenet'")] = "dlib",
     classifier: Annotated[
-        Path | None, typer.Option(help="Folder; the embedded one if none.")
+        list[str] | None, typer.Option(help="As expraug evaluate; both embedded ones if none.")
     ] = None,
     sequences: Annotated[
         str | None, typer.Option(help="Real onsets: ck+, mug or oulu-casia, as ck+:FOLDER.")
@@ -131,14 +134,14 @@ def main(
             reference=reference,
             split=split,
             alignment=detector,
-            classifiers=[classifier or "image"],
+            classifiers=classifier or EMBEDDED_CLASSIFIERS,
             identity=identity,
             limit=limit,
             device=device,
         )
         encoder, found = context.encoder, context.data
         bar, _ = threshold(encoder, found, embeddings(context))
-        measure = ClipMeasures(context.classifier, encoder, bar, onset)
+        measure = ClipMeasures(context.classifiers, encoder, bar, onset)
         neutral = found.of(Expression.NEUTRAL)
         if not described:
             described = {
@@ -148,7 +151,7 @@ def main(
                 "clips of each target": len(neutral),
                 "frames": frames,
                 "size": found.faces.shape[-1],
-                "classifier": context.classifier.name,
+                "classifiers": [c.name for c in context.classifiers],
                 "identity": encoder.name,
                 "threshold": bar,
                 "onset": onset.tolist(),
@@ -156,9 +159,9 @@ def main(
             }
             console.print(
                 f"{len(neutral)} neutral faces of {described['people']} people of {found.name} "
-                f"({split}), {frames} frames at {described['size']} px; classifier "
-                f"{context.classifier.name}; identity {encoder.name}, verified above {bar:.3f}; "
-                f"onset: {onset_from}"
+                f"({split}), {frames} frames at {described['size']} px; classifiers "
+                f"{', '.join(described['classifiers'])}; identity "
+                f"{encoder.name}, verified above {bar:.3f}; onset: {onset_from}"
             )
         ways: dict[str, dict[Expression, tuple[Curves, list[str]]]] = {}
         for target in targets_of(context):

@@ -22,7 +22,8 @@ def choose_codes(
 
     Neutral faces of validation people show each code. Of the mean probability of the target by
     each family of classifiers counts how near it comes to that in real faces, and no more than
-    that: codes that show it more clearly than these please nets and look odd.
+    that: codes that show it more clearly than these please nets and look odd. Both families count
+    by their product: a sad face that landmarks take for a smile is no sad face.
 
     Args:
         model: has `codes`, (E, V, C), and strengths.
@@ -40,7 +41,7 @@ def choose_codes(
         faces = each_with_all(instrument.sources(target, count), model.variants)
         seen = instrument.look(make(model, faces, target), people_of(faces))
         share = seen.probabilities[:, :, int(target)].unflatten(1, (count, -1)).mean(1)
-        near = (share / instrument.clarity(target)[:, None]).clamp(max=1).mean(0)
+        near = (share / instrument.clarity(target)[:, None]).clamp(max=1).prod(0)
         # in the order in which they came: the first is what who asks for none gets, and should be
         # usual
         best = near.argsort(descending=True)[:variants].sort().values

@@ -2,7 +2,7 @@
 far landmarks go.
 
 One classifier sees pictures, the other landmarks; none of them is a loss of any training. They look
-at what is made of neutral faces of validation people of LFW, and at real faces.
+at what is made of neutral faces of validation people of LFW and London, and at real faces.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from expraug.faces.read import read_face
 from expraug.networks.fer_classifier import load_fer_classifier
 from expraug.networks.landmark_classifier import load_landmark_classifier
 from expraug.synthesizer import Synthesizer
-from recipes.real_faces import FER2013, FILES, LFW, Faces, extract
+from recipes.real_faces import FER2013, FILES, LFW, LONDON, Faces, concatenate, extract
 
 FAMILIES = ("pictures", "landmarks")
 """What the two classifiers see."""
 LARGEST_ANGLE = 30
 """In degrees of yaw and pitch of a source."""
 ENOUGH = 30
-"""Real faces of LFW, from which it alone says how often a class is recognised."""
+"""Real faces of a set from which it says as much as any other about how often a class is
+recognised."""
 MOST = 150
 """Real faces of a class, of each set."""
 AGREED = 0.5
@@ -61,6 +62,21 @@ class Seen:
         return taken
 
 
+@dataclass(frozen=True)
+class Real:
+    """What is seen in real faces of a class.
+
+    Args:
+        recall, clarity: (2,), by each family: the share that it takes for the class, and the mean
+            probability that it gives it; of each set as much as it has faces, up to `ENOUGH`.
+        landmarks: of all of them.
+    """
+
+    recall: np.ndarray
+    clarity: np.ndarray
+    landmarks: Landmarks
+
+
 class Instrument:
     """Looks at faces, real and made.
 
@@ -70,23 +86,25 @@ class Instrument:
     """
 
     def __init__(self, data: Path, work: Path) -> None:
-        lfw = extract(LFW, data / FILES[LFW][0], work)
-        validation = lfw.take(np.flatnonzero(lfw.split == "validation"))
+        named = concatenate([extract(o, data / FILES[o][0], work) for o in (LONDON, LFW)])
+        validation = named.take(np.flatnonzero(named.split == "validation"))
         self.begin(validation, extract(FER2013, data / FILES[FER2013][1], work))
 
-    def begin(self, lfw: Faces, fer2013: Faces) -> None:
-        """Look from now on at these faces of validation people."""
+    def begin(self, named: Faces, fer2013: Faces) -> None:
+        """Look from now on at these faces of validation people, named ones and those of FER2013."""
         self.pictures, self.marks = load_fer_classifier(), load_landmark_classifier()
-        self.lfw, self.fer2013 = lfw, fer2013
-        self._real: dict[Expression, tuple[Seen, Landmarks]] = {}
+        self.named, self.fer2013 = named, fer2013
+        self._real: dict[Expression, Real] = {}
 
     def sources(self, target: Expression, count: int) -> Faces:
-        """Return faces of LFW that a target is made of: neutral ones, and for neutral the others,
-        as frequent as they are."""
-        neutral = self.lfw.expression == int(Expression.NEUTRAL)
-        frontal = (np.abs(self.lfw.pose[:, :2]) < LARGEST_ANGLE).all(1)
-        fits = ~neutral if target == Expression.NEUTRAL else neutral
-        return self.lfw.take(_some(np.flatnonzero(fits & frontal), count))
+        """Return faces of named people that a target is made of: neutral ones, and for neutral the
+        others, as frequent as they are. The few of London come first."""
+        neutral = self.named.expression == int(Expression.NEUTRAL)
+        frontal = (np.abs(self.named.pose[:, :2]) < LARGEST_ANGLE).all(1)
+        fits = frontal & (~neutral if target == Expression.NEUTRAL else neutral)
+        london = self.named.origin == LONDON
+        rows = [_some(np.flatnonzero(fits & some), count) for some in (london, ~london)]
+        return self.named.take(np.concatenate(rows)[:count])
 
     def look(self, faces: Tensor, people: list[str]) -> Seen:
         """Return what is seen in (N, 3, S, S) faces of N people."""
@@ -103,41 +121,51 @@ class Instrument:
             both[family, :, [int(e) for e in expressions]] = told
         return Seen(both, Landmarks(without_pose(points.double().numpy())[0], people))
 
-    def real(self, expression: Expression) -> tuple[Seen, Landmarks]:
-        """Return what is seen in real faces of a class, and the landmarks of more of them."""
+    def real(self, expression: Expression) -> Real:
+        """Return what is seen in real faces of a class."""
         if expression not in self._real:
-            lfw = self.lfw.take(_some(np.flatnonzero(self.lfw.expression == int(expression)), MOST))
             share = self.fer2013.votes[:, int(expression)]
             clear = (self.fer2013.majority == int(expression)) & (share >= AGREED)
-            others = self.fer2013.take(_some(np.flatnonzero(clear & ~self.fer2013.duplicate), MOST))
-            seen = [self.look(f.tensor(), people_of(f)) for f in (lfw, others) if len(f)]
-            told = seen[0] if len(lfw) >= ENOUGH else seen[-1]
-            every = Landmarks(
-                np.concatenate([s.landmarks.points for s in seen]),
-                [p for s in seen for p in s.landmarks.people],
+            shows = self.named.expression == int(expression)
+            sets = [
+                self.named.take(_some(np.flatnonzero(shows & some), MOST))
+                for some in (self.named.origin == LONDON, self.named.origin != LONDON)
+            ]
+            sets.append(
+                self.fer2013.take(_some(np.flatnonzero(clear & ~self.fer2013.duplicate), MOST))
             )
-            self._real[expression] = told, every
+            seen = [self.look(faces.tensor(), people_of(faces)) for faces in sets if len(faces)]
+            weights = [min(len(s.landmarks.people), ENOUGH) for s in seen]
+            clarity = [s.probabilities[:, :, int(expression)].mean(1).numpy() for s in seen]
+            self._real[expression] = Real(
+                np.average([s.recall(expression) for s in seen], 0, weights),
+                np.average(clarity, 0, weights),
+                Landmarks(
+                    np.concatenate([s.landmarks.points for s in seen]),
+                    [person for s in seen for person in s.landmarks.people],
+                ),
+            )
         return self._real[expression]
 
     def range_of(self, target: Expression) -> Callable[[Landmarks], np.ndarray]:
         """Return what says of landmarks how far they have gone towards a target, as a share of what
         real faces seldom go beyond: above 1 is exaggerated."""
         start = Expression.HAPPY if target == Expression.NEUTRAL else Expression.NEUTRAL
-        ends = self.real(start)[1], self.real(target)[1]
-        scale = ClassScale(*ends, FACE, tuple(self.real(e)[1] for e in Expression))
+        ends = self.real(start).landmarks, self.real(target).landmarks
+        scale = ClassScale(*ends, FACE, tuple(self.real(e).landmarks for e in Expression))
         far = float(np.quantile(scale(ends[1]), CERTAIN))
         return lambda seen: np.asarray(scale(seen)) / far
 
     def ratios(self, seen: Seen, target: Expression) -> np.ndarray:
         """Return how often each family sees the target, over how often it does so in real faces
         that show it, (2,)."""
-        usual = self.real(target)[0].recall(target)
-        ratios: np.ndarray = seen.recall(target) / np.maximum(usual, _SELDOM)
+        usual = np.maximum(self.real(target).recall, _SELDOM)
+        ratios: np.ndarray = seen.recall(target) / usual
         return ratios
 
     def clarity(self, target: Expression) -> Tensor:
         """Return the mean probability that each family gives real faces of a target, (2,)."""
-        return self.real(target)[0].probabilities[:, :, int(target)].mean(1).clamp(min=_SELDOM)
+        return torch.from_numpy(self.real(target).clarity).float().clamp(min=_SELDOM)
 
 
 @torch.inference_mode()

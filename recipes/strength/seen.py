@@ -1,7 +1,7 @@
 """How often both families of classifiers see what synthesizers make of people whom strengths were
 not chosen on.
 
-    python -m recipes.strength.seen DATA unet_cgan FOLDER [--skip 40] [--count 48]
+    python -m recipes.strength.seen DATA unet_cgan FOLDER [--skip 60] [--count 48]
 
 Printed are, for each expression, recall ratios by pictures and by landmarks, and for each family
 the mean over happy to angry of min(r, 1 / r). The faces are those of validation people of LFW that
@@ -51,7 +51,7 @@ def two_sided(ratios: dict[Expression, np.ndarray]) -> np.ndarray:
 def main(
     data: Annotated[Path, typer.Argument(help="Folder of the sets.")],
     synthesizers: Annotated[list[str], typer.Argument(help="Names or folders.")],
-    skip: Annotated[int, typer.Option(help="Faces that strengths were chosen on.")] = 40,
+    skip: Annotated[int, typer.Option(help="Faces that strengths were chosen on.")] = 60,
     count: Annotated[int, typer.Option(help="Faces that each expression is made of.")] = 48,
     work: Annotated[Path, typer.Option(help="Of recipes.real_faces.")] = Path("work/real_faces"),
 ) -> None:

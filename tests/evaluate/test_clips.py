@@ -16,6 +16,7 @@ from expraug import Expression, ExpressionAugmenter, create_synthesizer
 from expraug.datasets.readers import Clip
 from expraug.evaluate import Context
 from expraug.evaluate.bootstrap import Bootstrap
+from expraug.evaluate.classifier_recall import short_name
 from expraug.evaluate.clips import (
     ALL,
     ClipMeasures,
@@ -23,6 +24,7 @@ from expraug.evaluate.clips import (
     change_over_time,
     cross_faded,
     estimates,
+    expression_over_time,
     make_clips,
     onset_curve,
     progress,
@@ -77,12 +79,13 @@ def test_a_clip_that_cannot_be_made_counts_as_not_recognised(
     made = make_clips(context, HAPPY, torch.arange(2), 4)
     assert made.made.tolist() == [True, False]
     assert len(made.frames) == 1
-    found = ClipMeasures(context.classifier, encoder, -1.0, raised_cosine(4))(made, HAPPY)
-    assert found["apex recall"].tolist() == [1, 0]
-    assert np.isnan(found["apex probability"]).tolist() == [False, True]
+    found = ClipMeasures([context.classifier], encoder, -1.0, raised_cosine(4))(made, HAPPY)
+    name = short_name(context.classifier.name)
+    assert found[f"apex recall, {name}"].tolist() == [1, 0]
+    assert np.isnan(found[f"apex probability, {name}"]).tolist() == [False, True]
     nothing = make_clips(context, HAPPY, torch.tensor([1]), 4)
     with pytest.raises(TooFewFacesError, match="no clip of happy"):
-        ClipMeasures(context.classifier, encoder, 0.5, raised_cosine(4))(nothing, HAPPY)
+        ClipMeasures([context.classifier], encoder, 0.5, raised_cosine(4))(nothing, HAPPY)
 
 
 def test_cross_fading_keeps_ends_and_timing() -> None:
@@ -138,10 +141,10 @@ def test_rank_correlation_is_that_of_scipy() -> None:
 def test_every_figure_with_its_interval(made: MadeClips, encoder) -> None:
     clips = made.frames
     classifier, people = load_fer_classifier(), ["a", "b", "c", "c"]
-    bootstrap = Bootstrap(people)
-    measure = ClipMeasures(classifier, encoder, 0.9, raised_cosine(5))
+    name, bootstrap = short_name(classifier.name), Bootstrap(people)
+    measure = ClipMeasures([classifier], encoder, 0.9, raised_cosine(5))
     still = MadeClips(clips[:, :1].expand(-1, 5, -1, -1, -1), made.made)
-    real = {HAPPY: np.full(1001, 0.8)}
+    real = {name: {HAPPY: np.full(1001, 0.8)}}
     rows = {
         name: estimates({HAPPY: (measure(of, HAPPY), people)}, real, bootstrap)
         for name, of in (("clip", made), ("still", still))
@@ -150,23 +153,37 @@ def test_every_figure_with_its_interval(made: MadeClips, encoder) -> None:
         assert all(set(row) == {ALL, "happy"} for row in figures.values())
         assert all(row[ALL] == row["happy"] or math.isnan(row[ALL].value)
                    for row in figures.values())  # fmt: skip
-        recall = figures["apex recall"][ALL]
-        assert figures["apex recall, synthetic/real"][ALL].value == recall.value / 0.8
+        recall = figures[f"apex recall, {name}"][ALL]
+        assert figures[f"apex recall, synthetic/real, {name}"][ALL].value == recall.value / 0.8
     moved, unmoved = ({n: row[ALL].value for n, row in f.items()} for f in rows.values())
     seen = classifier.probabilities((clips[:, -1] * 255).round() / 255)
     column = classifier.expressions.index(HAPPY)
-    assert moved["apex recall"] == pytest.approx((seen.argmax(1) == column).float().mean())
-    assert moved["apex probability"] > moved["middle probability"] > unmoved["apex probability"]
+    apex = f"apex probability, {name}"
+    assert moved[f"apex recall, {name}"] == pytest.approx((seen.argmax(1) == column).float().mean())
+    for middle in ("half of the change", "half of the time"):
+        assert moved[apex] > moved[f"probability at {middle}, {name}"] > unmoved[apex]
     assert moved["ACD-I"] > moved["ACD-C"] > 0
     assert moved["cosine, mean"] >= moved["cosine, worst frame"]
-    assert moved["rank correlation with time"] > 0.5
+    assert moved[f"rank correlation with time, {name}"] > 0.5
     # a straight way takes four steps of a quarter; what moves goes a little further
     assert moved["mean step / whole change"] == pytest.approx(1 / 4, abs=0.06)
     assert unmoved["ACD-I"] == pytest.approx(0, abs=1e-3)
-    assert unmoved["verified in every frame"] == unmoved["never falls"] == 1
+    assert unmoved["verified in every frame"] == unmoved[f"never falls, {name}"] == 1
     assert unmoved["stands still"] == 1
     assert math.isnan(unmoved["distance to real onset"])
-    assert rows["clip"]["apex probability"][ALL].n == 4
+    assert rows["clip"][apex][ALL].n == 4
+
+
+def test_the_two_middles_are_different_frames(neutral_images, happy_images) -> None:
+    first, last = (
+        torch.from_numpy(i[0]).permute(2, 0, 1) / 255 for i in (neutral_images, happy_images)
+    )
+    late = torch.stack([first, first, first, last, last])[None]
+    classifier = load_fer_classifier()
+    name = short_name(classifier.name)
+    found = expression_over_time(classifier, late, HAPPY, torch.tensor([3]))
+    assert found[f"recall at half of the change, {name}"].tolist() == [1]
+    assert found[f"recall at half of the time, {name}"].tolist() == [0]
 
 
 def test_the_onset_of_real_sequences(neutral_images, happy_images, tmp_path: Path) -> None:

@@ -44,8 +44,11 @@ def test_the_recipe(run_recipe, faces: Path, sequences: Path, tmp_path: Path):
     ways = found["ways"]
     assert set(ways) == {"pixel, clip", "pixel, cross-fade"}
     own, faded = (ways[way]["figures"] for way in ways)
-    assert own["apex recall"] == faded["apex recall"], "they end alike"
-    assert own["apex recall, synthetic/real"]["happy"]["n"] == 2
+    for family in ("fer_classifier", "landmark_classifier"):
+        apex = f"apex recall, {family}"
+        assert own[apex] == faded[apex], "they end alike"
+        assert own[f"apex recall, synthetic/real, {family}"]["happy"]["n"] == 2
+        assert f"recall at half of the time, {family}" in own
     assert {"all", "happy"} <= set(own["ACD-I"])
 
 

@@ -11,9 +11,10 @@ from transfer_faces import CORNERS, Known, read
 from expraug import Expression, create_synthesizer
 from expraug.faces.landmarks import read_aligned
 from expraug.faces.mouth import lip_gaps, lips_of
-from expraug.faces.synthesized import FLOW_FRAME
+from expraug.faces.synthesized import FLOW_FRAME, SynthesizedFaces
 from expraug.synthesizer import Synthesizer
 from expraug.synthesizers.emotiongan import EmotionGANSynthesizer
+from expraug.synthesizers.expression_maps import ExpressionMaps
 from expraug.synthesizers.latent_maps import flow_between, see
 
 HAPPY, SURPRISE = int(Expression.HAPPY), int(Expression.SURPRISE)
@@ -126,3 +127,24 @@ def test_flows_take_landmarks_where_they_go(aligned: tuple[Tensor, Known]) -> No
     assert not flow_between(pictures, points, points).any()
     seen = see(model.generator, aligned[0][:1], points)
     assert seen.shapes.shape == (1, model.generator.width)
+
+
+@torch.inference_mode()
+def test_lips_do_not_cross_however_far_they_go(
+    model: Synthesizer, aligned: tuple[Tensor, Known], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, known = aligned
+    seen = []
+    applied = ExpressionMaps.applied
+
+    def keep(maps: ExpressionMaps, *arguments: Tensor) -> SynthesizedFaces:
+        seen.append(maps)
+        return applied(maps, *arguments)
+
+    monkeypatch.setattr(ExpressionMaps, "applied", keep)
+    monkeypatch.setattr(model, "strength", 3 * model.strength)
+    for target in (Expression.CONTEMPT, Expression.NEUTRAL):
+        model.synthesize(faces, torch.full((3,), int(target)), torch.ones(3), **known)
+    for maps in seen:
+        before, after = ((m[:, 1] - m[:, 0])[:, 1:-1, 1] for m in (maps.lips, maps.moved_lips))
+        assert (after >= before.clamp(max=0) - 1e-6).all()

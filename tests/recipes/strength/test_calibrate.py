@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from expraug import Expression, create_synthesizer
+from expraug.evaluate.landmarks import Landmarks
 from expraug.synthesizer import Synthesizer
 from recipes.strength.calibrate import (
     BRIGHTEST,
@@ -22,7 +23,7 @@ from recipes.strength.calibrate import (
     search,
 )
 from recipes.strength.codes import choose_codes, each_with_all
-from recipes.strength.instrument import Instrument, make, people_of
+from recipes.strength.instrument import Instrument, Seen, make, people_of
 from recipes.strength.seen import SIX, ratios_of, two_sided
 
 HAPPY, SURPRISE = Expression.HAPPY, Expression.SURPRISE
@@ -49,22 +50,54 @@ def test_landmarks_choose_the_shape_and_pictures_the_light() -> None:
 
     def look(shape: float, light: float) -> Tried:
         asked.append((shape, light))
-        return Tried(shape, light, np.array([light / 0.67, shape / 1.15]), 0.0)
+        return Tried(shape, light, np.array([light / 0.5, shape / 1.15]), 0.0)
 
     best = search(look, Limits(0.1))
     lights = [BRIGHTEST * share for share in LIGHTS]
-    assert (best.shape, best.light) == (1.15, lights[2])
-    assert asked[: len(SHAPES)] == [(s, lights[3]) for s in SHAPES]
-    assert asked[len(SHAPES) : len(SHAPES + LIGHTS)] == [(1.15, light) for light in lights]
+    assert (best.shape, best.light) == (1.15, lights[0])
+    assert asked[: len(SHAPES)] == [(s, lights[1]) for s in SHAPES]
+    rest = [(1.15, light) for light in lights if light != lights[1]]
+    assert asked[len(SHAPES) : len(SHAPES) + len(rest)] == rest, "nothing is looked at twice"
+    assert len(set(asked)) == len(asked)
+
+
+def test_no_shape_beyond_the_largest_is_tried() -> None:
+    asked = []
+
+    def look(shape: float, light: float) -> Tried:
+        asked.append(shape)
+        return Tried(shape, light, np.array([1.0, shape / 1.35]), 0.0)
+
+    assert search(look, Limits(0.1, largest=1.0)).shape == 1.0
+    assert max(asked) == 1.0
 
 
 def test_real_faces_are_seen_as_what_they_show(instrument: Instrument) -> None:
-    seen, marks = instrument.real(HAPPY)
-    assert seen.recall(HAPPY).min() > 0.5
+    real = instrument.real(HAPPY)
+    assert real.recall.min() > 0.5
+    assert (real.clarity > 0.5).all()
+    faces = instrument.named.take(np.flatnonzero(instrument.named.expression == int(HAPPY)))
+    seen = instrument.look(faces.tensor(), people_of(faces))
     assert seen.recall(SURPRISE).max() < 0.5
     assert torch.allclose(seen.probabilities.sum(2), torch.ones(()), atol=1e-4)
-    assert len(marks.people) >= seen.probabilities.shape[1]
-    assert instrument.ratios(seen, HAPPY).tolist() == [1, 1]
+    assert len(real.landmarks.people) >= 2 * len(faces), "of both sets"
+    assert instrument.ratios(seen, HAPPY) == pytest.approx(seen.recall(HAPPY) / real.recall)
+
+
+def test_sets_with_few_faces_say_little(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = iter((0.0, 1.0))
+
+    def look(faces: torch.Tensor, people: list[str]) -> Seen:
+        told = torch.zeros(2, len(faces), 8)
+        told[:, :, int(HAPPY)] = next(shown)
+        return Seen(told + 1e-3, Landmarks(np.zeros((len(faces), 478, 3)), people))
+
+    monkeypatch.setattr(instrument, "look", look)
+    monkeypatch.setattr(instrument, "_real", {})
+    monkeypatch.setattr("recipes.strength.instrument.ENOUGH", 2)
+    assert instrument.real(HAPPY).clarity == pytest.approx([0.5, 0.5], abs=0.01), "each as much"
 
 
 def model_of(name: str, *expressions: Expression) -> Synthesizer:
@@ -113,7 +146,7 @@ def test_codes_that_show_it_are_kept(instrument: Instrument) -> None:
 
 
 def test_each_face_is_given_all_codes(instrument: Instrument) -> None:
-    real = instrument.lfw
+    real = instrument.named
     both = each_with_all(real.take(np.arange(2)), 3)
     assert people_of(both) == [name for name in people_of(real)[:2] for _ in range(3)]
 
