@@ -57,7 +57,7 @@ class DecoupledSynthesizer(Synthesizer):
         ValueError: another size, or channels that do not fit it.
     """
 
-    version = "4"
+    version = "5"
     needs_landmarks = True
     size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset({"strength", "interiors"})

@@ -79,7 +79,7 @@ class EmotionGANSynthesizer(Synthesizer):
         MissingDependencyError, TypeError: as `create_generator` does.
     """
 
-    version = "4"
+    version = "5"
     needs_landmarks = True
     size_agnostic = True
     float32: ClassVar[frozenset[str]] = frozenset(
