@@ -134,7 +134,7 @@ def main(
             reference=reference,
             split=split,
             alignment=detector,
-            classifiers=classifier or EMBEDDED_CLASSIFIERS,
+            classifiers=classifier or list(EMBEDDED_CLASSIFIERS),
             identity=identity,
             limit=limit,
             device=device,
