@@ -69,7 +69,7 @@ def on_top(share: float) -> tuple[Phase, ...]:
     return (Phase(1.0, 1.0, share),)
 
 
-THREE, SIX, TWELVE = (on_top(n / 64) for n in (3, 6, 12))
+THREE, SIX, TWELVE, MANY = (on_top(n / 64) for n in (3, 6, 12, 24))
 FALLING = (Phase(0.4, 1.0, 12 / 64), Phase(0.3, 1.0, 6 / 64), Phase(0.3, 1.0, 0.0))
 FIRST = (Phase(0.25, 0.5, 0.5), Phase(0.75, 1.0, 0.0))
 """A quarter of the steps on batches of which half is extra, then real faces alone."""
@@ -88,6 +88,7 @@ CONDITIONS = {
         _TRANSFER,
         Condition("more draws 12/64", REAL, TWELVE),
         Condition("own label 12/64", OWN, TWELVE),
+        Condition("more draws 24/64", REAL, MANY),
         replace(_TRANSFER, name="transfer 12/64", phases=TWELVE),
         replace(_TRANSFER, name="transfer falling", phases=FALLING),
         Condition("more draws falling", REAL, FALLING),
@@ -96,6 +97,7 @@ CONDITIONS = {
         replace(_TRANSFER, name="transfer 6/64, neutral", only=NEUTRAL),
         replace(_TRANSFER, name="transfer 12/64, natural", phases=TWELVE, only=NATURAL),
         _NEUTRAL,
+        replace(_NEUTRAL, name="transfer 24/64, neutral", phases=MANY),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, split norm", split_norm=True),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, soft labels", soft=0.3),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, strong", only=STRONG),

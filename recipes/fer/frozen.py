@@ -45,6 +45,7 @@ BALANCES = (1.0, 0.5, 0.0)
 RUNS = (
     *("none", "transfer 6/64, neutral", "more draws 6/64", "own label 6/64", "even draws"),
     *("transfer 6/64, clearest", "transfer 12/64, neutral", "transfer 6/64"),
+    *("more draws 12/64", "transfer 24/64, neutral", "more draws 24/64"),
     *(f"{name} 6/64, neutral" for name in OTHERS),
 )
 _SAVE_EVERY = 4096
