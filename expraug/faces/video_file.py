@@ -147,8 +147,9 @@ def _video(path: Path, max_pixels: int) -> VideoFile:
     def read() -> Iterator[tuple[float, np.ndarray]]:
         number = 0
         with opened() as container:
+            # threads of its own per frame wait for ever for one another where reading ends early
+            # (seen with PyAV 14.2)
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
             try:
                 for frame in container.decode(stream):
                     check_size(frame.width, frame.height, max_pixels, str(path))
