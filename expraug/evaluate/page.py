@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expraug.evaluate.examples import Examples
-from expraug.evaluate.result import COLUMNS, Line
+from expraug.evaluate.result import COLUMNS, named_once
 from expraug.faces.image_file import write_file
 from expraug.review.component import Faces, page_of
 
@@ -25,7 +25,7 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
         f"<h1>{escape(evaluation.synthesizer)}</h1><p>{escape(evaluation.title())}</p>",
         f'<p><a href="#faces">To the {len(faces.rows):,} faces</a></p>' if faces.rows else "",
         "<details open><summary>Figures</summary>",
-        _table(COLUMNS, _named_once(evaluation.lines())),
+        _table(COLUMNS, named_once(evaluation.lines())),
         f"<p>{escape(evaluation.caption())}</p>",
         *(result.html() for result in evaluation.results.values()),
         "</details><details><summary>All figures as JSON</summary><pre>",
@@ -34,14 +34,6 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
     ]
     page = page_of("Faces", faces, above="\n".join(figures), heading=evaluation.synthesizer)
     write_file(path, page.encode())
-
-
-def _named_once(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines, each measure named in its first one."""
-    last = ""
-    for line in lines:
-        yield line._replace(measure="") if line.measure == last else line
-        last = line.measure
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from expraug.evaluate.result import COLUMNS, Line, Result
+from expraug.evaluate.result import COLUMNS, Line, Result, named_once
 
 
 @dataclass
@@ -75,27 +75,21 @@ class Evaluation:
         """
         narrow = width < 100
         table = Table(title=self.title(), caption=self.caption(), padding=(0, 0 if narrow else 1))
-        for column in COLUMNS:
-            if narrow and column == "beside":
-                continue
+        shown = [column for column in COLUMNS if not (narrow and column == "beside")]
+        for column in shown:
             side: Literal["left", "right"] = "right" if column == "n" else "left"
             most = {"measure": width // 4, "expression": 16}.get(column)
             folds = narrow or column in ("measure", "expression", "beside")
             table.add_column(
                 column, justify=side, overflow="fold", no_wrap=not folds, max_width=most
             )
-        last = ""
-        for line in self.lines():
-            if last and line.measure != last:
+        for line in named_once(self.lines()):
+            if line.measure:
                 table.add_section()
-            name = "" if line.measure == last else line.measure
             if narrow:
                 value = "\n".join(filter(None, (line.value, line.beside)))
-                cells = [name, line.expression, value, line.n]
-            else:
-                cells = [name, *line[1:]]
-            table.add_row(*map(Text, cells))
-            last = line.measure
+                line = line._replace(value=value)
+            table.add_row(*(Text(c) for n, c in zip(COLUMNS, line, strict=True) if n in shown))
         return table
 
     def title(self) -> str:

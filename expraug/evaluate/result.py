@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,14 @@ class Line(NamedTuple):
     value: str
     beside: str = ""
     n: str = ""
+
+
+def named_once(lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines, each measure named in its first one."""
+    last = ""
+    for line in lines:
+        yield line._replace(measure="") if line.measure == last else line
+        last = line.measure
 
 
 @dataclass

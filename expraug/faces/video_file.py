@@ -147,8 +147,7 @@ def _video(path: Path, max_pixels: int) -> VideoFile:
     def read() -> Iterator[tuple[float, np.ndarray]]:
         number = 0
         with opened() as container:
-            # threads of its own per frame wait for ever for one another where reading ends early
-            # (seen with PyAV 14.2)
+            # its thread_type stays: with "AUTO", PyAV 14.2 waits for ever where reading ends early
             stream = container.streams.video[0]
             try:
                 for frame in container.decode(stream):
