@@ -13,6 +13,9 @@ CLEAREST = ", clearest"
 these only those at full intensity, or the third of each class that the gate's classifier sees most
 clearly."""
 
+BALANCED = ", balance 0.5"
+"""What a condition is called in which real faces are drawn in proportion to the root of a class."""
+
 OTHERS = ("pixel", "unet_cgan", "emotiongan", "decoupled", "fevgan")
 """The published systems."""
 
@@ -110,5 +113,12 @@ CONDITIONS = {
         replace(_TRANSFER, name="transfer first", phases=FIRST),
         Condition("more draws first", REAL, FIRST),
         *(Condition(f"{name} 6/64, neutral", name, SIX, only=NEUTRAL) for name in OTHERS),
+    )
+}
+CONDITIONS |= {
+    name + BALANCED: replace(CONDITIONS[name], name=name + BALANCED, balance=0.5)
+    for name in (
+        *("none", "transfer 6/64, neutral", "transfer 3/64, clearest"),
+        *("transfer 12/64, neutral, first", "more draws 6/64"),
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recipes.fer.conditions import OTHERS
+from recipes.fer.conditions import BALANCED, OTHERS
 from recipes.fer.nets import Net
 
 LITE0 = "tf_efficientnet_lite0"
@@ -47,10 +47,18 @@ _WAYS = (
     *("transfer 12/64, neutral, split norm", "transfer 12/64, neutral, soft labels"),
     *("transfer 12/64, neutral", "transfer 12/64, neutral, first", "altered copies 6/64"),
 )
+_ON_BALANCED = tuple(
+    name + BALANCED
+    for name in (
+        *("none", "transfer 6/64, neutral", "transfer 3/64, clearest"),
+        *("more draws 6/64", "transfer 12/64, neutral, first"),
+    )
+)
 _SMALL = ("lfw", "ferplus_20", "fer2013_10pct")
 CORE = (
     *(("ferplus", QUARTER, name) for name in (*_FIRST[:2], *_WAYS[:3], *_FIRST[2:])),
     *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[:3]),
+    *(("ferplus", QUARTER, name) for name in _ON_BALANCED),
     *(("ferplus", QUARTER, name) for name in _OTHERS),
     *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[3:]),
     *((setting, QUARTER, name) for setting in _SMALL for name in _WAYS),
