@@ -61,11 +61,11 @@ class LmdbStore:
         return self._run(store, write=True)
 
     def knows(self, prefix: bytes) -> bool:
-        def look(txn: Any, databases: Databases) -> bool:
+        def found(txn: Any, databases: Databases) -> bool:
             cursor = txn.cursor(databases["values"])
             return bool(cursor.set_range(prefix) and cursor.key().startswith(prefix))
 
-        return self._run(look)
+        return self._run(found)
 
     def size(self) -> Size:
         return self._run(

@@ -103,7 +103,7 @@ class Bootstrap:
         return Estimate.of(self.mean(values, people), len(values))
 
 
-def halves(people: Sequence[str]) -> np.ndarray:
+def split_by_person(people: Sequence[str]) -> np.ndarray:
     """Return which half of the people each of N images shows: (N,) int, 0 or 1.
 
     Whoever has most images goes first, each to the half that has fewer.

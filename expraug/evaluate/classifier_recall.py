@@ -269,7 +269,7 @@ def target_probabilities(
         classifier: one of the context's; None takes its first.
     """
     classifier = classifier or context.classifier
-    found, _ = _look(context, target, intensity)
+    found, _ = _probabilities(context, target, intensity)
     return _of_target(classifier, found[classifier.name], target)
 
 
@@ -290,7 +290,7 @@ def recognised(
     """
     classifier = classifier or context.classifier
     column = classifier.expressions.index(target)
-    found, made = _look(context, target, 1.0, sources)
+    found, made = _probabilities(context, target, 1.0, sources)
     return ((found[classifier.name].argmax(1) == column) & made).numpy()
 
 
@@ -298,7 +298,7 @@ def _of_target(classifier: FERClassifier, found: Tensor, target: Expression) -> 
     return np.asarray(found[:, classifier.expressions.index(target)].numpy())
 
 
-def _look(
+def _probabilities(
     context: Context, target: Expression, intensity: float, sources: Sources | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return what each classifier says of what became of each source, (N, E) by its name, and
@@ -307,14 +307,14 @@ def _look(
     Most faces are not kept, so all classifiers look at them at once.
     """
 
-    def look() -> tuple[dict[str, Tensor], Tensor]:
+    def classify() -> tuple[dict[str, Tensor], Tensor]:
         indices = None if sources is None else sources.indices
         keep = intensity == 1 and sources is None
         made = context.synthetics(target, intensity, indices, keep=keep)
         return {c.name: classified(c, made.faces) for c in context.classifiers}, made.made
 
     shown = "" if sources is None else sources.shown
-    return context.once(("probabilities", target, intensity, shown), look)
+    return context.once(("probabilities", target, intensity, shown), classify)
 
 
 def recognised_in(classifier: FERClassifier, faces: Tensor, expression: Expression) -> np.ndarray:

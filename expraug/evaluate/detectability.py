@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves
+from expraug.evaluate.bootstrap import Bootstrap, Estimate, split_by_person
 from expraug.evaluate.context import MIN_REAL, Context
 from expraug.evaluate.controls import ControlContext
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
@@ -107,7 +107,7 @@ class Mixture:
     @cached_property
     def fold(self) -> np.ndarray:
         """(N,) int, which half of the people each shows: 0 or 1, of about as many faces."""
-        return halves(self.people)
+        return split_by_person(self.people)
 
     def weights(self, among: np.ndarray) -> np.ndarray:
         """Return how often each face is drawn to learn from: (N,) float, of any sum.

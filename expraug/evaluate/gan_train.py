@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from expraug.evaluate.bootstrap import Bootstrap, Estimate, halves, ratio
+from expraug.evaluate.bootstrap import Bootstrap, Estimate, ratio, split_by_person
 from expraug.evaluate.context import Context
 from expraug.evaluate.face_set import FaceSet, TooFewFacesError
 from expraug.evaluate.result import Headline, Line, Result, headline_of
@@ -214,7 +214,7 @@ def _usable(
 
 def _fewest(faces: Faces, expression: Expression) -> int:
     shown = (faces.labels == int(expression)).numpy()
-    counts = np.bincount(halves(faces.people)[shown], minlength=2)
+    counts = np.bincount(split_by_person(faces.people)[shown], minlength=2)
     return int(counts.min())
 
 
@@ -232,13 +232,13 @@ def _as_many(made: Faces, real: Faces) -> tuple[list[np.ndarray], list[np.ndarra
 
     Synthetics of people in the tested half are left out, where the sets share people.
     """
-    halves_of_real = halves(real.people)
-    half_of = dict(zip(real.people, halves_of_real, strict=True))
-    halves_of_made = halves(made.people)
+    half_of_real = split_by_person(real.people)
+    half_of = dict(zip(real.people, half_of_real, strict=True))
+    half_of_made = split_by_person(made.people)
     shared = not half_of.keys().isdisjoint(made.people)
     if shared:
-        halves_of_made = np.array(
-            [half_of.get(p, h) for p, h in zip(made.people, halves_of_made, strict=True)]
+        half_of_made = np.array(
+            [half_of.get(p, h) for p, h in zip(made.people, half_of_made, strict=True)]
         )
     chosen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for tested in (0, 1):
@@ -246,7 +246,7 @@ def _as_many(made: Faces, real: Faces) -> tuple[list[np.ndarray], list[np.ndarra
         for number in real.labels.unique().tolist():
             rows = [
                 np.flatnonzero((part.labels == number).numpy() & (half != tested))
-                for part, half in ((made, halves_of_made), (real, halves_of_real))
+                for part, half in ((made, half_of_made), (real, half_of_real))
             ]
             count = min(map(len, rows))
             for into, of_class in zip(picked, rows, strict=True):
@@ -269,7 +269,7 @@ def _cross_fitted(
         classes: number of classes.
         steps, seed: of training.
     """
-    half = halves(real.people)
+    half = split_by_person(real.people)
     found = np.zeros((len(half), classes))
     for tested in (0, 1):
         net = _train(learn.of(rows[tested]), classes, steps, seed)

@@ -56,7 +56,7 @@ def track(
         else:
             if view is None or not view.holds(last):
                 view = _View.around(last, image.shape)
-            found = _nearest([view.look(image, detector)], last)
+            found = _nearest([view.detect(image, detector)], last)
             if found is None:
                 (one,) = detector([image])
                 several = one is not None and one.faces > 1
@@ -120,7 +120,7 @@ class _View:
         moved = float(np.linalg.norm(middle - self.middle)) / self.side
         return moved <= _DRIFT and 1 / _GROWTH <= side / self.side <= _GROWTH
 
-    def look(self, image: np.ndarray, detector: Detector) -> DetectedFace | None:
+    def detect(self, image: np.ndarray, detector: Detector) -> DetectedFace | None:
         part = np.ascontiguousarray(image[self.top : self.bottom, self.left : self.right])
         (face,) = detector([part]) if min(part.shape[:2]) else (None,)
         if face is None:

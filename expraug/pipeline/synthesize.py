@@ -231,7 +231,7 @@ def _checked(made: Sequence[SynthesizedFaces], faces: Tensor) -> tuple[Tensor, T
 def _check(made: Sequence[SynthesizedFaces], faces: Tensor, finite: Tensor, usable: Tensor) -> None:
     """Note which faces fail, in place."""
 
-    def look(tensor: Tensor | None, low: float, high: float) -> None:
+    def check_range(tensor: Tensor | None, low: float, high: float) -> None:
         if tensor is not None:
             # NaN where anything is; `aminmax` takes many times as long
             least, most = tensor.amin((1, 2, 3)), tensor.amax((1, 2, 3))
@@ -239,12 +239,12 @@ def _check(made: Sequence[SynthesizedFaces], faces: Tensor, finite: Tensor, usab
             usable.logical_and_(finite & (least >= low) & (most <= high))
 
     for one in made:
-        look(one.change, -1 - _OVERSHOOT, 1 + _OVERSHOOT)
-        look(one.flow, -_FARTHEST, _FARTHEST)
-        look(one.matte, -_OVERSHOOT, 1 + _OVERSHOOT)
+        check_range(one.change, -1 - _OVERSHOOT, 1 + _OVERSHOOT)
+        check_range(one.flow, -_FARTHEST, _FARTHEST)
+        check_range(one.matte, -_OVERSHOOT, 1 + _OVERSHOOT)
         fine = usable.device.type == "cpu" and bool(usable.all())
         shown = one if fine else one.kept(usable)
-        look(shown.blend(faces, "bilinear"), -_OVERSHOOT, 1 + _OVERSHOOT)
+        check_range(shown.blend(faces, "bilinear"), -_OVERSHOOT, 1 + _OVERSHOOT)
 
 
 def _scores(gate: Gate, faces: Tensor, synthetic: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ def augment_video(
     augmenter.require([request.target], shown, variant)
     work = _Work(augmenter, file, request, shown, progress)
     work.follow(face)
-    work.look()
+    work.detect()
     xmp = provenance(
         augmenter.fingerprint.synthesizer, str(request.target), request.intensity, file.path.stem
     )
@@ -195,7 +195,7 @@ class _Work:
         self.bridged = {i for i, (was, now) in enumerate(held) if was is None and now is not None}
         self.reasons = [refusal(face, self.augmenter.synthesizer) for face in self.faces]
 
-    def look(self) -> None:
+    def detect(self) -> None:
         """Choose what all frames have in common, and find the frames that are refused."""
         usable = [i for i, reason in enumerate(self.reasons) if not reason]
         if not usable:

@@ -1,4 +1,4 @@
-"""Train the FER classifier that judges synthetic faces, on real faces of training people.
+"""Train the FER classifier that measures synthetic faces, on real faces of training people.
 
     python -m recipes.fer_classifier.train DATA --out expraug/weights/fer_classifier
 

@@ -92,8 +92,9 @@ class Trainer(AdversarialTrainer):
     def __init__(
         self, painter: MouthPainter, options: Options, steps: int, device: torch.device
     ) -> None:
-        self.judge = ProjectionDiscriminator(2, len(SETS), width=48, halvings=3)
-        super().__init__(painter, self.judge, options, steps, device)
+        discriminator = ProjectionDiscriminator(2, len(SETS), width=48, halvings=3)
+        super().__init__(painter, discriminator, options, steps, device)
+        self.discriminator = discriminator
         self.painter, self.options = painter, options
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,8 +109,8 @@ class Trainer(AdversarialTrainer):
     def _discriminate(self, painted: Painted, batch: Batch) -> dict[str, Tensor]:
         near = _patches(painted.inside)
         both = torch.cat([_seen(painted, painted.real), _seen(painted, painted.made.detach())])
-        judged = _GAIN * self.judge(both, batch.sharpness.repeat(2)).float()
-        real, made = judged.chunk(2)
+        scores = _GAIN * self.discriminator(both, batch.sharpness.repeat(2)).float()
+        real, made = scores.chunk(2)
         loss = discriminator_hinge(real[near], [made[near]])
         self.update_discriminators(loss)
         return {"discriminator": loss}
@@ -117,9 +118,9 @@ class Trainer(AdversarialTrainer):
     def _losses(self, painted: Painted, batch: Batch) -> dict[str, Tensor]:
         o, own = self.options, batch.own
         seen = _seen(painted, painted.made)
-        judged = _GAIN * self.judge(seen, batch.sharpness).float()
+        scores = _GAIN * self.discriminator(seen, batch.sharpness).float()
         near = _patches(painted.inside)
-        losses = {"real": o.real * generator_hinge(judged[near])}
+        losses = {"real": o.real * generator_hinge(scores[near])}
         if own.any():
             error, real = (painted.made - painted.real)[own], _seen(painted, painted.real)[own]
             losses |= {
@@ -142,7 +143,7 @@ class Trainer(AdversarialTrainer):
         """Return how the discriminator's features of the paint differ from the photographs'."""
         x = F.pixel_unshuffle(2 * torch.cat([made, real]) - 1, 2)
         unlike = []
-        for layer in self.judge.body:
+        for layer in self.discriminator.body:
             x = layer(x)
             if isinstance(layer, torch.nn.LeakyReLU):
                 of_made, of_real = x.chunk(2)

@@ -29,7 +29,7 @@ from recipes.pairs.made import Pairs
 from recipes.pixel.examples import Examples, MeanFace, both_ways, of_pairs, of_photographs
 from recipes.pixel.maps import PixelFit
 from recipes.real_faces import FILES, LONDON, extract
-from recipes.strength.calibrate import Limits, looking, print_table, search
+from recipes.strength.calibrate import Limits, measured_by, print_table, search
 from recipes.strength.instrument import Instrument, make, people_of
 from recipes.transfer.deviation import assign
 from recipes.transfer.expression_readings import STEADY, STEADY_WEIGHTS, ridge
@@ -194,7 +194,7 @@ def calibrated(
             strengthen(model, examples, face, {target: (shape, light)})
             return make(model, sources, target)  # noqa: B023
 
-        best = search(looking(instrument, made, target, people_of(sources)), limits)
+        best = search(measured_by(instrument, made, target, people_of(sources)), limits)
         chosen[target] = best.shape, best.light
         lines.append({"": str(target)} | best.row())
         print(lines[-1], flush=True)

@@ -90,24 +90,24 @@ class Limits:
     largest: float = SHAPES[-1]
 
 
-def search(look: Callable[[float, float], Tried], limits: Limits) -> Tried:
+def search(measure: Callable[[float, float], Tried], limits: Limits) -> Tried:
     """Return the best of the strengths that are tried."""
-    look = cache(look)
+    measure = cache(measure)
     exaggerated, lights = limits.exaggerated, [limits.brightest * share for share in LIGHTS]
     allowed = [shape for shape in SHAPES if shape <= limits.largest]
 
     def both(tried: Tried) -> float:
         return float(tried.scores().prod())
 
-    shapes = [look(shape, lights[1]) for shape in allowed]
+    shapes = [measure(shape, lights[1]) for shape in allowed]
     first = choose(shapes, lambda t: float(t.scores()[1]), exaggerated)
-    second = choose([look(first.shape, light) for light in lights], both, exaggerated)
+    second = choose([measure(first.shape, light) for light in lights], both, exaggerated)
     at = allowed.index(second.shape)
     near = allowed[max(at - 1, 0) : at + 2]
-    return choose([look(shape, second.light) for shape in near], both, exaggerated)
+    return choose([measure(shape, second.light) for shape in near], both, exaggerated)
 
 
-def looking(
+def measured_by(
     instrument: Instrument,
     made: Callable[[float, float], Tensor],
     target: Expression,
@@ -116,12 +116,12 @@ def looking(
     """Return what looks at the faces that are made at a strength."""
     gone = instrument.range_of(target)
 
-    def look(shape: float, light: float) -> Tried:
-        seen = instrument.look(made(shape, light), people)
+    def measure(shape: float, light: float) -> Tried:
+        seen = instrument.measure(made(shape, light), people)
         too_far = float((gone(seen.landmarks) > 1).mean())
         return Tried(shape, light, instrument.ratios(seen, target), too_far)
 
-    return look
+    return measure
 
 
 def calibrate(
@@ -150,8 +150,8 @@ def calibrate(
             strength[row, 0], strength[row, 1] = shape, light
             return make(model, sources, model.expressions[row])  # noqa: B023
 
-        look = looking(instrument, made, target, people_of(sources))
-        best = search(look, limits)
+        measure = measured_by(instrument, made, target, people_of(sources))
+        best = search(measure, limits)
         strength[row, 0], strength[row, 1] = best.shape, best.light
         lines.append({"": str(target)} | best.row())
         print(lines[-1], flush=True)

@@ -39,7 +39,7 @@ def choose_codes(
             kept[row] = tried[row, :variants]
             continue
         faces = each_with_all(instrument.sources(target, count), model.variants)
-        seen = instrument.look(make(model, faces, target), people_of(faces))
+        seen = instrument.measure(make(model, faces, target), people_of(faces))
         share = seen.probabilities[:, :, int(target)].unflatten(1, (count, -1)).mean(1)
         near = (share / instrument.clarity(target)[:, None]).clamp(max=1).prod(0)
         # in the order in which they came: the first is what who asks for none gets, and should be

@@ -106,7 +106,7 @@ class Instrument:
         rows = [_some(np.flatnonzero(fits & some), count) for some in (london, ~london)]
         return self.named.take(np.concatenate(rows)[:count])
 
-    def look(self, faces: Tensor, people: list[str]) -> Seen:
+    def measure(self, faces: Tensor, people: list[str]) -> Seen:
         """Return what is seen in (N, 3, S, S) faces of N people."""
         found: list[list[Tensor]] = []
         for part in faces.split(_BATCH):
@@ -134,7 +134,7 @@ class Instrument:
             sets.append(
                 self.fer2013.take(_some(np.flatnonzero(clear & ~self.fer2013.duplicate), MOST))
             )
-            seen = [self.look(faces.tensor(), people_of(faces)) for faces in sets if len(faces)]
+            seen = [self.measure(faces.tensor(), people_of(faces)) for faces in sets if len(faces)]
             weights = [min(len(s.landmarks.people), ENOUGH) for s in seen]
             clarity = [s.probabilities[:, :, int(expression)].mean(1).numpy() for s in seen]
             self._real[expression] = Real(

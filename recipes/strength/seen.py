@@ -36,7 +36,7 @@ def ratios_of(
     for target in model.expressions:
         sources = instrument.sources(target, skip + count)
         sources = sources.take(np.arange(skip, len(sources)))
-        seen = instrument.look(make(model, sources, target), people_of(sources))
+        seen = instrument.measure(make(model, sources, target), people_of(sources))
         found[target] = instrument.ratios(seen, target)
     return found
 

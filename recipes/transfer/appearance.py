@@ -6,8 +6,8 @@
 Synthetic sadness, fear and disgust are taken for other expressions, chiefly for want of what skin
 shows. What is added to them is made of differences between the mean skin of FER2013's real classes,
 so that it can be nothing but what real faces show. How much of each difference is learned by
-gradient descent: two FER classifiers, which are no judges (`recipes.fer_classifier.train`, one on
-either half of the training faces), are to say of composed faces what they say of real ones, while
+gradient descent: two FER classifiers that evaluate nothing (`recipes.fer_classifier.train`, one on
+either half of the training faces) are to say of composed faces what they say of real ones, while
 what is added stays faint. Free axes of skin, or a network that sees source and exemplar, please the
 classifiers no better and paint masks onto faces.
 

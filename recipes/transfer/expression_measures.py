@@ -82,7 +82,7 @@ class Held:
         return self.london.take(both[:, 0]), self.london.take(both[:, 1])
 
     @cached_property
-    def judge(self) -> tuple[LandmarkClassifier, Callable[[Tensor], Tensor]]:
+    def landmark_nets(self) -> tuple[LandmarkClassifier, Callable[[Tensor], Tensor]]:
         """The landmark classifier, and what reads blendshape scores off landmarks."""
         return load_landmark_classifier(), load_face_landmarker().blendshapes
 
@@ -109,7 +109,7 @@ class Held:
 
     def probability(self, lain: Tensor, expression: Expression) -> float:
         """Return the landmark classifier's mean probability of an expression."""
-        classifier, blendshapes = self.judge
+        classifier, blendshapes = self.landmark_nets
         points = lain.float()
         found = classifier.logits(points, blendshapes(points)).softmax(1)
         return float(found[:, classifier.expressions.index(expression)].mean())
@@ -197,11 +197,10 @@ def smiles(read: Read, move: Move, held: Held) -> dict[str, float]:
     told["another's smile, px"] = pixels(goal[mine], made)
     side = torch.sigmoid((0.5 - rest[..., :1]) / SMILE_WIDTH)
     half = rest + side * (goal - rest)
-    scores = held.judge[1](half.float()).double()
+    scores = held.landmark_nets[1](half.float()).double()
     seen = LandmarkSet(half, scores, neutral.pose, happy.expression, neutral.person)
-    calm = LandmarkSet(
-        rest, held.judge[1](rest.float()).double(), neutral.pose, neutral.expression, neutral.person
-    )
+    calm_scores = held.landmark_nets[1](rest.float()).double()
+    calm = LandmarkSet(rest, calm_scores, neutral.pose, neutral.expression, neutral.person)
     found = read(seen) - read(calm)
     told["one-sided smile kept"] = slope(one_sided(half - rest), one_sided(found))
     told["one-sided smile, R² mouth"] = explained(

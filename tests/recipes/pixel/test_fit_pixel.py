@@ -113,8 +113,8 @@ def test_strengths_are_chosen_by_what_is_seen(examples, face, instrument, monkey
     neutral = examples.laid[examples.shown == int(Expression.NEUTRAL)].mean(0, keepdim=True).float()
     before, told = model.displaced(neutral, row), []
 
-    def strongest(look, limits):
-        told.append(look(SHAPES[-1], limits.brightest))
+    def strongest(measure, limits):
+        told.append(measure(SHAPES[-1], limits.brightest))
         return told[-1]
 
     monkeypatch.setattr(recipe, "search", strongest)

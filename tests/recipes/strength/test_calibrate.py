@@ -48,11 +48,11 @@ def test_the_weakest_of_the_best_within_the_limit() -> None:
 def test_landmarks_choose_the_shape_and_pictures_the_light() -> None:
     asked = []
 
-    def look(shape: float, light: float) -> Tried:
+    def measure(shape: float, light: float) -> Tried:
         asked.append((shape, light))
         return Tried(shape, light, np.array([light / 0.5, shape / 1.15]), 0.0)
 
-    best = search(look, Limits(0.1))
+    best = search(measure, Limits(0.1))
     lights = [BRIGHTEST * share for share in LIGHTS]
     assert (best.shape, best.light) == (1.15, lights[0])
     assert asked[: len(SHAPES)] == [(s, lights[1]) for s in SHAPES]
@@ -64,11 +64,11 @@ def test_landmarks_choose_the_shape_and_pictures_the_light() -> None:
 def test_no_shape_beyond_the_largest_is_tried() -> None:
     asked = []
 
-    def look(shape: float, light: float) -> Tried:
+    def measure(shape: float, light: float) -> Tried:
         asked.append(shape)
         return Tried(shape, light, np.array([1.0, shape / 1.35]), 0.0)
 
-    assert search(look, Limits(0.1, largest=1.0)).shape == 1.0
+    assert search(measure, Limits(0.1, largest=1.0)).shape == 1.0
     assert max(asked) == 1.0
 
 
@@ -77,7 +77,7 @@ def test_real_faces_are_seen_as_what_they_show(instrument: Instrument) -> None:
     assert real.recall.min() > 0.5
     assert (real.clarity > 0.5).all()
     faces = instrument.named.take(np.flatnonzero(instrument.named.expression == int(HAPPY)))
-    seen = instrument.look(faces.tensor(), people_of(faces))
+    seen = instrument.measure(faces.tensor(), people_of(faces))
     assert seen.recall(SURPRISE).max() < 0.5
     assert torch.allclose(seen.probabilities.sum(2), torch.ones(()), atol=1e-4)
     assert len(real.landmarks.people) >= 2 * len(faces), "of both sets"
@@ -89,12 +89,12 @@ def test_sets_with_few_faces_say_little(
 ) -> None:
     shown = iter((0.0, 1.0))
 
-    def look(faces: torch.Tensor, people: list[str]) -> Seen:
+    def measure(faces: torch.Tensor, people: list[str]) -> Seen:
         told = torch.zeros(2, len(faces), 8)
         told[:, :, int(HAPPY)] = next(shown)
         return Seen(told + 1e-3, Landmarks(np.zeros((len(faces), 478, 3)), people))
 
-    monkeypatch.setattr(instrument, "look", look)
+    monkeypatch.setattr(instrument, "measure", measure)
     monkeypatch.setattr(instrument, "_real", {})
     monkeypatch.setattr("recipes.strength.instrument.ENOUGH", 2)
     assert instrument.real(HAPPY).clarity == pytest.approx([0.5, 0.5], abs=0.01), "each as much"
