@@ -72,7 +72,7 @@ def on_top(share: float) -> tuple[Phase, ...]:
     return (Phase(1.0, 1.0, share),)
 
 
-THREE, SIX, TWELVE, MANY = (on_top(n / 64) for n in (3, 6, 12, 24))
+ONE, THREE, SIX, TWELVE, MANY = (on_top(n / 64) for n in (1, 3, 6, 12, 24))
 FALLING = (Phase(0.4, 1.0, 12 / 64), Phase(0.3, 1.0, 6 / 64), Phase(0.3, 1.0, 0.0))
 FIRST = (Phase(0.25, 0.5, 0.5), Phase(0.75, 1.0, 0.0))
 """A quarter of the steps on batches of which half is extra, then real faces alone."""
@@ -107,6 +107,8 @@ CONDITIONS = {
         replace(_NEUTRAL, name="transfer 6/64, neutral, weight 0.5", phases=SIX, weight=0.5),
         Condition("transfer 6/64, clearest", "transfer", SIX, only=CLEAREST),
         Condition("transfer 3/64, clearest", "transfer", THREE, only=CLEAREST),
+        Condition("transfer 1/64, clearest", "transfer", ONE, only=CLEAREST),
+        Condition("own label 3/64", OWN, THREE),
         Condition("more draws 3/64", REAL, THREE),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, falling", phases=FALLING),
         replace(_NEUTRAL, name=f"{_NEUTRAL.name}, first", phases=FIRST),
@@ -118,7 +120,7 @@ CONDITIONS = {
 CONDITIONS |= {
     name + BALANCED: replace(CONDITIONS[name], name=name + BALANCED, balance=0.5)
     for name in (
-        *("none", "transfer 6/64, neutral", "transfer 3/64, clearest"),
-        *("transfer 12/64, neutral, first", "more draws 6/64"),
+        *("none", "more draws 3/64", "own label 3/64", "transfer 6/64, neutral"),
+        *("transfer 3/64, clearest", "transfer 1/64, clearest", "transfer 12/64, neutral, first"),
     )
 }

@@ -28,7 +28,7 @@ import xxhash
 from torch import Tensor, nn
 
 from recipes.fer.augment import view
-from recipes.fer.conditions import CONDITIONS, NONE, OTHERS, Condition
+from recipes.fer.conditions import BALANCED, CONDITIONS, NONE, OTHERS, Condition
 from recipes.fer.fold_tensors import UNIQUE, VALIDATION, Fold, read_fold
 from recipes.fer.folds import SETTINGS
 from recipes.fer.metrics import measure
@@ -47,6 +47,7 @@ RUNS = (
     *("transfer 6/64, clearest", "transfer 12/64, neutral", "transfer 6/64"),
     *("more draws 12/64", "transfer 24/64, neutral", "more draws 24/64"),
     *(f"{name} 6/64, neutral" for name in OTHERS),
+    *(name for name in CONDITIONS if name.endswith(BALANCED) and "first" not in name),
 )
 _SAVE_EVERY = 4096
 
@@ -223,7 +224,7 @@ def main(
             condition = CONDITIONS[what]
             pool = condition.extra + condition.only
             extra = len(fold.samples.pools.get(pool, ())) if pool else 0
-            if pool and not extra:
+            if (pool and not extra) or condition.balance == balance:  # nothing new
                 continue
             there = {
                 int(r["seed"])

@@ -50,8 +50,8 @@ _WAYS = (
 _ON_BALANCED = tuple(
     name + BALANCED
     for name in (
-        *("none", "transfer 6/64, neutral", "transfer 3/64, clearest"),
-        *("more draws 6/64", "transfer 12/64, neutral, first"),
+        *("none", "transfer 6/64, neutral", "transfer 3/64, clearest", "more draws 3/64"),
+        *("transfer 12/64, neutral, first", "transfer 1/64, clearest"),
     )
 )
 _SMALL = ("lfw", "ferplus_20", "fer2013_10pct")
