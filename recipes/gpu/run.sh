@@ -51,7 +51,7 @@ command_of() {
         --minutes "$minutes" --device "$DEVICE" ${TINY:+--tiny} ${TRAIN:+$(printf -- "--train %s " $TRAIN)} ;;
     tables)
       "$PYTHON" -m recipes.fer.tables "$PACK/tables" --out "$OUT/tables.csv" \
-        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 4 --seeds 1 --batch 16 --condition none --condition "transfer 6/64"} ;;
+        --minutes "$minutes" --device "$DEVICE" ${TINY:+--steps 4 --seeds 1 --batch 16 --setting ferplus --condition none --condition "transfer 6/64"} ;;
   esac
 }
 export -f command_of
