@@ -269,7 +269,7 @@ def test_gains_are_paired_over_the_best_without_synthetics():
         best_without({"transfer 6/64": runs(0.5)})
 
 
-@pytest.mark.parametrize("name", ["tables.csv", "tables_frozen.csv"])
+@pytest.mark.parametrize("name", ["tables.csv", "tables_core.csv", "tables_frozen.csv"])
 def test_the_rows_that_are_kept_have_every_column_and_five_seeds(name):
     rows = read_results(REPOSITORY / "recipes" / "fer" / name)
     assert set(rows[0]) == set(COLUMNS)
