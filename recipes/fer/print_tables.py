@@ -142,7 +142,7 @@ def plot(
     axes.set(xscale="log", xlabel="real training faces of the class")
     axes.set_ylabel("gain in average precision, points")
     axes.set_title(f"{condition}, over {', '.join(sorted(set(controls.values())))}", fontsize=10)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
     plt.close(figure)
