@@ -11,10 +11,10 @@ demo: $(VENV)/.installed
 	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --alignment detect --faces-shown 20
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 
-# Three test processes even on two cores: many tests wait for processes of their own.
 test: $(VENV)/.installed .albumentationsx/.installed lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --doctest-modules --doctest-ignore-import-errors expraug tests
-	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -k "not spawned" tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
 LOWEST := .venv-lowest

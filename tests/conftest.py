@@ -20,8 +20,10 @@ __all__ = ["browser", "opened"]  # one browser for all tests
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Ray keeps the token of the first home folder of its process, and some tests have their own
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-# tests run side by side in several processes; more threads would only get in each other's way
+# tests run side by side in several processes, and start others; more threads would only get in each
+# other's way
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
 FACES = REPOSITORY / "examples" / "faces"
