@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed .albumentationsx/.installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
-	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -k "not spawned" tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
 LOWEST := .venv-lowest

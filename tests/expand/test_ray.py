@@ -37,10 +37,11 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_the_set_is_that_of_the_local_engine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("actors", "write"), [(1, "folder"), (2, "parquet")])
+def test_the_set_is_that_of_the_local_engine(tmp_path: Path, actors: int, write: Any) -> None:
     write_faces(tmp_path / "set", 20)
-    options: Any = OPTIONS | {"with_originals": True, "write": "parquet"}
-    there = expand(tmp_path / "set", tmp_path / "ray", engine="ray", processes=2, **options)
+    options = OPTIONS | {"with_originals": True, "write": write}
+    there = expand(tmp_path / "set", tmp_path / "ray", engine="ray", processes=actors, **options)
     here = expand(tmp_path / "set", tmp_path / "here", **options)
     assert there.complete
     assert there.synthetic == here.synthetic
