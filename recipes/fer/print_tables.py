@@ -68,10 +68,14 @@ def best_without(validation: Runs) -> str:
     if not plain:
         raise ValueError("no condition without synthetics was trained, so there are no gains")
     most = max(map(len, plain.values()))
+    return best_of({name: runs for name, runs in plain.items() if len(runs) == most})
+
+
+def best_of(validation: Runs) -> str:
+    """Return the condition of the highest accuracy and mean average precision together."""
     worth = {
         name: np.mean([r["accuracy"] + r["mean_ap"] for r in runs.values()])
-        for name, runs in plain.items()
-        if len(runs) == most
+        for name, runs in validation.items()
     }
     return max(worth, key=lambda name: worth[name])
 

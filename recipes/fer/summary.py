@@ -11,12 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from recipes.fer.conditions import CONDITIONS, NONE
 from recipes.fer.fold_tensors import POOLED, VALIDATION
-from recipes.fer.print_tables import GAINED, Runs, collect, gains, interval, percent
+from recipes.fer.print_tables import GAINED, Runs, best_of, collect, gains, interval, percent
 from recipes.fer.results import read_results
 
 TESTS = (POOLED, "fer+")
@@ -31,14 +30,14 @@ def best_with(validation: Runs) -> str:
     Raises:
         ValueError: none was trained.
     """
-    worth = {
-        name: np.mean([r["accuracy"] + r["mean_ap"] for r in runs.values()])
+    found = {
+        name: runs
         for name, runs in validation.items()
         if CONDITIONS[name].extra == "transfer" and len(runs) > 1
     }
-    if not worth:
+    if not found:
         raise ValueError("no condition with transfer was trained with several seeds")
-    return max(worth, key=lambda name: worth[name])
+    return best_of(found)
 
 
 def line(setting: str, net: str, test: str, condition: str, tested: Runs) -> str:
