@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
-from torchvision.transforms import v2
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import InterpolationMode, v2
 
 from recipes.fer.metrics import measure
 
@@ -20,12 +21,15 @@ STATE, RESULTS = "state.pt", "results.csv"
 
 @dataclass
 class Settings:
-    """What train.yaml and the command line may say; `extra` 0 trains on real faces alone."""
+    """What train.yaml and the command line may say; `extra` 0 trains on real faces alone, `tests`
+    are folders beside train, and `weights` a file of timm's where its hub cannot be reached."""
 
     faces: Path = Path()
+    tests: list[str] = field(default_factory=lambda: ["test"])
     rare: list[str] = field(default_factory=list)
     model: str = "resnet18"
     pretrained: bool = False
+    weights: Path | None = None
     size: int = 112
     epochs: int = 20
     batch: int = 64
@@ -55,11 +59,14 @@ def loader(
         batch: images in each.
         steps: so many batches, drawn at random and altered; None gives each image once, in order.
     """
-    look = [v2.ToImage(), v2.Resize((size, size)), v2.ToDtype(torch.float32, scale=True)]
-    look += [v2.Normalize([0.5], [0.25])]
+    seen = [v2.Resize((size, size))]
     if steps is not None:
-        look = [v2.RandomHorizontalFlip(), v2.RandomAffine(10, (0.1, 0.1)), *look]
-    seen = v2.Compose(look)
+        moved = v2.RandomAffine(
+            10, (0.1, 0.1), (0.9, 1.1), interpolation=InterpolationMode.BILINEAR
+        )
+        seen += [v2.RandomHorizontalFlip(), moved]
+    seen += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.25])]
+    prepared = v2.Compose(seen)
     if steps is not None and batch == 0:
         return iter([(torch.empty(0, 3, size, size), torch.empty(0, dtype=torch.long))] * steps)
     sampler = None if steps is None else RandomSampler(dataset, True, steps * batch)  # type: ignore[arg-type]
@@ -68,7 +75,7 @@ def loader(
             dataset,
             batch,
             sampler=sampler,
-            collate_fn=lambda rows: default_collate([(seen(x), y) for x, y in rows]),
+            collate_fn=lambda rows: default_collate([(prepared(x), y) for x, y in rows]),
         )
     )
 
@@ -120,14 +127,19 @@ def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @torch.inference_mode()
-def measured(
-    net: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    classes: Sequence[str],
-    device: str,
-) -> dict[str, float]:
-    """Return what `measure` says of a net on a test, rounded."""
+def measured(net: nn.Module, own: Settings) -> dict[str, float]:
+    """Return what `measure` says of a net on each test, rounded, as "test_accuracy".
+
+    The net sees each face and its mirror image, and the mean of both counts.
+    """
     net.eval()
-    found = [(net(x.to(device)).softmax(1).cpu(), y) for x, y in batches]
-    probabilities, labels = (torch.cat(part) for part in zip(*found, strict=True))
-    return {k: round(v, 4) for k, v in measure(probabilities, labels, classes).items()}
+    found: dict[str, float] = {}
+    for name in own.tests:
+        faces, seen = ImageFolder(own.faces / name), []
+        for images, classes in loader(faces, own.size, own.batch):
+            x = images.to(own.device)
+            seen.append(((net(x).softmax(1) + net(x.flip(3)).softmax(1)).cpu() / 2, classes))
+        probabilities, labels = (torch.cat(part) for part in zip(*seen, strict=True))
+        metrics = measure(probabilities, labels, faces.classes)
+        found |= {f"{name}_{metric}": round(value, 4) for metric, value in metrics.items()}
+    return found

@@ -2,8 +2,8 @@
 
     python -m recipes.fer.train recipes/fer/train.yaml faces=FACES "rare=[fear,disgust]"
 
-FACES holds train/CLASS/*.png and test/CLASS/*.png, as FER2013 is usually unpacked. `extra`
-synthetics come on top of each batch. The same command goes on where it was broken off.
+FACES holds train/CLASS/*.png and test/CLASS/*.png, as `recipes.fer.unpack` writes them. `extra`
+synthetics come on top of each batch; 0 makes none. The same command goes on where it was stopped.
 """
 
 from pathlib import Path
@@ -24,17 +24,21 @@ from recipes.training.options import load_settings
 def main(config: Path, overrides: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     own = load_settings(Settings, config, overrides or ())
     torch.manual_seed(own.seed)
-    train, test = ImageFolder(own.faces / "train"), ImageFolder(own.faces / "test")
-    policy = Matrix({"neutral": dict.fromkeys(own.rare, 1 / len(own.rare))})
-    augmenter = ExpressionAugmenter(
-        policy=policy, gate="natural", cache=own.cache, device=own.device
-    )
-    both = ExpressionAugmentedDataset(train, augmenter)
-    both.warm()  # makes them once; the same command then starts at once
-    made = Subset(both, range(len(train), len(both)))
+    train = ImageFolder(own.faces / "train")
+    made = Subset(train, [])
+    if own.extra:
+        policy = Matrix({"neutral": dict.fromkeys(own.rare, 1 / len(own.rare))})
+        augmenter = ExpressionAugmenter(
+            policy=policy, gate="natural", cache=own.cache, device=own.device
+        )
+        both = ExpressionAugmentedDataset(train, augmenter)
+        both.warm()  # makes them once; the same command then starts at once
+        made = Subset(both, range(len(train), len(both)))
 
-    net = timm.create_model(own.model, own.pretrained, num_classes=len(train.classes))
-    net = net.to(own.device)
+    file = {"file": str(own.weights)} if own.weights else None
+    net = timm.create_model(
+        own.model, own.pretrained, num_classes=len(train.classes), pretrained_cfg_overlay=file
+    ).to(own.device)
     steps = len(train) // own.batch
     optimizer = torch.optim.AdamW(net.parameters(), own.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own.lr, own.epochs * steps)
@@ -48,7 +52,7 @@ def main(config: Path, overrides: Annotated[list[str] | None, typer.Argument()] 
             F.cross_entropy(net(x), y, label_smoothing=0.1).backward()
             optimizer.step()
             schedule.step()
-        epoch |= measured(net, loader(test, own.size, own.batch), test.classes, own.device)
+        epoch |= measured(net, own)
 
 
 if __name__ == "__main__":
