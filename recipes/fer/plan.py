@@ -61,6 +61,7 @@ CORE = (
     *(("ferplus", QUARTER, name) for name in _ON_BALANCED),
     *(("ferplus", QUARTER, name) for name in _OTHERS),
     *((setting, QUARTER, name) for setting in _SMALL for name in _FIRST[3:]),
+    *(("ferplus_20", QUARTER, name) for name in ("more draws 12/64", "own label 12/64")),
     *((setting, QUARTER, name) for setting in _SMALL for name in _WAYS),
     *(("ferplus", QUARTER, name) for name in _WAYS[3:]),
 )
