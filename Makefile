@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest lint doctests clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -11,9 +11,9 @@ demo: $(VENV)/.installed
 	$(BIN)/expraug preview examples/faces demo/contact_sheet.png --alignment detect --faces-shown 20
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 
-test: $(VENV)/.installed .albumentationsx/.installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
+test: $(VENV)/.installed .albumentationsx/.installed
+	$(MAKE) --no-print-directory --jobs 2 lint doctests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
@@ -31,6 +31,9 @@ $(LOWEST)/.installed: pyproject.toml
 	  --editable ".[albumentations,detect,datasets,train,plots,video]" \
 	  'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100'
 	touch $@
+
+doctests: $(VENV)/.installed
+	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -49,8 +49,20 @@ LONG = (
 for another's last one."""
 
 
+TOGETHER = ("evaluation", "smiles", "work")
+"""Fixtures of many seconds that several files share: one process runs all of these."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    groups = {item.path: item.path.stem for item in items}
+    for item in items:
+        shared = set(TOGETHER) & set(getattr(item, "fixturenames", ()))
+        if shared:
+            groups[item.path] = min(shared)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    first = {groups[item.path] for item in items if item.path.as_posix().endswith(LONG)}
+    items.sort(key=lambda item: groups[item.path] not in first)
 
 
 @pytest.fixture(autouse=True)

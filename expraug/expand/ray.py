@@ -33,7 +33,8 @@ class RayEngine:
         work: what to do. With an augmenter on CUDA each actor gets a GPU, else `num_workers` CPUs.
         actors: how many at most; None: as many as the cluster has room for.
         address: of the cluster, as `ray.init` takes it; None: that of `RAY_ADDRESS`, or else Ray
-            is started on this machine. A Ray that is connected already is used as it is.
+            is started on this machine, without a dashboard. A Ray that is connected already is used
+            as it is.
 
     Raises:
         MissingDependencyError: Ray is not installed.
@@ -75,7 +76,9 @@ class RayEngine:
         ray = self._ray
         ours = not ray.is_initialized()
         if ours:
-            ray.init(self.address, log_to_driver=False, logging_level=logging.WARNING)
+            # of a Ray that this starts; one that is up has its own
+            quiet = {"include_dashboard": False, "log_to_driver": False}
+            ray.init(self.address, logging_level=logging.WARNING, **quiet)
             logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         wanted = {"enable_progress_bars": False, "raise_original_map_exception": True}

@@ -16,7 +16,7 @@ PACK=${PACK:-.gpu} OUT=${OUT:-work/gpu} DEVICE=${DEVICE:-cuda} TINY=${TINY:-} TR
 declare -A MINUTES=([tests]=1.5 [throughput]=2 [systems]=5 [tables]=5)
 declare -A LIMIT=([tests]=110 [throughput]=150 [systems]=345 [tables]=330)
 if [ -n "$TINY" ]; then
-  MINUTES=([tests]=1 [throughput]=1.5 [systems]=0.5 [tables]=0.5)
+  MINUTES=([tests]=1 [throughput]=1.5 [systems]=0.05 [tables]=0.5)
   LIMIT=([tests]=240 [throughput]=240 [systems]=240 [tables]=240)
 fi
 

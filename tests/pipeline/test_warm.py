@@ -148,7 +148,7 @@ def entries(cache):
     return 0 if found is None else SynthesisCache(cache, readonly=True).info().entries
 
 
-@pytest.mark.parametrize(("how", "workers"), [(signal.SIGINT, 2), (signal.SIGKILL, 0)])
+@pytest.mark.parametrize(("how", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 0)])
 def test_stopped_and_continued(faces, tmp_path, how, workers):
     """Ctrl-C, or a kill, in the middle; the same call makes what is missing and nothing twice."""
     script = tmp_path / "script.py"
