@@ -38,7 +38,8 @@ def main(config: Path, overrides: Annotated[list[str] | None, typer.Argument()] 
     file = {"file": str(own.weights)} if own.weights else None
     net = timm.create_model(
         own.model, own.pretrained, num_classes=len(train.classes), pretrained_cfg_overlay=file
-    ).to(own.device, memory_format=torch.channels_last)  # a third faster
+    ).to(own.device)
+    net = net.to(memory_format=torch.channels_last)  # a third faster
     steps = len(train) // own.batch
     optimizer = torch.optim.AdamW(net.parameters(), own.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own.lr, own.epochs * steps)
