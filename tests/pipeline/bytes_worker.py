@@ -21,7 +21,7 @@ from expraug.networks.fer_classifier import load_fer_classifier
 
 def images(folder: Path) -> list[np.ndarray]:
     """Return faces of several sizes and tilts, in colour and grey."""
-    kinds = [(256, 0, "RGB"), (150, 7, "L"), (512, -20, "RGB"), (48, 0, "L"), (900, 12, "RGB")]
+    kinds = [(256, 0, "RGB"), (150, 7, "L"), (400, -20, "RGB"), (48, 0, "L"), (600, 12, "RGB")]
     made = []
     for file, (side, angle, mode) in zip(sorted(folder.glob("*/*.jpg")), kinds, strict=False):
         image = Image.open(file).convert(mode).resize((side, side), Image.Resampling.LANCZOS)
