@@ -82,7 +82,7 @@ def test_the_gradient_reaches_all_but_the_frozen_encoder(encoders: str) -> None:
 @pytest.mark.parametrize("encoders", ENCODERS)
 def test_clips_come_nearer(encoders: str) -> None:
     learner, data = trainer(steps=80, encoders=encoders, lr=5e-3), clips()
-    losses = [told(learner.step(data)) for _ in range(50)]
+    losses = [told(learner.step(data)) for _ in range(25)]
     for name in ("flow", "lightening", "lips"):
         assert losses[-1][name] < 0.6 * losses[0][name], name
 

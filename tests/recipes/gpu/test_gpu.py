@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 """All steps in one fixture: a minute on a machine that does nothing else."""
 
 
-TRAINED = ("unet_cgan", "mouth_painter")
+TRAINED = ("fevgan", "mouth_painter")
 """Two at once; `test_systems` trains each."""
 
 
