@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed .albumentationsx/.installed
 	$(MAKE) --no-print-directory --jobs 2 lint doctests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,20 +50,23 @@ LONG = (
 for another's last one."""
 
 
-TOGETHER = ("evaluation", "smiles", "work")
-"""Fixtures of many seconds that several files share: one process runs all of these."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    groups = {item.path: item.path.stem for item in items}
-    for item in items:
-        shared = set(TOGETHER) & set(getattr(item, "fixturenames", ()))
-        if shared:
-            groups[item.path] = min(shared)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    first = {groups[item.path] for item in items if item.path.as_posix().endswith(LONG)}
-    items.sort(key=lambda item: groups[item.path] not in first)
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process runs the tests of a file, and all of `evaluate`, which share what is slow to
+    make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder.endswith("tests/evaluate") else file
+
+    return Files(config, log)
 
 
 @pytest.fixture(autouse=True)
