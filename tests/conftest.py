@@ -56,17 +56,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process runs the tests of a file, and all of `evaluate`, which share what is slow to
-    make."""
-    from xdist.scheduler import LoadScopeScheduling
+    """With `--dist loadfile`, one process also runs all of `evaluate`, whose files share what is
+    slow to make."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class Files(LoadScopeScheduling):
+    class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
+            file: str = super()._split_scope(nodeid)
             folder = file.rpartition("/")[0]
             return folder if folder.endswith("tests/evaluate") else file
 
-    return Files(config, log)
+    return Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

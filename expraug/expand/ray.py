@@ -76,9 +76,12 @@ class RayEngine:
         ray = self._ray
         ours = not ray.is_initialized()
         if ours:
-            # of a Ray that this starts; one that is up has its own
-            quiet = {"include_dashboard": False, "log_to_driver": False}
-            ray.init(self.address, logging_level=logging.WARNING, **quiet)
+            ray.init(
+                self.address,
+                include_dashboard=False,  # of a Ray that this starts; one that is up has its own
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
             logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         wanted = {"enable_progress_bars": False, "raise_original_map_exception": True}

@@ -96,9 +96,8 @@ def test_a_file_becomes_folders(tmp_path):
     for unique in (False, True):
         unpack(tmp_path / "faces.parquet", tmp_path / str(unique), unique=unique)
     found = [
-        sorted(path.relative_to(tmp_path / name).as_posix() for path in made.glob("*/*"))
-        for name in ("False", "True")
-        for made in [tmp_path / name]
+        sorted(path.relative_to(made).as_posix() for path in made.glob("*/*"))
+        for made in (tmp_path / "False", tmp_path / "True")
     ]
     assert found == [["happy/000000.png", "sad/000002.png"], ["happy/000000.png"]]
     assert Image.open(tmp_path / "False" / "sad" / "000002.png").getpixel((9, 9)) == 2

@@ -28,8 +28,13 @@ TRAINED = ("fevgan", "mouth_painter")
 def run(
     out: Path, *steps: str, pack: Path, python: str = sys.executable
 ) -> subprocess.CompletedProcess[str]:
-    settings = {"DEVICE": "cpu", "TINY": "1", "OUT": str(out), "PYTHON": python}
-    settings |= {"TRAIN": " ".join(TRAINED)}
+    settings = {
+        "DEVICE": "cpu",
+        "TINY": "1",
+        "OUT": str(out),
+        "PYTHON": python,
+        "TRAIN": " ".join(TRAINED),
+    }
     command = [str(REPOSITORY / "recipes" / "gpu" / "run.sh"), *steps]
     environment = os.environ | settings | {"PACK": str(pack)}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
