@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+unexport PYTHONDONTWRITEBYTECODE  # tests start many processes, each of which would compile anew
 
-.PHONY: demo test test-lowest lint doctests clean
+.PHONY: demo test test-lowest lint doctests albumentationsx clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -12,9 +13,8 @@ demo: $(VENV)/.installed
 	@echo "Expanded set: demo/faces    Contact sheet: demo/contact_sheet.png"
 
 test: $(VENV)/.installed .albumentationsx/.installed
-	$(MAKE) --no-print-directory --jobs 2 lint doctests
+	$(MAKE) --no-print-directory --jobs 2 albumentationsx lint doctests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 # The lowest versions that pyproject.toml allows, on the lowest Python: what its bounds say is true.
 LOWEST := .venv-lowest
@@ -31,6 +31,10 @@ $(LOWEST)/.installed: pyproject.toml
 	  --editable ".[albumentations,detect,datasets,train,plots,video]" \
 	  'pytest>=8' 'pytest-timeout>=2.3' 'hypothesis>=6.100'
 	touch $@
+
+albumentationsx: .albumentationsx/.installed
+	PYTHONPATH=.albumentationsx ALBUMENTATIONS_OFFLINE=1 $(BIN)/python -m pytest -p no:cacheprovider \
+	  tests/transforms/test_albumentations.py tests/clients/test_albumentations_pipelines.py
 
 doctests: $(VENV)/.installed
 	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors expraug

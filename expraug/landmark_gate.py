@@ -21,7 +21,7 @@ KEPT, LEAST_RISE = 0.6, 1.0
 MOST_BEYOND = 0.0
 """2.5 % of real faces go further."""
 
-_REMEMBERED = 256  # sources whose landmarks were read last, on the CPU, where each comes alone
+_REMEMBERED = 1024  # sources whose landmarks were read last, on the CPU
 _GONE = -99.0  # the rise where a synthetic face has no landmarks any more
 
 
@@ -110,21 +110,22 @@ class LandmarkGate:
 
     def _read_sources(self, faces: Tensor) -> _Read:
         """Do as `_read`: on the CPU an image comes with several requests, and is read once."""
-        if faces.device.type != "cpu":  # where reading costs less than finding equal ones
+        # elsewhere, reading costs less than finding equal ones
+        if faces.device.type != "cpu" or len(faces) == 0:
             return self._read(faces)
-        if len(faces) != 1:
-            sources, row = faces.flatten(1).unique(dim=0, return_inverse=True)
-            read = self._read(sources.view(-1, *faces.shape[1:]))
-            return _Read(*(part[row] for part in read))
         pixels = faces.detach().contiguous().numpy()
-        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
-        known = self._recent.get(digest)
-        if known is None:
-            known = self._read(faces)
-            while len(self._recent) >= _REMEMBERED:
+        digests = [hashlib.blake2b(face.data, digest_size=16).digest() for face in pixels]
+        known = {digest: read for digest in digests if (read := self._recent.get(digest))}
+        new = {digest: row for row, digest in enumerate(digests) if digest not in known}
+        if new:
+            columns = self._read(faces[list(new.values())])
+            rows = zip(*(column.split(1) for column in columns), strict=True)
+            known |= {digest: _Read(*row) for digest, row in zip(new, rows, strict=True)}
+            self._recent |= {digest: known[digest] for digest in new}
+            while len(self._recent) > _REMEMBERED:
                 self._recent.pop(next(iter(self._recent)), None)
-            self._recent[digest] = known
-        return known
+        found = zip(*(known[digest] for digest in digests), strict=True)
+        return _Read(*(torch.cat(column) for column in found))
 
     def _read(self, faces: Tensor) -> _Read:
         """Read aligned faces."""

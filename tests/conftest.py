@@ -14,6 +14,7 @@ from PIL import Image
 from small_faces import small_face
 
 from expraug import create_synthesizer
+from expraug.expand import card
 from expraug.synthesizers.pixel import PixelSynthesizer
 
 __all__ = ["browser", "opened"]  # one browser for all tests
@@ -25,6 +26,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # other's way
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+card.FACES_SHOWN = 2  # each is synthesized once more, for every set that a test expands
 
 REPOSITORY = Path(__file__).parents[1]
 FACES = REPOSITORY / "examples" / "faces"

@@ -144,6 +144,7 @@ def test_expand(synthesizer, photographs, tmp_path):
 def test_evaluate(synthesizer, photographs, tmp_path):
     report = tmp_path / "report.json"
     arguments = ["evaluate", "--synthesizer", synthesizer, "--data", str(photographs)]
+    arguments += ["--measure", "classifier_recall", "--measure", "throughput"]
     result = CliRunner().invoke(
         app, [*arguments, "--split", "all", "--limit", "1", "--json", str(report)]
     )

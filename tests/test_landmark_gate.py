@@ -158,3 +158,11 @@ def test_a_source_of_several_requests_is_read_once(happy_images, neutral_images,
     assert len(read) == 1 + 4 + 4, "its source once, then what was made of it each time"
     gate.score(aligned[1], aligned[2], target)
     assert len(read) == 11, "another source is read"
+    read.clear()
+    sources, made = torch.cat([*aligned[1:3], aligned[1]]), torch.cat([aligned[3]] * 3)
+    told = LandmarkGate().score(sources, made, target.expand(3))
+    assert read == [2, 3], "of a batch, too"
+    for name, scores in told.items():
+        alone = LandmarkGate().score(aligned[2], aligned[3], target)[name]
+        assert torch.allclose(scores[1:2], alone, atol=1e-6)
+        assert scores[0] == scores[2]

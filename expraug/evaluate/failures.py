@@ -63,8 +63,9 @@ def measure(context: Context) -> Failures:
     shares: dict[str, Estimate] = {}
     rows: list[np.ndarray] = []
     people: list[str] = []
+    gate = LandmarkGate()
     for target in context.targets:
-        reasons = refusals(context, target)
+        reasons = refusals(context, target, gate)
         if not reasons:
             continue
         wrong = np.array([bool(reason) for reason in reasons])
@@ -91,12 +92,12 @@ def measure(context: Context) -> Failures:
     )
 
 
-def refusals(context: Context, target: Expression) -> list[str]:
-    """Return why the landmark gate refuses each face that was made; "" where it does not.
+def refusals(context: Context, target: Expression, gate: LandmarkGate) -> list[str]:
+    """Return why a landmark gate refuses each face that was made; "" where it does not.
 
     Faces whose source shows the target already, as a control has them, are left out.
     """
-    made, gate = _moved(context, target), LandmarkGate()
+    made = _moved(context, target)
     reasons = []
     for sources, faces in zip(
         context.data.faces[made.made_of].split(_AT_ONCE),

@@ -47,6 +47,7 @@ from recipes.training.losses import (
     total_variation,
 )
 from recipes.training.low import low
+from recipes.training.precision import bfloat16
 
 _SLOPE = 0.1  # of luminance, in [-1, 1], from one pixel to the next, where faces have detail
 
@@ -139,7 +140,7 @@ def teach_latents(
         batch = draw().to(device)
         pairs = len(batch.source)
         wanted = torch.cat([batch.source_latents, batch.target_latents, batch.real_latents])
-        with torch.autocast(device.type, torch.bfloat16, enabled=known is None):
+        with bfloat16(device, known is None):
             if known is None:
                 who, shown = net.encode(torch.cat([batch.source, batch.target, batch.real]))
             else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from expraug.networks.embedder import FaceEmbedder
+from recipes.training.precision import bfloat16
 
 
 class Trainer:
@@ -20,7 +21,7 @@ class Trainer:
         lr: at first; it falls to nothing along half a cosine.
         steps: of the whole run, for the schedule.
         device: where all of it is.
-        amp: bfloat16 autocast.
+        amp: bfloat16, where the device has instructions for it.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Trainer:
             return 0.5 + 0.5 * math.cos(math.pi * min(1.0, done))
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, share)
-        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=amp)
+        self._autocast = bfloat16(device, amp)
 
     def step(self, faces: Tensor, wanted: Tensor) -> dict[str, float]:
         """Take one step; return the loss.

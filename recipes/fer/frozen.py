@@ -36,6 +36,7 @@ from recipes.fer.nets import build
 from recipes.fer.plan import LITE0, NETS
 from recipes.fer.results import append, read_results
 from recipes.fer.training import Samples
+from recipes.training.precision import bfloat16
 
 NET = f"{LITE0}, frozen"
 SIDE, FIELDS, STAGES = 96, 3, 5
@@ -78,7 +79,7 @@ def features(pixels: Tensor, net: nn.Module | None, file: Path, batch: int = 64)
         found = []
         for rows in part.split(batch):
             x = view(pixels[rows], SIDE).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with bfloat16(x.device):
                 x = net.bn1(net.conv_stem(x))  # type: ignore[union-attr,operator]
                 x = net.blocks[:STAGES](x)  # type: ignore[union-attr,index,operator]
             found.append(F.adaptive_avg_pool2d(x.float(), FIELDS).flatten(1).half().numpy())

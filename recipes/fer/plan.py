@@ -78,7 +78,7 @@ class Plan:
         steps: share of a setting's steps.
         batch: real faces per step.
         tuned_seeds: seeds of each recipe that is tried.
-        half: whether a CPU computes in bfloat16, as a GPU does.
+        half: whether a CPU that has instructions for it computes in bfloat16, as a GPU does.
     """
 
     groups: tuple[tuple[str, str, str], ...]

@@ -68,8 +68,6 @@ class Tables:
         steps: of every net; None for the setting's own.
         weights: of EfficientNet-Lite0.
         batch: real faces per step; None for the plan's.
-        half: whether nets compute in bfloat16; None: on a GPU, or as the plan says. A CPU without
-            instructions for it takes ten times as long.
     """
 
     def __init__(
@@ -83,12 +81,11 @@ class Tables:
         steps: int | None = None,
         weights: Path | None = None,
         batch: int | None = None,
-        half: bool | None = None,
     ) -> None:
         self.pack, self.folders, self.out, self.device = pack, folders, out, device
         self.plan, self.graph, self.steps, self.weights = plan, graph, steps, weights
         self.batch = batch or plan.batch
-        self.half = plan.half or device.type == "cuda" if half is None else half
+        self.half = plan.half or device.type == "cuda"
         self._folds: dict[str, Fold] = {}
         self._tuned: dict[tuple[str, str], tuple[Recipe, bool]] = {}
 
@@ -246,7 +243,6 @@ def main(
     batch: Annotated[int | None, typer.Option(help="Real faces per step; else the plan's.")] = None,
     graph: Annotated[bool, typer.Option(help="Record steps as CUDA graphs.")] = True,
     plan: Annotated[str, typer.Option(help="card or core (of a CPU).")] = "card",
-    half: Annotated[bool | None, typer.Option(help="Compute in bfloat16; else the plan's.")] = None,
 ) -> None:
     begun = time.perf_counter()
     torch.backends.cudnn.benchmark = True
@@ -255,7 +251,7 @@ def main(
     folders = [f for f in (synthetics, pack) if f is not None]
     where = torch.device(device)
     planned = PLANS[plan]
-    tables = Tables(pack, folders, out, where, planned, graph, steps, weights, batch, half)
+    tables = Tables(pack, folders, out, where, planned, graph, steps, weights, batch)
     longest: dict[tuple[str, str], float] = {}
     for name, net, what in planned.groups:
         if (setting and name not in setting) or (condition and what not in condition):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from recipes.fer.augment import NUMBERS, augment, view
 from recipes.fer.conditions import Condition, Phase
 from recipes.fer.nets import Net, build, split_norms
+from recipes.training.precision import bfloat16
 
 _WARM_UP = 3
 """Steps that run one by one before one is recorded."""
@@ -176,7 +177,7 @@ class _Trainee:
             x, y = self._mixed(x, y)
         x = x.contiguous(memory_format=torch.channels_last)
         self.optimizer.zero_grad(set_to_none=True)
-        with _autocast(self.device, self.half, cache_enabled=False):
+        with bfloat16(self.device, self.half, cache_enabled=False):
             logits = self.model(x)
         losses = F.cross_entropy(logits.float(), y, reduction="none")
         torch.autograd.backward((losses * self.weight).sum() / self.weight.sum())
@@ -201,10 +202,6 @@ class _Trainee:
             inside = [(axis >= c) & (axis < c + side) for c in corner]
             return torch.where(inside[0][:, None] & inside[1], other, x), y.lerp(other_y, 1 - share)
         return x.lerp(other, 1 - share), y.lerp(other_y, 1 - share)
-
-
-def _autocast(device: torch.device, half: bool, cache_enabled: bool = True) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=cache_enabled)
 
 
 def train_together(
@@ -308,7 +305,7 @@ def predict(
     found = []
     for part in pixels.split(batch):
         x = view(part, size).contiguous(memory_format=torch.channels_last)
-        with _autocast(part.device, part.device.type == "cuda" if half is None else half):
+        with bfloat16(part.device, part.device.type == "cuda" if half is None else half):
             seen = [model(face) for face in ((x, x.flip(3)) if flip else (x,))]
         found.append(torch.stack([s.float().softmax(1) for s in seen]).mean(0).cpu())
     return torch.cat(found)

@@ -29,6 +29,7 @@ from recipes.training.adversarial import AdversarialTrainer, Optimization
 from recipes.training.diffaugment import diffaugment
 from recipes.training.discriminator import GrownDiscriminator
 from recipes.training.losses import discriminator_hinge, edge_l1, generator_hinge
+from recipes.training.precision import bfloat16
 
 FIRST = 16
 """Side of the faces at which growing begins, in pixels."""
@@ -108,7 +109,7 @@ def teach_shapes(
         if vary:
             gamma = torch.empty(len(some), 1, 1, 1, device=device).uniform_(-0.4, 0.4).exp()
             some = hide_background(some.clamp(min=1e-3) ** gamma)
-        with torch.autocast(device.type, torch.bfloat16):
+        with bfloat16(device):
             found: Tensor = encoder(some)[:, 0]
         gap = (found - wanted) @ flow
         return (gap * faces.shape[-1] / 2).square().mean()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from recipes.training.precision import bfloat16
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -21,7 +23,7 @@ class Optimization:
         lr: of what makes faces, at first; it falls to nothing along half a cosine.
         discriminator_lr: of the discriminators, likewise.
         ema: decay of the moving average of what makes faces, which is what is kept.
-        amp: bfloat16 autocast.
+        amp: bfloat16, where the device has instructions for it.
         compile: the generator, by torch.compile.
     """
 
@@ -75,7 +77,7 @@ class AdversarialTrainer:
         both = [(k, new) for k, new in kept]
         self._averaged = [pair for pair in both if pair[0].is_floating_point()]
         self._counted = [pair for pair in both if not pair[0].is_floating_point()]
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.amp)
+        self.autocast = bfloat16(device, options.amp)
 
     @property
     def progress(self) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from expraug.expand import DestinationError, expand
+from expraug.expand.card import FACES_SHOWN
 from expraug.expand.layout import WORK
 from expraug.expand.parts import Parts
 from expraug.pipeline import ExpressionAugmenter
@@ -58,7 +59,7 @@ def test_resume(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ExpressionAugmenter, "__call__", count)
     report = expand(interrupted / "set", interrupted / "out", **OPTIONS)
-    assert len(images) == 10 + 6  # what was missing, and the contact sheet
+    assert len(images) == 10 + FACES_SHOWN  # what was missing, and the contact sheet
     assert (report.made, report.complete) == (20, True)
     whole = expand(interrupted / "set", interrupted / "whole", **OPTIONS)
     assert contents(report.folder) == contents(whole.folder)
@@ -127,12 +128,12 @@ def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
         expand(interrupted / "set", interrupted / "out", **OPTIONS)
 
 
-@pytest.mark.parametrize(("write", "kills"), [("folder", 6), ("webdataset", 3)])
+@pytest.mark.parametrize(("write", "kills"), [("folder", 5), ("webdataset", 2)])
 def test_kills_change_nothing(tmp_path: Path, write: str, kills: int) -> None:
-    write_faces(tmp_path / "set", 40, side=192)
+    write_faces(tmp_path / "set", 24, side=192)
     command = [sys.executable, "-W", "ignore", "-m", "recipes.stress.expand"]
     command += ["--source", tmp_path / "set"]
-    command += ["--faces", "40", "--kills", str(kills), "--chunk-size", "4", "--write", write]
+    command += ["--faces", "24", "--kills", str(kills), "--chunk-size", "3", "--write", write]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -38,7 +38,7 @@ def test_processes(whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(whole: Path, tmp_path: Path) -> None:
-    big = write_faces(tmp_path / "set", 120)
+    big = write_faces(tmp_path / "set", 80)
     killed = []
 
     def kill() -> None:

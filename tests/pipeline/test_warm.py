@@ -139,7 +139,7 @@ from crop_augmenter import crop_augmenter
 
 faces, cache, workers = sys.argv[1:]
 images = [np.array(Image.open(p).reduce(2)) for p in sorted(Path(faces).iterdir())]
-pairs = [(np.roll(image, shift, 1), 0) for image in images for shift in range(0, 32, 2)]
+pairs = [(np.roll(image, shift, 1), 0) for image in images for shift in range(0, 32, 4)]
 classes = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt"]
 augmenter = crop_augmenter("pixel", cache=cache)
 augmenter.warm(pairs, classes, num_workers=int(workers))
@@ -171,13 +171,13 @@ def test_stopped_and_continued(faces, small, tmp_path, how, workers):
     os.killpg(process.pid, how)  # as a terminal does: the workers too
     told = process.communicate(timeout=150)[1]
     assert process.returncode != 0, "was stopped in time"
-    assert "At most 640 synthetic faces of 160 images" in told
+    assert "At most 320 synthetic faces of 80 images" in told
     if how == signal.SIGINT:
         assert "the same call goes on from here" in told
-    pairs = [(np.roll(image, shift, 1), 0) for image in small for shift in range(0, 32, 2)]
+    pairs = [(np.roll(image, shift, 1), 0) for image in small for shift in range(0, 32, 4)]
     augmenter = crop_augmenter("pixel", cache=tmp_path / "cache")
     report = augmenter.warm(pairs, EVERY, num_workers=workers, progress=False)
-    assert report.made + report.cached == 640
+    assert report.made + report.cached == 320
     assert report.made > 0
     assert report.cached > 40
     assert SynthesisCache(tmp_path / "cache", readonly=True).verify().damaged == 0
