@@ -72,7 +72,7 @@ def build(net: Net, classes: int, seed: int, split_norm: bool = False) -> nn.Mod
         RuntimeError: `net.weights` are of another model.
     """
     torch.manual_seed(seed)
-    model = timm.create_model(net.model, in_chans=1, num_classes=classes, **net.args)
+    model: nn.Module = timm.create_model(net.model, in_chans=1, num_classes=classes, **net.args)
     if net.weights is not None:
         _load(model, net.weights)
     elif net.size < _SMALL and hasattr(model, "maxpool"):

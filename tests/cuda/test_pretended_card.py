@@ -59,20 +59,22 @@ def alike(one: DetectedFace | None, other: DetectedFace | None, extent: int) -> 
     return one.faces == other.faces and bool(max(far) < most)
 
 
-@pytest.mark.parametrize("mode", ["crop", "detect"])
-def test_landmarks_of_a_mixed_batch(pictures: list[np.ndarray], card: None, mode: Any) -> None:
+@pytest.mark.parametrize(("mode", "tensors"), [("crop", False), ("detect", True)])
+def test_landmarks_of_a_mixed_batch(
+    pictures: list[np.ndarray], card: None, mode: Any, tensors: bool
+) -> None:
     here, all_here = LandmarkDetector(mode), LandmarkDetector(mode).detect_all(pictures)
     expected = here(pictures)
-    for images in (pictures, [as_tensor(image, CPU) for image in pictures]):
-        with PretendedCard():
-            there = LandmarkDetector(mode, CARD)
-            found, every = there(images), there.detect_all(images)
-        extents = [max(image.shape[:2]) for image in pictures]
-        assert all(map(alike, expected, found, extents))
-        assert sum(face is None for face in found) == 1
-        for faces, others, extent in zip(all_here, every, extents, strict=True):
-            assert len(faces) == len(others)
-            assert all(alike(a, b, extent) for a, b in zip(faces, others, strict=True))
+    images = [as_tensor(image, CPU) for image in pictures] if tensors else pictures
+    with PretendedCard():
+        there = LandmarkDetector(mode, CARD)
+        found, every = there(images), there.detect_all(images)
+    extents = [max(image.shape[:2]) for image in pictures]
+    assert all(map(alike, expected, found, extents))
+    assert sum(face is None for face in found) == 1
+    for faces, others, extent in zip(all_here, every, extents, strict=True):
+        assert len(faces) == len(others)
+        assert all(alike(a, b, extent) for a, b in zip(faces, others, strict=True))
 
 
 def test_a_batch_too_large_for_memory_is_looked_at_in_parts(

@@ -152,7 +152,8 @@ def evaluation(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluat
     with pytest.MonkeyPatch.context() as patch:
         # as on a machine that has never downloaded FaceNet
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
-        return evaluate("pixel", faces, alignment="detect")
+        targets = [HAPPY, Expression.SAD, Expression.SURPRISE, NEUTRAL]
+        return evaluate("pixel", faces, alignment="detect", targets=targets)
 
 
 @pytest.fixture(scope="session")

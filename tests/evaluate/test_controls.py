@@ -24,7 +24,7 @@ def context(shared: Path) -> Context:
         reference=shared / "data/fer2013/validation.parquet",
         split="validation",
         targets=TARGETS,
-        limit=24,
+        limit=16,
     )
 
 

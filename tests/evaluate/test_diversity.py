@@ -16,9 +16,15 @@ from expraug.evaluate.diversity import covered, mean_square_distance, relative_s
 NEUTRAL, HAPPY = Expression.NEUTRAL, Expression.HAPPY
 
 
+@pytest.fixture(scope="module")
+def real(smiles: Smiles) -> diversity.TargetDiversity:
+    """What is measured of real smiles."""
+    return diversity.measure(smiles.context(smiles.happy)).targets["happy"]
+
+
 @pytest.mark.shared
-def test_real_smiles_are_diverse_and_cover(smiles: Smiles) -> None:
-    found = diversity.measure(smiles.context(smiles.happy)).targets["happy"]
+def test_real_smiles_are_diverse_and_cover(real: diversity.TargetDiversity) -> None:
+    found = real
     for space in ("landmarks", "features"):
         assert 0.75 < found.spread[space].value < 1.3
         assert found.spread[space].low < 1 < found.spread[space].high
@@ -28,8 +34,9 @@ def test_real_smiles_are_diverse_and_cover(smiles: Smiles) -> None:
 
 
 @pytest.mark.shared
-def test_one_smile_on_everybody_is_not_diverse(smiles: Smiles) -> None:
-    real = diversity.measure(smiles.context(smiles.happy)).targets["happy"]
+def test_one_smile_on_everybody_is_not_diverse(
+    smiles: Smiles, real: diversity.TargetDiversity
+) -> None:
     one = diversity.measure(smiles.context(smiles.one_for_all())).targets["happy"]
     assert one.spread["landmarks"].value < 0.6
     assert one.spread["landmarks"].high < real.spread["landmarks"].value

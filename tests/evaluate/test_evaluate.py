@@ -52,7 +52,7 @@ def test_pixel_on_the_bundled_faces(evaluation: Evaluation) -> None:
     assert distance.synthetic.value < distance.sources.value
     assert list(found["identity"].encoders) == ["dlib-resnet"]
     identity = found["identity"].encoders["dlib-resnet"]
-    assert identity.verified_all.n == 80
+    assert identity.verified_all.n == 40
     assert identity.different_pairs == 180
     assert identity.same[0] > identity.different[3], "people differ more than a smile does"
     assert "FaceNet" in evaluation.skipped["identity by facenet"]
@@ -81,9 +81,9 @@ def test_html_stands_alone_and_shows_faces(evaluation: Evaluation, tmp_path: Pat
     evaluation.to_html(tmp_path / "new" / "report.html")
     page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
     data = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])
-    assert len(data["rows"]) == 80, "ten neutral faces of seven targets, ten happy of one"
+    assert len(data["rows"]) == 40, "ten neutral faces of three targets, ten happy of one"
     pictures = [row[7] for row in data["rows"]] + [source[2] for source in data["sources"]]
-    assert len(pictures) == 80 + 20
+    assert len(pictures) == 40 + 20
     assert all(p.startswith("data:image/jpeg;base64,") for p in pictures)
     assert not re.search(r"(src|href)=\W?http", page)
     assert "log odds, landmark_classifier" in data["scores"]

@@ -76,8 +76,7 @@ def test_warm_makes_all_that_is_offered_and_lists_the_rest(neutral_images, tmp_p
     assert np.isnan(again.estimate)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("per_image", [1, 4, 6])
+@pytest.mark.parametrize(("per_image", "num_workers"), [(1, 0), (4, 2), (6, 0)])
 def test_a_known_number_of_faces(faces, tmp_path, capfd, per_image, num_workers):
     """N images are N times `per_image` synthetic faces, exactly those that the images offer."""
     folder = torch.utils.data.Subset(ImageFolder(str(faces)), range(10, 20))

@@ -1,4 +1,5 @@
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -278,15 +279,17 @@ def test_repr_tells_what_it_does(tmp_path):
     torch.__version__.startswith("2.6."), reason="torch 2.6 cannot compile torchvision's ToImage"
 )
 def test_torch_compile_around_it(neutral_images):
-    pipeline = torch.compile(v2.Compose([
+    # what other backends make of torchvision's own operations is not ours, and takes them long
+    compiled = partial(torch.compile, backend="eager")
+    pipeline = compiled(v2.Compose([
         always(seed=1), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
     ]))  # fmt: skip
     image, label = pipeline(Image.fromarray(neutral_images[0]), NEUTRAL)
     expected, _ = always(seed=1)(tensor(neutral_images[0]), NEUTRAL)
     assert label == HAPPY
     assert torch.allclose(image.as_subclass(torch.Tensor), expected / 255)
-    compiled = torch.compile(always(seed=1))
-    batch, labels = compiled(tensor(neutral_images[0])[None], torch.tensor([NEUTRAL]))
+    alone = compiled(always(seed=1))
+    batch, labels = alone(tensor(neutral_images[0])[None], torch.tensor([NEUTRAL]))
     assert labels.tolist() == [HAPPY]
     assert torch.equal(batch[0], expected)
 
@@ -361,7 +364,7 @@ def test_same_seed_same_pictures(faces, tmp_path):
     assert epoch(cached, 2, "fork") == epoch(cached, 0)
 
 
-@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_torch_seed_repeats_a_run(faces, tmp_path, workers):
     transform = RandomExpression(SCHEME, "pixel", p=0.5, cache=tmp_path, **unchecked())
     dataset = Joint(faces, transform)
