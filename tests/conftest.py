@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from browser import browser, opened
+from known_faces import remember
 from PIL import Image
 from small_faces import small_face
 
@@ -69,6 +71,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return folder if folder.endswith("tests/evaluate") else file
 
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+NETS = ("faces", "cuda", "networks", "benchmarks", "landmarker")
+"""Folders of tests in which landmarks are read anew each time."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What was read off a face by one test, or its fixtures, is known to the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.parent.name not in NETS:
+            remember(patch)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ command_of() {
     tests)
       export EXPRAUG_TEST_DEVICE=$DEVICE
       if [ -n "$TINY" ]; then
-        "$PYTHON" -m pytest -q -p no:cacheprovider tests/cuda -k 'means or alignment or pixel'
+        "$PYTHON" -m pytest -q -p no:cacheprovider tests/cuda/test_cuda_pipeline.py -k 'means or alignment or pixel'
       else
         "$PYTHON" -m pytest -q -p no:cacheprovider -rfE -s --tb=short --durations=8 \
           tests/cuda/test_cuda_pipeline.py

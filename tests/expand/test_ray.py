@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ pytest.importorskip("ray.data")
 
 
 from expraug.expand import expand  # noqa: E402
+from expraug.expand.layout import WORK  # noqa: E402
 from expraug.expand.parts import Parts  # noqa: E402
 from expraug.expand.processes import WorkerDiedError  # noqa: E402
 
@@ -22,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
 from expanded_sets import QUICK, contents, write_faces  # noqa: E402
 
-from recipes.stress.ray_worker import actors, kill_workers  # noqa: E402
+from recipes.stress.ray_worker import actors  # noqa: E402
 
 OPTIONS: dict[str, Any] = QUICK | {"targets": ["happy", "neutral"], "chunk_size": 4}
 ON_RAY: dict[str, Any] = OPTIONS | {"engine": "ray", "processes": 1}
@@ -50,9 +54,21 @@ def test_the_set_is_that_of_the_local_engine(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    write_faces(tmp_path / "set", 120, side=192)
-    with kill_workers(1, pause=0.3) as killed:
-        expand(tmp_path / "set", tmp_path / "ray", **ON_RAY)
+    write_faces(tmp_path / "set", 80, side=128)
+    killed: list[int] = []
+
+    def kill_in_the_middle() -> None:
+        parts = tmp_path / "ray" / "happy" / WORK / "parts"
+        while not (parts.is_dir() and any(parts.iterdir())):
+            time.sleep(0.01)
+        killed.extend(actors())
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_in_the_middle)
+    thread.start()
+    expand(tmp_path / "set", tmp_path / "ray", **ON_RAY)
+    thread.join()
     assert killed
     assert not set(killed) & set(actors())
     expand(tmp_path / "set", tmp_path / "here", **OPTIONS)

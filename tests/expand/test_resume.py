@@ -130,10 +130,10 @@ def test_other_settings_or_sources_are_refused(interrupted: Path) -> None:
 
 @pytest.mark.parametrize(("write", "kills"), [("folder", 5), ("webdataset", 2)])
 def test_kills_change_nothing(tmp_path: Path, write: str, kills: int) -> None:
-    write_faces(tmp_path / "set", 24, side=192)
+    write_faces(tmp_path / "set", 18, side=192)
     command = [sys.executable, "-W", "ignore", "-m", "recipes.stress.expand"]
     command += ["--source", tmp_path / "set"]
-    command += ["--faces", "24", "--kills", str(kills), "--chunk-size", "3", "--write", write]
+    command += ["--faces", "18", "--kills", str(kills), "--chunk-size", "3", "--write", write]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
