@@ -48,18 +48,20 @@ def test_import_loads_no_optional_package():
         "; assert not found, found")  # fmt: skip
 
 
-def test_import_loads_nothing_that_is_not_asked_for_and_the_core_little_beside_torchvision():
+def test_import_loads_nothing_that_is_not_asked_for_and_the_core_little_beside_torch():
     code = (
         "import sys, time, expraug\n"
         "assert not {'torch', 'numpy', 'torchvision'} & set(sys.modules)\n"
         "assert set(expraug.__all__) <= set(dir(expraug))\n"
         "from expraug import Expression, LabelScheme\n"
         "assert 'torch' not in sys.modules\n"
-        "import torch, torchvision.transforms.v2\n"
+        "import torch\n"
         "start = time.process_time()\n"
         "from expraug import ExpressionAugmenter, create_synthesizer\n"
         "print(time.process_time() - start)\n"
         "assert create_synthesizer.__module__ == 'expraug.synthesizer'\n"
+        "import expraug.datasets, expraug.evaluate, expraug.expand, expraug.review\n"
+        "assert 'torchvision' not in sys.modules\n"
         "try: expraug.nothing\n"
         "except AttributeError as error: assert 'nothing' in str(error)\n"
         "else: raise AssertionError\n"
@@ -67,4 +69,4 @@ def test_import_loads_nothing_that_is_not_asked_for_and_the_core_little_beside_t
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True
     )
-    assert float(done.stdout) < 0.3
+    assert float(done.stdout) < 0.5

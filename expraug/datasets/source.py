@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from expraug.datasets.image_column import ImageColumn
 from expraug.datasets.png import png
@@ -23,6 +22,8 @@ from expraug.errors import UnreadableImageError
 from expraug.faces.image import MAX_FILE_BYTES, MAX_PIXELS, read_image
 from expraug.labels import IMAGE_KEYS, LABEL_KEYS, find_key
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of the files that torchvision's `ImageFolder` reads."""
 PERSON_COLUMNS = ("identity", "person", "subject", "subject_id")
 
 Box = tuple[int, int, int, int]
@@ -172,7 +173,7 @@ def image_paths(folder: str) -> tuple[list[str], list[str]]:
     found, links = list[tuple[str, list[str]]](), list[str]()
     for place, folders, names in os.walk(folder):
         links += [link for name in folders if os.path.islink(link := os.path.join(place, name))]
-        found.append((place, sorted(n for n in names if n.lower().endswith(IMG_EXTENSIONS))))
+        found.append((place, sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES))))
     paths = [os.path.join(place, name) for place, images in sorted(found) for name in images]
     return paths, links
 

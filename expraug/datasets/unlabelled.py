@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
-from expraug.datasets.source import FaceItem, ItemSource, image_paths
+from expraug.datasets.source import IMAGE_SUFFIXES, FaceItem, ItemSource, image_paths
 from expraug.errors import LabelError
 from expraug.expressions import Expression
 
 
 def is_image(path: Path) -> bool:
     """Say whether a path is a file whose suffix is that of an image."""
-    return path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def open_unlabelled(path: str | os.PathLike[str], shows: Expression | str) -> ItemSource:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from expraug.evaluate.bootstrap import Estimate, ratio
 from expraug.evaluate.context import MIN_REAL, Context
@@ -143,6 +142,8 @@ def measure_target(context: Context, target: Expression) -> ClassCeiling:
 
 def blurred(faces: Tensor) -> Tensor:
     """Return (N, C, S, S) faces so blurred that no feature is left."""
+    from torchvision.transforms.v2.functional import gaussian_blur  # seconds to import
+
     sigma = _BLUR * faces.shape[-1]
     side = 2 * round(2 * sigma) + 1
     soft: Tensor = gaussian_blur(faces, [side, side], [sigma, sigma])

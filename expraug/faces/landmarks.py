@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from expraug.exact import exact
 from expraug.faces.blaze import Crop, cut, faces_of, letterboxes, place
@@ -371,5 +370,18 @@ def _fit(images: Sequence[Pixels], members: Sequence[int], device: torch.device)
     ratio = _ratio(first)
     if ratio != 1:
         size = [max(1, round(side * ratio)) for side in sides(first)]
-        pictures = resize(pictures, size, InterpolationMode.BICUBIC, antialias=True)
+        pictures = _resized(pictures, size)
     return _Group(members, pictures.float(), ratio, max(sides(first)))
+
+
+def _resized(pictures: Tensor, size: list[int]) -> Tensor:
+    """Resize (B, C, H, W) uint8 pictures to (height, width), bicubic.
+
+    As torchvision's `resize` does, whose import takes every process as long as that of torch.
+    """
+    here = pictures.device.type == "cpu"
+    values = pictures if here else pictures.float()
+    made = F.interpolate(values, size, mode="bicubic", antialias=True)
+    if pictures.is_contiguous(memory_format=torch.channels_last):
+        made = made.contiguous(memory_format=torch.channels_last)
+    return made if here else made.round().clamp(0, 255)

@@ -23,7 +23,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, conv1x1
 
 from expraug.expressions import Expression
 from expraug.faces.composite import hide_background, luminance
@@ -261,6 +260,8 @@ class DecoupledNet(nn.Module):
 def resnet50(width: int) -> nn.Sequential:
     """Return a ResNet50 of any width, without its head, for grey faces: (B, 1, S, S) to
     (B, 32 * width, S / 32, S / 32)."""
+    from torchvision.models.resnet import Bottleneck, conv1x1  # seconds to import
+
     layers: list[nn.Module] = [
         nn.Conv2d(1, width, 7, 2, 3, bias=False),
         nn.BatchNorm2d(width),

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from expraug.faces import LandmarkDetector, MTCNNDetector, create_detector
 from expraug.faces.align import align_image, invert, similarity
 from expraug.faces.detect import DetectedFace
-from expraug.faces.landmarks import five_points, read_aligned
+from expraug.faces.landmarks import _resized, five_points, read_aligned
 
 
 def crop(image, size=48):
@@ -68,6 +69,14 @@ def test_large_photographs_and_the_largest_of_several_faces(neutral_images):
     assert np.abs(several.points - alone.points - (164, 0)).max() < 4
     assert np.abs(scaled.points / 4 - several.points).max() < 3
     assert none is None
+
+
+@pytest.mark.parametrize("size", [[100, 90], [300, 401]])
+def test_pictures_are_resized_as_torchvision_does(neutral_images, size):
+    picture = torch.from_numpy(neutral_images[0]).permute(2, 0, 1)[None]  # channels last
+    for given in (picture, picture.contiguous(), picture[:, :1]):
+        wanted = resize(given, size, InterpolationMode.BICUBIC, antialias=True)
+        assert torch.equal(_resized(given, size), wanted)
 
 
 def test_same_image_same_landmarks_also_after_pickling(neutral_images):

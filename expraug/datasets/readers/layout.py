@@ -9,9 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
-from expraug.datasets.source import FaceItem
+from expraug.datasets.source import IMAGE_SUFFIXES, FaceItem
 from expraug.errors import ExpraugError
 
 MISSING = "missing_file"
@@ -75,7 +73,7 @@ def first_there(root: Path, *candidates: str) -> Path | None:
 
 def is_image(path: Path) -> bool:
     """Say whether a file's name is that of an image; hidden files ("._a.png") are none."""
-    return path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def images_in(folder: Path) -> list[Path]:

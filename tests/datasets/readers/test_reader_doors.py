@@ -12,12 +12,14 @@ from crop_augmenter import crop_augmenter, unchecked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from typer.testing import CliRunner
 
 from expraug.cli import app
 from expraug.datasets import open_dataset
 from expraug.datasets.readers import LayoutError
+from expraug.datasets.source import IMAGE_SUFFIXES
 from expraug.evaluate.face_set import collect
 from expraug.expand import DestinationError, SourceError, expand
 from expraug.faces.detect import CropDetector
@@ -164,3 +166,7 @@ def test_no_damage_to_a_list_is_an_unexplained_crash(own, tmp_path, layout, data
     with suppress(LayoutError):  # which tells what is wrong
         dataset = open_dataset(name, root, split="all", missing="skip")
         assert len(dataset) + len(dataset.skipped) > 0
+
+
+def test_image_suffixes_are_those_of_torchvision():
+    assert IMAGE_SUFFIXES == IMG_EXTENSIONS
