@@ -54,7 +54,7 @@ def test_the_set_is_that_of_the_local_engine(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    write_faces(tmp_path / "set", 80, side=128)
+    write_faces(tmp_path / "set", 48, side=128)
     killed: list[int] = []
 
     def kill_in_the_middle() -> None:

@@ -92,8 +92,8 @@ def in_workers(names: list[str], faces: list[np.ndarray]) -> dict[str, list[str]
 
 if __name__ == "__main__":
     faces = images(Path(sys.argv[1]))
-    every, names = sys.argv[2] == "all", sys.argv[3:]
-    told = {name: ways(name, faces, every) for name in names}
-    for name, digests in in_workers(names, faces).items() if every else ():
+    names = sys.argv[2:]
+    told = {name: ways(name, faces, True) for name in names}
+    for name, digests in in_workers(names, faces).items():
         told[name]["workers"] = digests
     print(json.dumps({"digests": told, "scores": scores(faces)}))
