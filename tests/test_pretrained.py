@@ -293,8 +293,9 @@ def test_hub_weights_are_fetched_once(hub: tuple[str, list[str]], tmp_path: Path
     assert first.stdout.split()[0] == wanted, first.stdout
     assert any(WEIGHTS_FILE in line for line in asked)
     asked.clear()
-    again = load_from_hub(tmp_path / "home", endpoint)
-    assert again.stdout.split()[0] == wanted, again.stdout
+    for variables in ({}, {"HF_HUB_OFFLINE": "1"}):
+        again = load_from_hub(tmp_path / "home", endpoint, **variables)
+        assert again.stdout.split()[0] == wanted, again.stdout
     assert not asked, "a pinned commit that is here already needs no hub"
 
 

@@ -30,6 +30,7 @@ from recipes.fer.metrics import measure
 from recipes.fer.plan import NETS, PLANS, Plan
 from recipes.fer.results import append, read_results
 from recipes.fer.training import Recipe, Run, predict, train_together
+from recipes.training.precision import has_bfloat16
 
 _T = TypeVar("_T")
 TUNING = "tuning"
@@ -85,7 +86,7 @@ class Tables:
         self.pack, self.folders, self.out, self.device = pack, folders, out, device
         self.plan, self.graph, self.steps, self.weights = plan, graph, steps, weights
         self.batch = batch or plan.batch
-        self.half = plan.half or device.type == "cuda"
+        self.half = (plan.half or device.type == "cuda") and has_bfloat16(device)
         self._folds: dict[str, Fold] = {}
         self._tuned: dict[tuple[str, str], tuple[Recipe, bool]] = {}
 

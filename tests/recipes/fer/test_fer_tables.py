@@ -250,6 +250,13 @@ def test_rows_are_written_once_and_printed(packed, tmp_path, monkeypatch, capsys
     assert "there are no such synthetics" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("there", "name"), [(True, "cpu"), (False, "cpu, float32")])
+def test_rows_say_what_a_net_was_computed_in(there, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "has_bfloat16", lambda device: there)
+    kept = tables.Tables(tmp_path, [], tmp_path / "t.csv", CPU, PLANS["core"])
+    assert kept._device_name() == name
+
+
 def test_gains_are_paired_over_the_best_without_synthetics():
     def runs(*accuracies: float) -> dict[int, dict[str, float]]:
         return {seed: {"accuracy": a, "mean_ap": 0.5} for seed, a in enumerate(accuracies)}
